@@ -1,0 +1,56 @@
+"""Ids are hashes of what matters: the same meaning gives the same id, anywhere, at any time.
+
+Takes plain values, returns 16 hex digits. Does not know plans, stores or models.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: sorted keys, no spaces, no NaN, characters as they are.
+
+    Lone surrogates (bytes of a command line that are no UTF-8) are written as escapes, so that
+    any prompt has an id.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text if text.isascii() else _escape_surrogates(text)
+
+
+def _escape_surrogates(text: str) -> str:
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+
+
+def hash_id(value: Any) -> str:
+    """Return the first 16 hex digits of SHA-256 over the value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).hexdigest()[:16]
+
+
+def image_id(
+    *,
+    model: str,
+    model_fingerprint: str,
+    dtype: str,
+    prompt: str,
+    seed: int,
+    params: Mapping[str, Any],
+) -> str:
+    """Return the id of the one image that these values determine.
+
+    The sweep, the batch, the names of the axes and the time are left out on purpose: the same
+    request in another sweep is the same image.
+    """
+    return hash_id(
+        {
+            "model": model,
+            "fingerprint": model_fingerprint,
+            "dtype": dtype,
+            "prompt": prompt,
+            "seed": seed,
+            "params": dict(params),
+        }
+    )

@@ -1,0 +1,1 @@
+"""Models: everything that turns requests into pixels, behind one protocol."""

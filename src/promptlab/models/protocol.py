@@ -1,0 +1,135 @@
+"""The contract of every backend.
+
+A model takes requests and yields results; it knows nothing of grids, files or MLflow. Any class
+of this shape, named as `_target_` in a user's own YAML, works without touching promptlab.
+Constructing one is light: no torch import, no weights, no network beyond what the fingerprint
+needs, so that a plan can be made and refused before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from promptlab.errors import ParameterError
+from promptlab.records import Request, Result, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One sampling parameter that a model accepts."""
+
+    kind: type[int] | type[float] | type[bool] | type[str]
+    default: Scalar
+    minimum: float | None = None  # inclusive
+    maximum: float | None = None  # inclusive
+    choices: tuple[Scalar, ...] = ()
+    description: str = ""
+
+    def normalize(self, name: str, value: Scalar) -> Scalar:
+        """Return the value in this parameter's kind, so that 8 and 8.0 are one image.
+
+        Raises ParameterError, with the accepted range, for anything else.
+        """
+        converted = self._convert(value)
+        if (
+            converted is None
+            or (self.minimum is not None and converted < self.minimum)  # type: ignore[operator]
+            or (self.maximum is not None and converted > self.maximum)  # type: ignore[operator]
+            or (self.choices and converted not in self.choices)
+        ):
+            raise ParameterError(f"{name}={value!r}: expected {self.describe()}.")
+        return converted
+
+    def _convert(self, value: Scalar) -> Scalar:
+        if self.kind is str or self.kind is bool:
+            return value if isinstance(value, self.kind) else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if not math.isfinite(value) or (self.kind is int and value != int(value)):
+            return None
+        return self.kind(value)
+
+    def describe(self) -> str:
+        """Return the accepted values in words: "a whole number from 1 to 16384"."""
+        if self.choices:
+            return "one of " + ", ".join(map(str, self.choices))
+        noun = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+        lower = "" if self.minimum is None else f" from {self.minimum:g}"
+        upper = "" if self.maximum is None else f" up to {self.maximum:g}"
+        if lower and upper:
+            upper = f" to {self.maximum:g}"
+        return noun[self.kind] + lower + upper
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A text-to-image model."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as in the column `model`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights' content: 16 hex digits, part of every image's identity."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) of its images in px."""
+
+    @property
+    def dtype(self) -> str:
+        """Number format that it computes in: "float32", "bfloat16", …"""
+
+    @property
+    def device(self) -> str:
+        """Kind of device it runs on: "cpu", "cuda", …"""
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The sampling parameters that it accepts, by name."""
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether a request gives the same bytes every time, in any batch."""
+
+    def load(self) -> None:
+        """Bring the weights to the device; called once, before the first draw.
+
+        Raises WeightsMissingError with the files, where they go, and the command.
+        """
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, as they finish, in any order.
+
+        A request that fails yields a result with `error`; out of memory halves the batch.
+        """
+
+    def unload(self) -> None:
+        """Free the weights; `load` may be called again."""
+
+
+def normalize_params(
+    model_name: str, parameters: Mapping[str, Parameter], given: Mapping[str, Scalar]
+) -> dict[str, Scalar]:
+    """Return all sampling parameters of a model, in its own order, defaults filled in.
+
+    A given None means the default. Raises ParameterError for an unknown name or a value out of
+    range, naming what the model accepts.
+    """
+    unknown = [name for name in given if name not in parameters]
+    if unknown:
+        accepted = ", ".join(f"{name} ({p.describe()})" for name, p in parameters.items())
+        raise ParameterError(
+            f"The model {model_name} has no parameter {', '.join(unknown)}. "
+            f"It accepts: {accepted or 'none'}."
+        )
+    return {
+        name: parameter.default
+        if given.get(name) is None
+        else parameter.normalize(name, given[name])
+        for name, parameter in parameters.items()
+    }

@@ -1,0 +1,58 @@
+"""The plan: which cells a sweep holds, which axes span them, which models draw them.
+
+Plain data and its queries. How configs become a plan is `expand`'s business; what is already
+drawn is the store's. Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from promptlab import identity
+from promptlab.models.protocol import Model
+from promptlab.records import Cell, Request, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A config key whose value varies in a sweep, with its values in order of appearance."""
+
+    name: str
+    values: tuple[Scalar, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that one sweep asks for."""
+
+    sweep: str  # the sweep's name: MLflow's experiment
+    sweep_id: str  # hash of name and content: the same command again has the same id
+    axes: tuple[Axis, ...]  # those that vary; "seed" among them when cells hold several
+    cells: tuple[Cell, ...]
+    models: Mapping[str, Model]  # by Cell.model_key, in order of first use
+
+    @property
+    def num_images(self) -> int:
+        """Number of rows that the finished sweep holds."""
+        return sum(len(cell.seeds) for cell in self.cells)
+
+    def requests(self, model_key: str) -> Iterator[tuple[Cell, Request]]:
+        """Yield every (cell, request) of one model, cell by cell, seeds in order."""
+        for cell in self.cells:
+            if cell.model_key == model_key:
+                for seed in cell.seeds:
+                    yield cell, self.request(cell, seed)
+
+    def request(self, cell: Cell, seed: int) -> Request:
+        """Return the request of one cell and seed."""
+        model = self.models[cell.model_key]
+        image_id = identity.image_id(
+            model=model.name,
+            model_fingerprint=model.fingerprint,
+            dtype=model.dtype,
+            prompt=cell.prompt,
+            seed=seed,
+            params=cell.params,
+        )
+        return Request(image_id, cell.prompt, seed, cell.params)
