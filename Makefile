@@ -1,0 +1,53 @@
+# promptlab's commands. Each sets up what it needs in .venv and works from any earlier state.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo ui test test-slow lint format bench clean
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "promptlab needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps say which extras stand in .venv; a changed requirement installs again.
+$(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/base.stamp
+
+demo: $(VENV)/base.stamp  ## draw subject × style with the embedded model on this CPU
+	$(BIN)/promptlab sweep +sweeps=subject_x_style
+
+ui: $(VENV)/base.stamp  ## open MLflow's UI on this folder's runs
+	$(BIN)/promptlab ui
+
+test: $(VENV)/dev.stamp  ## run the tests (2 processes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST_ARGS)
+
+test-slow: $(VENV)/dev.stamp  ## run the tests that take minutes, and those that need a GPU
+	$(BIN)/python -m pytest -m 'slow or gpu' $(PYTEST_ARGS)
+
+lint: $(VENV)/dev.stamp  ## check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/dev.stamp  ## format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 20 minutes)
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.logging
+	$(BIN)/python -m benchmarks.report
+
+clean:  ## remove the environment and caches; never runs/ or mlflow.db
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,48 @@
+"""Ids are hashes of what matters and of nothing else."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptlab import identity
+
+REQUEST = {
+    "model": "tiny",
+    "model_fingerprint": "0" * 16,
+    "dtype": "float32",
+    "prompt": "a fox",
+    "seed": 3,
+    "params": {"temperature": 0.7, "top_k": 64},
+}
+
+
+def test_the_same_request_has_the_same_id_whatever_the_order_of_its_parameters():
+    reordered = {**REQUEST, "params": {"top_k": 64, "temperature": 0.7}}
+    assert identity.image_id(**REQUEST) == identity.image_id(**reordered)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("model", "mini"),
+        ("model_fingerprint", "1" * 16),
+        ("dtype", "bfloat16"),
+        ("prompt", "a fox "),
+        ("seed", 4),
+        ("params", {"temperature": 0.7, "top_k": 65}),
+    ],
+)
+def test_whatever_determines_an_image_changes_its_id(name, other):
+    assert identity.image_id(**REQUEST) != identity.image_id(**{**REQUEST, name: other})
+
+
+@given(st.text(alphabet=st.characters(codec=None)))
+def test_any_prompt_has_an_id_of_16_hex_digits(prompt):
+    value = identity.image_id(**{**REQUEST, "prompt": prompt})
+    assert len(value) == 16
+    assert set(value) <= set("0123456789abcdef")
+
+
+def test_a_number_that_is_no_number_has_no_id():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        identity.hash_id({"temperature": float("nan")})

@@ -1,0 +1,29 @@
+"""File names are readable, safe and unique, whatever the prompt holds."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptlab.paths import MAX_SLUG_LENGTH, RunPaths, image_path, slugify
+
+
+@given(st.text(max_size=300))
+def test_a_slug_is_never_empty_hidden_or_a_path(text):
+    slug = slugify(text)
+    assert 0 < len(slug) <= MAX_SLUG_LENGTH
+    assert set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert not slug.startswith("-")
+    assert not slug.endswith("-")
+
+
+def test_an_image_path_says_what_is_in_it():
+    path = image_path("Yoda robbing a liquor store, CCTV!", 7, "0123456789abcdef")
+    assert path == "images/yoda-robbing-a-liquor-store-cctv_s7_0123456789abcdef.png"
+
+
+def test_accents_are_kept_as_their_letters():
+    assert slugify("Café Müller") == "cafe-muller"
+
+
+def test_a_run_folder_may_be_a_path_or_a_url():
+    assert RunPaths("runs/a/").part(3) == "runs/a/images.parquet/part-000003.parquet"
+    assert RunPaths("s3://bucket/runs/a").name == "a"
