@@ -92,6 +92,17 @@ def test_pixels_that_are_no_image_fail_with_the_reason(pixels, problem):
     assert problem in result.error
 
 
+def test_a_black_image_is_kept_and_flagged_while_a_dark_one_is_fine():
+    dark = np.zeros((4, 4, 3), np.uint8)
+    dark[0, 0, 2] = 1
+    pictures = [np.zeros((4, 4, 3), np.uint8), dark]
+    model = ScriptedModel(lambda request: Result(request, pixels=pictures[request.seed]))
+    black, almost_black = engine.draw(model, make_requests(2))
+    assert (black.status, black.flag, black.error) == ("flagged", "every pixel is black", None)
+    assert black.pixels is not None
+    assert (almost_black.status, almost_black.flag) == ("ok", None)
+
+
 def test_ctrl_c_is_not_mistaken_for_a_failing_image():
     def interrupt(request):
         raise KeyboardInterrupt

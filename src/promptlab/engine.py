@@ -17,6 +17,7 @@ from promptlab.models.protocol import Model
 from promptlab.records import Request, Result
 
 CHUNK_SIZE = 1024  # requests handed to a model at once: bounds memory, far above any batch
+BLACK = "every pixel is black"
 
 
 def draw(model: Model, requests: Iterable[Request]) -> Iterator[Result]:
@@ -55,10 +56,11 @@ def _answers(
 
 
 def check_result(result: Result) -> Result:
-    """Return the result, failed if its pixels are no image.
+    """Return the result, failed if its pixels are no image, flagged if they show nothing.
 
     Expects uint8 [height, width, 3]; floats that are not finite, the usual sign of a broken
-    half-precision run, are named as such.
+    half-precision run, are named as such. An image that is black all over is kept but flagged:
+    safety filters and broken arithmetic make them, artists hardly.
     """
     pixels = result.pixels
     if result.error is not None:
@@ -66,7 +68,7 @@ def check_result(result: Result) -> Result:
     if pixels is None:
         return dataclasses.replace(result, error="the model returned neither pixels nor an error")
     if pixels.dtype == "uint8" and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size:
-        return result
+        return result if pixels.any() else dataclasses.replace(result, flag=BLACK)
     if pixels.dtype.kind == "f" and not (abs(pixels) < float("inf")).all():
         problem = "the pixels are not finite (NaN or infinite)"
     else:

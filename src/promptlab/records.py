@@ -28,15 +28,26 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a model made of one request: pixels or an error, never both."""
+    """What a model made of one request: pixels or an error, never both.
+
+    `flag` is for pixels that are there and look wrong; the image is kept.
+    """
 
     request: Request
     pixels: np.ndarray | None = None  # uint8 [height, width, 3], RGB
     error: str | None = None  # one line for people; None when pixels are there
+    flag: str | None = None  # why the pixels look wrong; the engine sets it
     seconds: float = 0.0  # this image's share of its batch's time
     batch_size: int = 1  # images drawn together with it, itself included
     is_prompt_truncated: bool = False  # the model read less than the whole prompt
     unseen: str = ""  # what the model did not see of the prompt, for people; "" if all was seen
+
+    @property
+    def status(self) -> Status:
+        """How the row of this result is marked."""
+        if self.error is not None:
+            return "failed"
+        return "ok" if self.flag is None else "flagged"
 
 
 @dataclass(frozen=True, slots=True)
