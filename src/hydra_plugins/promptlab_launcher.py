@@ -1,0 +1,152 @@
+"""promptlab's plugins for Hydra: where configs are found, how jobs are enumerated and launched.
+
+Hydra imports this module at every start of any Hydra application and requires that the classes
+be defined here, so it is thin: the work is in `promptlab.launcher`, imported inside `launch`.
+Applications other than promptlab may use the launcher too; it then runs ordinary jobs one by one
+as Hydra's basic launcher does.
+
+Hydra runs the module without registering it in sys.modules, where dataclasses would look up
+postponed annotations: hence no `from __future__ import annotations`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.object_type import ObjectType
+from hydra.core.utils import JobReturn
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+@dataclass
+class PromptlabLauncherConf:
+    """The config of hydra/launcher=promptlab."""
+
+    _target_: str = "hydra_plugins.promptlab_launcher.PromptlabLauncher"
+
+
+@dataclass
+class PromptlabSweeperConf(BasicSweeperConf):
+    """The config of hydra/sweeper=promptlab: that of Hydra's basic sweeper."""
+
+    _target_: str = "hydra_plugins.promptlab_launcher.PromptlabSweeper"
+
+
+_store = ConfigStore.instance()
+_store.store(
+    group="hydra/launcher", name="promptlab", node=PromptlabLauncherConf, provider="promptlab"
+)
+_store.store(
+    group="hydra/sweeper", name="promptlab", node=PromptlabSweeperConf, provider="promptlab"
+)
+
+
+class PromptlabLauncher(BasicLauncher):
+    """Hands all jobs of a multirun at once to a task that can take them (`run_jobs`)."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Keep the arguments; a promptlab sweep also gets the fast config loader."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        if hasattr(task_function, "run_jobs"):
+            from promptlab.compose import ComposingLoader
+
+            hydra_context.config_loader = ComposingLoader(hydra_context.config_loader, config)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Draw all jobs as one plan, or run ordinary jobs one by one."""
+        if not hasattr(self.task_function, "run_jobs"):
+            return super().launch(job_overrides, initial_job_idx)
+        from promptlab.launcher import launch
+
+        return launch(self, job_overrides, initial_job_idx)
+
+
+class PromptlabSweeper(BasicSweeper):
+    """Hydra's basic sweeper without its trial composition of every job.
+
+    The launcher composes all jobs before the first is drawn, so a job that cannot be composed is
+    found as early, at half the time.
+    """
+
+    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
+        """Leave the composition to the launcher, unless another launcher was chosen."""
+        if not isinstance(self.launcher, PromptlabLauncher):
+            super().validate_batch_is_legal(batch)
+
+
+class SweepsConfigSource(FileConfigSource):
+    """Shows a folder of named sweeps as the config group `sweeps`, and nothing else."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of its search path entries."""
+        return "promptlab-sweeps"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load sweeps/NAME."""
+        return super().load_config(_inside_sweeps(config_path) or "")
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether the path is `sweeps` or a folder below it."""
+        inside = _inside_sweeps(config_path)
+        return config_path == "" or (inside is not None and super().is_group(inside))
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether the path is a sweep."""
+        inside = _inside_sweeps(config_path)
+        return inside is not None and super().is_config(inside)
+
+    def available(self) -> bool:
+        """Tell whether the folder exists."""
+        return os.path.isdir(self.path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List the sweeps, or the group itself at the top."""
+        if config_path == "":
+            return [] if results_filter == ObjectType.CONFIG else ["sweeps"]
+        found: list[str] = []
+        for name in sorted(os.listdir(os.path.join(self.path, _inside_sweeps(config_path) or ""))):
+            self._list_add_result(found, f"{config_path}/{name}", name, results_filter)
+        return sorted(set(found))
+
+
+def _inside_sweeps(config_path: str) -> str | None:
+    group, _, inside = config_path.replace(os.sep, "/").partition("/")
+    return inside if group == "sweeps" else None
+
+
+class PromptlabSearchPath(SearchPathPlugin):
+    """Puts conf/ and sweeps/ of the working directory before the packaged ones.
+
+    Acts only when promptlab's own conf/ is the application's main config folder.
+    """
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folders that exist."""
+        entries: list[Any] = search_path.get_path()
+        main = next((entry.path for entry in entries if entry.provider == "main"), None)
+        if main is None or ("promptlab" not in main and not os.path.isabs(main)):
+            return
+        from promptlab.locations import packaged_conf, packaged_sweeps
+
+        if os.path.realpath(main) != os.path.realpath(packaged_conf()):
+            return
+        for folder, scheme in (("conf", "file"), ("sweeps", SweepsConfigSource.scheme())):
+            path = os.path.abspath(folder)
+            packaged = packaged_conf() if folder == "conf" else packaged_sweeps()
+            if os.path.isdir(path) and os.path.realpath(path) != os.path.realpath(packaged):
+                search_path.prepend("project", f"{scheme}://{path}", anchor="main")
+        search_path.append("promptlab", f"{SweepsConfigSource.scheme()}://{packaged_sweeps()}")

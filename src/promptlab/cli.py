@@ -1,0 +1,107 @@
+"""The command line: finds the verb, runs it, and turns errors into one clear message.
+
+Takes arguments, returns an exit code. Imports a verb's module only when that verb is called, so
+`promptlab --help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import promptlab
+from promptlab.errors import PromptlabError, SweepInterruptedError
+
+VERBS = {
+    "sweep": "draw a grid of images (Hydra's grammar: see promptlab sweep --help)",
+    "report": "build the contact sheet of a run",
+    "show": "print everything that made an image, and the command that draws it again",
+    "pick": "rate an image, or import picks from a contact sheet",
+    "verify": "draw a sample of a run again and compare the pixels",
+    "sync": "bring MLflow up to the images of a run",
+    "ui": "open MLflow's UI on this folder's store",
+    "models": "list the models, or what one of them accepts",
+    "styles": "list the styles and templates with what they say",
+    "doctor": "check versions, devices, disk, MLflow and weights",
+}
+EPILOG = """\
+promptlab sweep -m subject='a fox,a robot' style=noto,openmoji seeds=4
+promptlab sweep +sweeps=subject_x_style
+promptlab ui
+"""
+EXIT_INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except PromptlabError as error:
+        return _explain(error)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is wrong and nobody listens.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if is_full_error_wanted() or error.strerror is None:
+            raise
+        place = f": {error.filename}" if error.filename else ""
+        return _print_error(f"{error.strerror}{place}")
+
+
+def is_full_error_wanted() -> bool:
+    """Tell whether the user asked for tracebacks, by Hydra's own variable."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments and arguments[0] == "sweep":
+        from promptlab.commands import sweep
+
+        return sweep.run_arguments(arguments[1:])
+    if "-sc" in arguments or "--shell-completion" in arguments:
+        from promptlab.commands import completion
+
+        return completion.run_arguments(arguments, list(VERBS))
+    parser = argparse.ArgumentParser(
+        prog="promptlab",
+        description="Prompt sweeps of text-to-image models.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n" + "".join(f"  {line}\n" for line in EPILOG.splitlines()),
+    )
+    parser.add_argument("--version", action="version", version=f"promptlab {promptlab.__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    chosen = arguments[0] if arguments else None
+    for verb, help_text in VERBS.items():
+        verb_parser = verbs.add_parser(verb, help=help_text, description=help_text.capitalize())
+        if verb == chosen:
+            command = importlib.import_module(f"promptlab.commands.{verb}")
+            command.add_arguments(verb_parser)
+            verb_parser.set_defaults(run=command.run)
+    args = parser.parse_args(arguments)
+    return int(args.run(args))
+
+
+def _explain(error: PromptlabError) -> int:
+    if is_full_error_wanted():
+        raise error
+    if isinstance(error, SweepInterruptedError):
+        print(f"\n{error}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return _print_error(str(error))
+
+
+def _print_error(message: str) -> int:
+    print(f"promptlab: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""`promptlab sweep`: Hydra's command line on promptlab's configs, and a few flags of our own.
+
+Takes arguments, returns an exit code. Everything that Hydra knows (-m, --cfg, --info, +sweeps=,
+quoting, config groups) passes through; the flags below are taken out first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from promptlab.errors import PromptlabError, StoreError
+
+VERSION_BASE = "1.3"
+
+
+def run_arguments(arguments: Sequence[str]) -> int:
+    """Run a sweep as its command line says."""
+    flags, hydra_arguments = split_flags(arguments)
+    folder = flags.resume or flags.retry_failed
+    if folder is not None:
+        hydra_arguments = [*recorded_arguments(folder), *hydra_arguments]
+    task = SweepTask(hydra_arguments, flags.plan, folder, flags.retry_failed is not None)
+    run_hydra(task, hydra_arguments)
+    return 0
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Take promptlab's own flags out; return them and what is left for Hydra."""
+    parser = argparse.ArgumentParser(prog="promptlab sweep", add_help=False, allow_abbrev=False)
+    parser.add_argument("--plan", action="store_true")
+    folders = parser.add_mutually_exclusive_group()
+    folders.add_argument("--resume", metavar="RUN")
+    folders.add_argument("--retry-failed", metavar="RUN")
+    return parser.parse_known_args(list(arguments))
+
+
+def recorded_arguments(run_folder: str) -> list[str]:
+    """Return the arguments of the command that began a run."""
+    from promptlab.store import read_run
+
+    recorded = read_run(run_folder).meta.get("argv")
+    if not isinstance(recorded, list):
+        raise StoreError(f"{run_folder} does not say which command began it (sweep.yaml, argv).")
+    return [str(argument) for argument in recorded]
+
+
+class SweepTask:
+    """Hydra's task function; `run_jobs` takes all jobs of a multirun at once."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        is_plan_only: bool,
+        run_folder: str | None,
+        retry_failed: bool,
+    ) -> None:
+        self.arguments = tuple(arguments)
+        self.is_plan_only = is_plan_only
+        self.run_folder = run_folder
+        self.retry_failed = retry_failed
+
+    def __call__(self, config: Any) -> None:
+        """Draw the single job of a run without --multirun."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from promptlab.compose import job_from_config
+
+        hydra_config = HydraConfig.get()
+        errors = self._run([job_from_config(config, hydra_config)], hydra_config.run.dir)
+        for error in errors.values():
+            raise PromptlabError(error)
+
+    def run_jobs(self, jobs: Sequence[Any]) -> Mapping[int, str]:
+        """Draw all jobs of a multirun as one plan; return what failed, by job number."""
+        from hydra.core.hydra_config import HydraConfig
+
+        return self._run(jobs, HydraConfig.get().sweep.dir)
+
+    def _run(self, jobs: Sequence[Any], hydra_folder: str) -> Mapping[int, str]:
+        from promptlab.sweep import Invocation, errors_by_job, run_sweep
+
+        invocation = Invocation(
+            argv=self.arguments,
+            is_plan_only=self.is_plan_only,
+            run_folder=self.run_folder or _chosen_folder(hydra_folder),
+            retry_failed=self.retry_failed,
+        )
+        return errors_by_job(run_sweep(jobs, invocation))
+
+
+def _chosen_folder(hydra_folder: str) -> str | None:
+    """Return Hydra's output folder if the user set it: then it is the run folder."""
+    return None if hydra_folder == scratch_folder() else hydra_folder
+
+
+@cache
+def scratch_folder() -> str:
+    """Return a folder for the files that Hydra insists on writing before the plan is known.
+
+    The run folder depends on the plan (an earlier run may go on), and sweep.yaml in it says all
+    that Hydra's files do.
+    """
+    folder = tempfile.mkdtemp(prefix="promptlab-hydra-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def run_hydra(task: Any, arguments: Sequence[str]) -> None:
+    """Run a task under Hydra with promptlab's configs, errors explained."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    from promptlab.explain import explained_errors
+    from promptlab.locations import packaged_conf
+
+    OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
+    decorate = hydra.main(
+        config_path=packaged_conf(), config_name="config", version_base=VERSION_BASE
+    )
+    with explained_errors(), _command_line(arguments):
+        decorate(task)()
+
+
+@contextmanager
+def _command_line(arguments: Sequence[str]) -> Iterator[None]:
+    """Give Hydra its arguments, and let its exceptions reach us instead of being printed."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["promptlab", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error

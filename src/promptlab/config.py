@@ -1,0 +1,96 @@
+"""The settings of one sweep, as frozen dataclasses, validated on construction.
+
+Takes plain dicts (what Hydra composed), returns settings. Does not know Hydra: `DictConfig` stops
+at the entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptlab.errors import ConfigError
+
+DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
+
+CELL_KEYS = ("subject", "template", "style", "seeds", "model")
+SWEEP_KEYS = ("name", "limit", "reuse", "runs_dir", "store", "tracking", "report")
+LANGUAGE_KEYS = ("zip", "exclude", "only", "sample", "wildcards")
+RESERVED_KEYS = frozenset([*CELL_KEYS, *SWEEP_KEYS, *LANGUAGE_KEYS])
+# Every other root key is a sampling parameter of the model or a slot of a pattern.
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One composed Hydra job, as plain values."""
+
+    number: int
+    overrides: tuple[str, ...]  # as given, for people
+    values: Mapping[str, Any]  # override key -> value (a group's: its choice): what may be an axis
+    config: Mapping[str, Any]  # the whole job config, interpolations resolved
+    choices: Mapping[str, str | None]  # config group -> chosen option
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What holds for the whole sweep rather than for one cell."""
+
+    name: str  # the sweep's name: MLflow's experiment, the end of the run folder's name
+    limit: int = DEFAULT_LIMIT  # images; a larger sweep asks for limit=N
+    reuse: bool = True  # find images drawn in earlier runs
+    runs_dir: str = "runs"  # a folder or an fsspec URL
+    store: Mapping[str, Any] = field(default_factory=dict)  # see store/
+    tracking: Mapping[str, Any] | None = None  # see tracking/; None: no MLflow
+    report: Mapping[str, Any] = field(default_factory=dict)  # see report/
+
+    def __post_init__(self) -> None:
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1:
+            raise ConfigError(
+                f"limit={self.limit!r}: expected the largest number of images that the sweep may "
+                "hold, such as limit=50000."
+            )
+        if not isinstance(self.reuse, bool):
+            raise ConfigError(f"reuse={self.reuse!r}: expected true or false.")
+        if not isinstance(self.runs_dir, str) or not self.runs_dir:
+            raise ConfigError(f"runs_dir={self.runs_dir!r}: expected a folder or a URL.")
+
+
+def settings_from_jobs(jobs: list[Job]) -> Settings:
+    """Return the settings that all jobs share; one that varies is an error."""
+    if not jobs:
+        raise ConfigError(
+            "The sweep holds no job: an axis has no value. A glob that matches nothing does "
+            "this; `promptlab styles` and `promptlab models` list what there is."
+        )
+    first = jobs[0].config
+    for key in (*SWEEP_KEYS, *LANGUAGE_KEYS):
+        for job in jobs:
+            if job.config.get(key) != first.get(key):
+                raise ConfigError(
+                    f"{key} cannot be an axis: it holds for the whole sweep. "
+                    f"Got {first.get(key)!r} and {job.config.get(key)!r}."
+                )
+    tracking = first.get("tracking")
+    return Settings(
+        name=str(first.get("name") or _name_from_choices(jobs[0])),
+        limit=first.get("limit", DEFAULT_LIMIT),
+        reuse=first.get("reuse", True),
+        runs_dir=first.get("runs_dir", "runs"),
+        store=_mapping("store", first.get("store")),
+        tracking=_mapping("tracking", tracking) if tracking else None,
+        report=_mapping("report", first.get("report")),
+    )
+
+
+def _name_from_choices(job: Job) -> str:
+    sweep = job.choices.get("sweeps")
+    return str(sweep).rsplit("/", 1)[-1] if sweep else "sweep"
+
+
+def _mapping(key: str, value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}={value!r}: expected keys and values, such as {key}.KEY=VALUE.")
+    return value

@@ -1,0 +1,84 @@
+"""Hydra's errors in promptlab's words: what was expected, what came, what to do.
+
+Takes Hydra's exceptions, raises promptlab's. Knows which keys and options there are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from promptlab.config import RESERVED_KEYS
+from promptlab.errors import ConfigError
+from promptlab.vocabulary import list_options, root_keys
+
+MAX_LISTED = 12  # options named in a message
+
+
+@contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise about a config into a ConfigError."""
+    from hydra.errors import HydraException, MissingConfigException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(explain_missing(error.missing_cfg_file or "", str(error))) from error
+    except HydraException as error:
+        raise ConfigError(explain_composition(error)) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The config cannot be read: {_first_line(error)}") from error
+
+
+def explain_missing(path: str, message: str) -> str:
+    """Explain an option that no conf/ has: close names first, then what there is."""
+    group, _, option = path.removesuffix(".yaml").partition("/")
+    known = list_options(group)
+    if not option or not known:
+        return message
+    kind = "named sweep" if group == "sweeps" else group
+    close = close_names(option, known)
+    text = f"Unknown {kind} {option!r}."
+    if close:
+        text += f" Did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:MAX_LISTED])
+    more = f", … {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
+    lister = {"style": "promptlab styles", "template": "promptlab styles"}.get(
+        group, "promptlab models" if group == "model" else ""
+    )
+    return f"{text} Known: {shown}{more}." + (f" `{lister}` lists them." if lister else "")
+
+
+def explain_composition(error: Exception) -> str:
+    """Explain an override that Hydra refused; an unknown key gets close ones."""
+    message = str(error).strip()
+    match = re.match(r"Could not override '([^']+)'", message)
+    if match:
+        key = match[1]
+        close = close_names(key, [*RESERVED_KEYS, *root_keys()])
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        return (
+            f"Unknown key {key!r}.{hint} To fill a slot of your own template with it, or to add "
+            f"it to the config, write +{key}=…"
+        )
+    cause = error.__cause__
+    if cause is not None and not message:
+        message = _first_line(cause)
+    elif cause is not None:
+        message += f" ({_first_line(cause)})"
+    return message
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that look like a misspelt one."""
+    by_end = {option.rsplit("/", 1)[-1]: option for option in known}
+    options = {**by_end, **{option: option for option in by_end.values()}}
+    found = difflib.get_close_matches(name.lower(), options, n=3, cutoff=0.6)
+    return list(dict.fromkeys(options[match] for match in found))
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,108 @@
+"""The launcher's work: all jobs of a multirun become one plan, drawn on resident models.
+
+Takes the plugin (its context, config and task) and the overrides of all jobs; returns Hydra's
+JobReturns. Does not know how a plan is made or drawn: that is the task's `run_jobs`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from promptlab.compose import ComposingLoader
+from promptlab.config import Job
+from promptlab.errors import PromptlabError
+
+if TYPE_CHECKING:
+    from hydra_plugins.promptlab_launcher import PromptlabLauncher
+
+log = logging.getLogger(__name__)
+
+
+class FailedJobError(PromptlabError):
+    """Some images of a job could not be drawn; the others were."""
+
+
+class DrawnJob(JobReturn):
+    """A JobReturn that builds its config only if asked and fails without a second message."""
+
+    def __init__(self, job: Job, error: str | None, working_dir: str) -> None:
+        self._job = job
+        super().__init__(overrides=list(job.overrides), working_dir=working_dir, task_name="sweep")
+        self.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
+        self._return_value = None if error is None else FailedJobError(error)
+
+    @property  # type: ignore[override]
+    def cfg(self) -> DictConfig:
+        """The job's config, without the hydra node."""
+        return OmegaConf.create(dict(self._job.config))
+
+    @cfg.setter
+    def cfg(self, value: DictConfig | None) -> None:
+        """Ignore the base class's default."""
+
+    @property
+    def return_value(self) -> Any:
+        """None for a drawn job; raises what a failed job met, as Hydra's JobReturn does."""
+        if self.status is JobStatus.FAILED:
+            raise self._return_value
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+def launch(
+    plugin: PromptlabLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+) -> Sequence[JobReturn]:
+    """Compose all jobs, draw them together, and report each job to Hydra."""
+    assert plugin.hydra_context is not None
+    assert plugin.config is not None
+    assert plugin.task_function is not None
+    setup_globals()
+    configure_log(plugin.config.hydra.job_logging, plugin.config.hydra.verbose)
+    loader = plugin.hydra_context.config_loader
+    assert isinstance(loader, ComposingLoader)
+    previous = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(plugin.config)
+    try:
+        jobs = [
+            loader.compose_job(initial_job_idx + index, overrides)
+            for index, overrides in enumerate(job_overrides)
+        ]
+        full_configs = _start_jobs(plugin, loader, jobs)
+        errors: Mapping[int, str] = plugin.task_function.run_jobs(jobs)  # type: ignore[attr-defined]
+        returns = [DrawnJob(job, errors.get(job.number), os.getcwd()) for job in jobs]
+        for job_return, config in zip(returns, full_configs, strict=False):
+            job_return.hydra_cfg = OmegaConf.create({"hydra": config.hydra})
+            plugin.hydra_context.callbacks.on_job_end(config=config, job_return=job_return)
+    finally:
+        HydraConfig.instance().cfg = previous
+    return returns
+
+
+def _start_jobs(
+    plugin: PromptlabLauncher, loader: ComposingLoader, jobs: Sequence[Job]
+) -> list[DictConfig]:
+    """Tell callbacks of each job, with its full config; composed only if there are callbacks."""
+    assert plugin.hydra_context is not None
+    callbacks: Callbacks = plugin.hydra_context.callbacks
+    if not callbacks.callbacks:
+        return []
+    configs = []
+    for job in jobs:
+        config = loader.load_sweep_config(plugin.config, list(job.overrides))
+        with open_dict(config):
+            config.hydra.job.id = str(job.number)
+            config.hydra.job.num = job.number
+        callbacks.on_job_start(config=config, task_function=plugin.task_function)
+        configs.append(config)
+    return configs

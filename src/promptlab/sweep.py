@@ -1,0 +1,144 @@
+"""The whole flow of a sweep: jobs → plan → engine → store → tracking → contact sheet.
+
+Takes composed jobs, returns what became of them. Each stage is a call; plain records pass between
+them. Does not know Hydra, and no stage's inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from promptlab import summary
+from promptlab.config import Job, Settings, settings_from_jobs
+from promptlab.engine import draw
+from promptlab.errors import ReportError, SweepInterruptedError
+from promptlab.expand import expand
+from promptlab.paths import RunPaths
+from promptlab.plan import Plan
+from promptlab.progress import show_progress
+from promptlab.provenance import describe_sweep
+from promptlab.records import Result
+from promptlab.report import ReportOptions, write_contact_sheet
+from promptlab.runs import choose_run_folder, keep_log
+from promptlab.store import Counts, Store, StoreOptions, open_store, survey
+from promptlab.tracking import TrackingOptions, open_tracking
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How one command wants its jobs drawn; what it draws is in the jobs."""
+
+    argv: tuple[str, ...] = ()  # the command's arguments, to run it again
+    is_plan_only: bool = False  # print the plan, draw nothing
+    run_folder: str | None = None  # write here; None: the run of this same sweep if there is one,
+    #   else a new folder below runs_dir
+    retry_failed: bool = False  # draw failed rows again
+
+
+@dataclass(slots=True)
+class Session:
+    """What this command drew: the part of the run that happened just now."""
+
+    num_drawn: int = 0
+    errors: dict[str, str] = field(default_factory=dict)  # image_id -> why it failed
+    is_interrupted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a sweep."""
+
+    plan: Plan
+    session: Session
+    paths: RunPaths | None = None  # None: a plan only
+    counts: Counts | None = None  # rows of the whole run folder
+
+
+def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outcome:
+    """Draw every pending image of a sweep, record it, and build its contact sheet."""
+    invocation = invocation or Invocation()
+    settings = settings_from_jobs(jobs)
+    plan = expand(jobs, settings)
+    folder = choose_run_folder(plan, settings, invocation.run_folder)
+    options = store_options(settings, invocation)
+    if invocation.is_plan_only:
+        found = survey(folder.paths if folder.exists else None, plan, options)
+        print(summary.describe_plan(plan, settings, found, folder))
+        return Outcome(plan, Session())
+
+    paths = folder.paths
+    meta = describe_sweep(plan, jobs, settings, invocation.argv)
+    with open_tracking(paths, tracking_options(settings)) as tracking:
+        with open_store(paths, plan, options, meta=meta, on_part=tracking.notify) as store:
+            log.info("%s", summary.describe_start(plan, store, paths))
+            with keep_log(paths):
+                session = draw_pending(plan, store)
+        write_sheet(paths, settings)
+    log.info("%s", summary.describe_end(plan, session, store.counts, paths, settings))
+    if session.is_interrupted:
+        raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
+    return Outcome(plan, session, paths, store.counts)
+
+
+def draw_pending(plan: Plan, store: Store) -> Session:
+    """Draw what is missing, one resident model after the other; Ctrl-C ends it early."""
+    session = Session()
+    try:
+        for result in show_progress(_results(plan, store), store.num_pending):
+            store.add(result)
+            session.num_drawn += 1
+            if result.error is not None:
+                session.errors[result.request.image_id] = result.error
+                log.warning("%s", summary.describe_failure(result))
+    except KeyboardInterrupt:
+        session.is_interrupted = True
+    return session
+
+
+def _results(plan: Plan, store: Store) -> Iterator[Result]:
+    for model_key, model in plan.models.items():
+        requests = store.pending(model_key)
+        if requests:
+            yield from draw(model, requests)
+
+
+def write_sheet(paths: RunPaths, settings: Settings) -> None:
+    """Build the contact sheet; drawn images are worth more than a sheet, so it may fail alone."""
+    try:
+        write_contact_sheet(paths.root, ReportOptions(**settings.report))
+    except ReportError as error:
+        log.warning("No contact sheet: %s", error)
+
+
+def store_options(settings: Settings, invocation: Invocation) -> StoreOptions:
+    """Return the options of the store: those of `store.*` and those that the command sets."""
+    return StoreOptions(
+        **settings.store,
+        reuse=settings.reuse,
+        retry_failed=invocation.retry_failed,
+        runs_dir=settings.runs_dir,
+    )
+
+
+def tracking_options(settings: Settings) -> TrackingOptions:
+    """Return the options of MLflow; tracking=null is the same as tracking.enabled=false."""
+    if settings.tracking is None:
+        return TrackingOptions(enabled=False)
+    return TrackingOptions(**settings.tracking)
+
+
+def errors_by_job(outcome: Outcome) -> dict[int, str]:
+    """Return what failed in each Hydra job, one line a job."""
+    errors: dict[int, str] = {}
+    if not outcome.session.errors:
+        return errors
+    for model_key in outcome.plan.models:
+        for cell, request in outcome.plan.requests(model_key):
+            error = outcome.session.errors.get(request.image_id)
+            if error is not None:
+                errors.setdefault(cell.job_id, summary.describe_job_failure(cell, error))
+    return errors

@@ -1,0 +1,86 @@
+"""Small models with the real protocol, for tests of everything that is not a model.
+
+They draw at once and deterministically: a picture is a few rectangles whose colors hash the
+request, so that two requests look different and the same request gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promptlab.errors import WeightsMissingError
+from promptlab.identity import canonical_json
+from promptlab.models.protocol import Parameter
+from promptlab.records import Request, Result
+
+PARAMETERS = {
+    "temperature": Parameter(float, 1.0, 0.01, 10.0),
+    "top_k": Parameter(int, 64, 1, 1000),
+    "supercondition_factor": Parameter(float, 3.0, 0.0, 100.0),
+}
+
+
+@dataclass
+class PaintModel:
+    """Paints rectangles whose colors hash the request."""
+
+    name: str = "paint"
+    fingerprint: str = "0123456789abcdef"
+    size: int = 32  # px a side
+    batch_size: int = 8
+    delay_s: float = 0.0  # an image's time, to have something to interrupt
+    fails_on: str = ""  # prompts with this text cannot be drawn
+    dtype: str = "float32"
+    device: str = "cpu"
+    weights_missing: bool = False
+    is_deterministic: bool = True
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) in px."""
+        return self.size, self.size
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Those of the DALL·E family."""
+        return PARAMETERS
+
+    def load(self) -> None:
+        """Note the call; fail if the weights are said to be missing."""
+        CALLS.append(f"load {self.name}")
+        if self.weights_missing:
+            raise WeightsMissingError(f"The weights of {self.name} are not here.")
+
+    def unload(self) -> None:
+        """Note the call."""
+        CALLS.append(f"unload {self.name}")
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, batch by batch."""
+        for start in range(0, len(requests), self.batch_size):
+            batch = requests[start : start + self.batch_size]
+            CALLS.append(f"draw {self.name} {len(batch)}")
+            for request in batch:
+                time.sleep(self.delay_s)
+                if self.fails_on and self.fails_on in request.prompt:
+                    yield Result(request, error=f"ValueError: {self.fails_on} cannot be painted")
+                    continue
+                pixels = paint(request, self.size)
+                yield Result(request, pixels, seconds=0.01, batch_size=len(batch))
+
+
+CALLS: list[str] = []  # what models of this process were asked to do, in order
+
+
+def paint(request: Request, size: int) -> np.ndarray:
+    """Return uint8 pixels [size, size, 3] that hash the request."""
+    text = canonical_json([request.prompt, request.seed, dict(request.params)])
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    tiles = np.frombuffer(digest[:27], dtype=np.uint8).reshape(3, 3, 3)
+    rows = np.arange(size) * 3 // size
+    return tiles[rows][:, rows]
