@@ -1,0 +1,192 @@
+"""The run folder as its one writer sees it: parts, PNG files, sweep.yaml.
+
+Takes finished rows and writes them; repairs on opening what a crash left. Knows no plan, no
+queue and no model. Everything here expects the run's lock to be held.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import yaml
+
+from promptlab.errors import StoreError
+from promptlab.paths import RunPaths
+from promptlab.store.compaction import TARGET_BYTES, TARGET_ROWS, compact, is_small
+from promptlab.store.index import RowIndex
+from promptlab.store.part_writer import write_part
+from promptlab.store.parts import Part, PartList, check_part, list_parts
+from promptlab.store.pipeline import FinishedRow
+from promptlab.store.reader import load_yaml
+from promptlab.store.schema import SCHEMA_VERSION, AxisColumn, rows_to_table
+from promptlab.store.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """The files of one run, and an index of their rows."""
+
+    def __init__(
+        self, storage: Storage, paths: RunPaths, *, on_part: Callable[[str], None] | None = None
+    ) -> None:
+        self.paths = paths
+        self.index = RowIndex()
+        self.axes: tuple[AxisColumn, ...] = ()
+        self._storage = storage
+        self._on_part = on_part
+        found = self._repair()
+        self.parts: list[Part] = list(found.parts)
+        self._next_number = found.next_number
+        self.axes = found.axes
+        for part in self.parts:
+            self.index.read(storage, part)
+
+    def _repair(self) -> PartList:
+        """Remove what an interrupted write left, set aside what cannot be read."""
+        storage, paths = self._storage, self.paths
+        for folder in (paths.root, paths.images, paths.images_parquet):
+            storage.make_folder(folder)
+            storage.remove_leftovers(folder)
+        found = list_parts(storage, paths.images_parquet)
+        damaged = list(found.unreadable)
+        if found.parts and not check_part(storage, found.parts[-1]):
+            damaged.append(found.parts[-1].name)
+        for name in damaged:
+            storage.rename(
+                f"{paths.images_parquet}/{name}", f"{paths.images_parquet}/.{name}.corrupt"
+            )
+        if damaged:
+            log.warning(
+                "%s: set aside %s, damaged by a crash or a full disk. Its images are drawn again.",
+                paths.images_parquet,
+                ", ".join(damaged),
+            )
+            found = list_parts(storage, paths.images_parquet, found.parts)
+        storage.delete_files(f"{paths.images_parquet}/{name}" for name in found.replaced)
+        return found
+
+    def write(self, batch: Sequence[FinishedRow], *, embed_images: bool) -> None:
+        """Write PNG files, then the part that acknowledges them, and merge small parts."""
+        pngs = {item.row.path: item.png for item in batch}
+        rows = [item.row for item in batch]
+        embedded = [item.png if embed_images else None for item in batch]
+        with explained(self.paths, self.index.counts.total):
+            self._storage.write_files(
+                {
+                    self.paths.join(path): png
+                    for path, png in pngs.items()
+                    if path is not None and png is not None
+                }
+            )
+            part = write_part(
+                self._storage,
+                self.paths.part(self._next_number),
+                [rows_to_table(rows, embedded, self.axes)],
+                self.axes,
+            )
+        self._next_number += 1
+        self.parts.append(part)
+        self.index.add(
+            part.name, [(row.cell_id, row.seed) for row in rows], [row.status for row in rows]
+        )
+        if self._on_part is not None:
+            self._on_part(part.path)
+        small = [part for part in self.parts if is_small(part)]
+        if sum(p.num_bytes for p in small) >= TARGET_BYTES or (
+            sum(p.num_rows for p in small) >= TARGET_ROWS
+        ):
+            self.compact()
+
+    def compact(self) -> None:
+        """Merge small and outdated parts; a folder that cannot be compacted stays as it is."""
+        known = {part.name for part in self.parts}
+        try:
+            self.parts = compact(
+                self._storage,
+                self.paths,
+                self.parts,
+                self.axes,
+                self.index.superseded,
+                self._next_number,
+            )
+        except OSError as error:
+            log.warning("%s: could not merge small parts: %s", self.paths.images_parquet, error)
+            found = list_parts(self._storage, self.paths.images_parquet, self.parts)
+            self.parts = list(found.parts)
+            self._next_number = found.next_number
+        for part in self.parts:
+            if part.name not in known:
+                self.index.moved(part)
+                self._next_number = max(self._next_number, part.number + 1)
+
+    def write_meta(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Write sweep.yaml: what is given, and what the run keeps from its first opening."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            old = load_yaml(self._storage.read_bytes(self.paths.sweep_yaml))
+        except FileNotFoundError:
+            old = {}
+        meta = {
+            "schema_version": SCHEMA_VERSION,
+            "run_id": old.get("run_id") or uuid.uuid4().hex,
+            "created_at": old.get("created_at") or now,
+            "resumed_at": [*old.get("resumed_at", []), *([now] if old else [])],
+            **given,
+        }
+        meta["axes"] = _join_axes(old.get("axes", {}), meta.get("axes", {}))
+        text = yaml.dump(
+            _encodable(meta), Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=100
+        )
+        self._storage.write_files({self.paths.sweep_yaml: text.encode("utf-8")})
+        return meta
+
+
+def _join_axes(
+    old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """Return the values of each axis, those of an earlier plan of this folder first."""
+    names = dict.fromkeys([*old, *new])
+    return {name: list(dict.fromkeys([*old.get(name, ()), *new.get(name, ())])) for name in names}
+
+
+def _encodable(value: Any) -> Any:
+    """Return plain data that YAML and UTF-8 can hold; lone surrogates become escapes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_encodable(item) for item in value]
+    return value
+
+
+@contextlib.contextmanager
+def explained(paths: RunPaths, num_saved: int = 0) -> Iterator[None]:
+    """Turn what the file system says into one message with what to do."""
+    try:
+        yield
+    except OSError as error:
+        kept = f"{num_saved} images are safe in {paths.root}. " if num_saved else ""
+        again = "the same command then goes on where it stopped."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"The disk is full: could not write to {paths.root}. {kept}Free some space; "
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = (
+                f"Cannot write to {paths.root}: {error.strerror}. {kept}Expected a folder that you "
+                "may write to; change its permissions or name another (runs_dir=…); "
+            )
+        elif error.errno is not None and error.errno in (errno.EEXIST, errno.ENOTDIR):
+            advice = (
+                f"Cannot write to {paths.root}: {error.filename or paths.root} is no folder. "
+                "Name another (runs_dir=…); "
+            )
+        else:
+            advice = f"Could not write to {paths.root}: {error}. {kept}When that is mended, "
+        raise StoreError(advice + again) from error

@@ -1,0 +1,170 @@
+"""One process writes a run folder at a time.
+
+Takes the path of a lock file, holds it until released or until the process is gone. Locally the
+kernel's own file lock decides, so that no dead process ever blocks, whether it was killed or the
+machine restarted; what the file says is for the message only. An object store has no such lock:
+there it is a lease, renewed while the process lives and free to take a minute after it died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from promptlab.errors import RunLockedError
+from promptlab.store.storage import RemoteStorage
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 60.0  # a lease that was not renewed for so long is free
+RENEWAL_S = 15.0
+_SETTLING_S = 0.5  # two that take a stale lease at once: the last to write wins, both look again
+
+
+@contextlib.contextmanager
+def hold_lock(path: str) -> Iterator[None]:
+    """Hold the lock at `path`; raises RunLockedError if another living process does."""
+    with _hold_lease(path) if "://" in path else _hold_file_lock(path):
+        yield
+
+
+def _describe_self() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+    }
+
+
+def _refuse(path: str, text: bytes) -> RunLockedError:
+    folder = path.rsplit("/", 1)[0]
+    try:
+        holder = json.loads(text)
+        who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        who = "another process"  # it has the lock but has not yet written who it is
+    return RunLockedError(
+        f"The run folder {folder} is being written by {who}. Expected to be alone: wait until it "
+        "is done, or stop it; the same command then goes on where it stopped."
+    )
+
+
+@contextlib.contextmanager
+def _hold_file_lock(path: str) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        if not _try_lock(descriptor):
+            raise _refuse(path, os.read(descriptor, 4096))
+        # The file stays when the lock goes: deleting it would let two processes lock two files.
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(_describe_self()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)  # frees the lock
+
+
+def _try_lock(descriptor: int) -> bool:
+    import fcntl  # POSIX only
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _hold_lease(url: str) -> Iterator[None]:
+    lease = _Lease(url)
+    lease.take()
+    stop = threading.Event()
+    renewal = threading.Thread(target=lease.renew_until, args=(stop,), daemon=True)
+    renewal.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        renewal.join()
+        lease.release()
+
+
+class _Lease:
+    """An object that says who writes, and until when that holds."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.filesystem = RemoteStorage(url).filesystem
+        self.owner = uuid.uuid4().hex
+
+    def take(self) -> None:
+        held = self._read()
+        if held is None and self._create():
+            return
+        held = self._read()
+        if held is not None and not _is_stale(held):
+            raise _refuse(self.url, json.dumps(held).encode())
+        self._write()
+        time.sleep(_SETTLING_S)
+        held = self._read()
+        if held is None or held.get("owner") != self.owner:
+            raise _refuse(self.url, json.dumps(held).encode())
+
+    def renew_until(self, stop: threading.Event) -> None:
+        while not stop.wait(RENEWAL_S):
+            try:
+                self._write()
+            except Exception as error:  # a store that is away for a moment ends no sweep
+                log.warning("Could not renew the lock %s: %s", self.url, error)
+
+    def release(self) -> None:
+        held = self._read()
+        if held is not None and held.get("owner") == self.owner:
+            self.filesystem.rm_file(self.url)
+
+    def _content(self) -> bytes:
+        lease = {**_describe_self(), "owner": self.owner, "expires_at": time.time() + LEASE_S}
+        return json.dumps(lease).encode()
+
+    def _create(self) -> bool:
+        """Write the lease if there is none, in one step where the store can do that."""
+        try:
+            self.filesystem.pipe_file(self.url, self._content(), mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _write(self) -> None:
+        self.filesystem.pipe_file(self.url, self._content())
+
+    def _read(self) -> dict[str, Any] | None:
+        self.filesystem.invalidate_cache()
+        try:
+            return json.loads(self.filesystem.cat_file(self.url))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            return {}
+
+
+def _is_stale(held: dict[str, Any]) -> bool:
+    if float(held.get("expires_at", 0)) < time.time():
+        return True
+    return held.get("host") == socket.gethostname() and not _is_alive(int(held.get("pid", 0)))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,268 @@
+"""Reading a run folder: rows without image bytes, images by id, runs by age.
+
+Takes a run folder's path or URL; returns Arrow tables, plain dicts and PNG bytes. Writes nothing,
+takes no lock, and works while another process writes. Imports pyarrow and nothing heavier.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from promptlab.errors import StoreError
+from promptlab.paths import RunPaths
+from promptlab.store import parts as part_files
+from promptlab.store.parts import Part
+from promptlab.store.schema import AxisColumn, make_schema
+from promptlab.store.storage import Storage, open_storage
+
+log = logging.getLogger(__name__)
+
+_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is
+_NUM_ATTEMPTS = 5  # to read parts while a writer compacts them
+
+
+class Run:
+    """One run folder, as it was when last looked at; `refresh` looks again."""
+
+    def __init__(self, paths: RunPaths, storage: Storage) -> None:
+        self.paths = paths
+        self._storage = storage
+        self._parts = part_files.list_parts(storage, paths.images_parquet)
+        self._damaged: set[str] = set()  # parts whose footer is fine and whose pages are not
+        self._warn(self._parts.unreadable)
+
+    def _warn(self, names: Sequence[str]) -> None:
+        if names:
+            log.warning(
+                "%s: left out %s, which cannot be read (cut short by a crash or a full disk?). "
+                "Run the sweep again to draw what is missing.",
+                self.paths.images_parquet,
+                ", ".join(names),
+            )
+
+    @functools.cached_property
+    def meta(self) -> dict[str, Any]:
+        """What sweep.yaml says; {} without one."""
+        try:
+            text = self._storage.read_bytes(self.paths.sweep_yaml)
+        except FileNotFoundError:
+            return {}
+        return load_yaml(text)
+
+    @property
+    def axes(self) -> tuple[AxisColumn, ...]:
+        """The further axes: config key, column and kind."""
+        return self._parts.axes
+
+    @property
+    def num_rows(self) -> int:
+        """Number of requests that are answered, failures included."""
+        return self._keys_table.num_rows
+
+    @functools.cached_property
+    def _keys_table(self) -> pa.Table:
+        return self.table(["image_id", "cell_id", "seed", "status", "path"])
+
+    def refresh(self) -> None:
+        """Look again: rows may have been added, parts compacted."""
+        self._parts = part_files.list_parts(
+            self._storage, self.paths.images_parquet, self._parts.parts
+        )
+        for name in ("meta", "_keys_table", "_path_from_id"):
+            self.__dict__.pop(name, None)
+
+    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return one row per request, in the order of drawing.
+
+        By default all columns but `image`, plus `path`, the PNG's path within the run folder.
+        Image bytes are read only if `image` is asked for.
+        """
+        names = [*self._metadata_columns()] if columns is None else list(columns)
+        unknown = set(names) - {*part_files.all_columns(self.axes), "path"}
+        if unknown:
+            raise StoreError(
+                f"images.parquet has no column {', '.join(sorted(unknown))}. "
+                f"It has: {', '.join(self._metadata_columns())}, image."
+            )
+        return self._retrying(lambda: self._read_table(names))
+
+    def _metadata_columns(self) -> list[str]:
+        columns = part_files.all_columns(self.axes)
+        return ["path" if name == "image" else name for name in columns]
+
+    def _read_table(self, names: Sequence[str]) -> pa.Table:
+        wanted = list(dict.fromkeys([*names, "cell_id", "seed"]))
+        parts = self._parts.parts
+        axes = self.axes
+        tables = (self._read_part(part, axes, wanted) for part in parts)
+        table = pa.concat_tables(
+            [_empty_table(axes, wanted), *(table for table in tables if table is not None)]
+        )
+        keys = list(zip(table["cell_id"].to_pylist(), table["seed"].to_pylist(), strict=True))
+        positions = part_files.latest_rows(keys)
+        return (table if positions is None else table.take(positions)).select(names)
+
+    def _read_part(
+        self, part: Part, axes: Sequence[AxisColumn], names: Sequence[str]
+    ) -> pa.Table | None:
+        if part.name in self._damaged:
+            return None
+        try:
+            return part_files.read_part(self._storage, part, axes, names)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if not part_files.is_corruption(error):
+                raise
+        self._damaged.add(part.name)
+        self._warn([part.name])
+        return None
+
+    def _retrying(self, read: Any) -> Any:
+        """Read again when compaction took a part away in the middle."""
+        for _ in range(_NUM_ATTEMPTS - 1):
+            try:
+                return read()
+            except FileNotFoundError:
+                self.refresh()
+        return read()
+
+    def rows(self, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Return the rows of `table` as plain dicts."""
+        return self.table(columns).to_pylist()
+
+    @functools.cached_property
+    def _path_from_id(self) -> dict[str, str]:
+        table = self._keys_table
+        pairs = zip(table["image_id"].to_pylist(), table["path"].to_pylist(), strict=True)
+        return {image_id: path for image_id, path in pairs if path is not None}
+
+    def image_bytes(self, image_id: str) -> bytes | None:
+        """Return an image's PNG, from its file or else from Parquet; None if there is none."""
+        path = self._path_from_id.get(image_id)
+        if path is None:
+            return None
+        try:
+            return self._storage.read_bytes(self.paths.join(path))
+        except FileNotFoundError:
+            return next((png for _, png in self._stored_images({image_id})), None)
+
+    def iter_images(self, image_ids: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Yield (image_id, PNG) of all images or some, each once, in flat memory."""
+        open_ids = set(self._path_from_id)
+        if image_ids is not None:
+            open_ids &= set(image_ids)
+        for image_id, png in self._stored_images(open_ids):
+            open_ids.discard(image_id)
+            yield image_id, png
+        for image_id in sorted(open_ids):  # runs that keep no bytes in Parquet
+            try:
+                yield (
+                    image_id,
+                    self._storage.read_bytes(self.paths.join(self._path_from_id[image_id])),
+                )
+            except FileNotFoundError:
+                log.warning("%s: the PNG of %s is gone.", self.paths.root, image_id)
+
+    def _stored_images(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        open_ids = set(image_ids)
+        for part in self._parts.parts:
+            if not open_ids:
+                return
+            ids = self._read_part(part, (), ["image_id"])
+            if ids is None or open_ids.isdisjoint(ids["image_id"].to_pylist()):
+                continue
+            groups = part_files.iter_row_groups(self._storage, part, (), ["image_id", "image"])
+            for group in groups:
+                for row, image_id in enumerate(group["image_id"].to_pylist()):
+                    if image_id not in open_ids:
+                        continue
+                    image = group["image"][row].as_py()
+                    if image is not None and image["bytes"] is not None:
+                        open_ids.discard(image_id)
+                        yield image_id, image["bytes"]
+
+
+def load_yaml(text: bytes) -> dict[str, Any]:
+    """Return what sweep.yaml holds."""
+    return yaml.load(text, Loader=_YamlLoader) or {}
+
+
+def _empty_table(axes: Sequence[AxisColumn], names: Sequence[str]) -> pa.Table:
+    schema = make_schema(axes)
+    kinds = {field.name: field.type for field in schema} | {"path": pa.string()}
+    return pa.table({name: pa.array([], type=kinds[name]) for name in names})
+
+
+def read_run(path: str | RunPaths) -> Run:
+    """Open a run folder for reading; raises StoreError if it is none."""
+    paths = path if isinstance(path, RunPaths) else RunPaths(path)
+    storage = open_storage(paths.root)
+    if not _is_run(storage, paths):
+        raise StoreError(
+            f"{paths.root} is no run folder: expected sweep.yaml or images.parquet in it. "
+            "`promptlab report` and the like take a folder such as runs/<date>_<time>_<sweep>."
+        )
+    return Run(paths, storage)
+
+
+def _is_run(storage: Storage, paths: RunPaths) -> bool:
+    return (
+        storage.modified_at(paths.sweep_yaml) is not None
+        or bool(storage.list_sizes(paths.images_parquet))
+        or paths.images_parquet.rsplit("/", 1)[-1] in storage.list_folders(paths.root)
+    )
+
+
+def list_runs(runs_dir: str = "runs") -> list[str]:
+    """Return the run folders below a folder, the one written last first."""
+    storage = open_storage(runs_dir)
+    runs_dir = runs_dir.rstrip("/")
+    aged = []
+    for name in storage.list_folders(runs_dir):
+        paths = RunPaths(f"{runs_dir}/{name}")
+        modified_at = storage.modified_at(paths.sweep_yaml)
+        if modified_at is not None:
+            aged.append((modified_at, name, paths.root))
+    return [root for _, _, root in sorted(aged, reverse=True)]
+
+
+def newest_run(runs_dir: str = "runs") -> str:
+    """Return the run folder that was written last; raises StoreError if there is none."""
+    runs = list_runs(runs_dir)
+    if not runs:
+        raise StoreError(
+            f"There is no run in {runs_dir}. Make one (promptlab sweep …) or name a run folder."
+        )
+    return runs[0]
+
+
+def find_image(image_id: str, runs_dir: str = "runs") -> tuple[Run, dict[str, Any]]:
+    """Return the newest run that holds an image, and its row; the id may be shortened.
+
+    Raises StoreError if no run holds it, or if several images begin so.
+    """
+    found: dict[str, tuple[Run, dict[str, Any]]] = {}
+    for root in list_runs(runs_dir):
+        run = read_run(root)
+        ids = run.table(["image_id"])["image_id"].to_pylist()
+        matches = {other for other in ids if other.startswith(image_id)} - found.keys()
+        for match in matches if image_id else ():
+            row = ids.index(match)
+            found[match] = (run, run.table().slice(row, 1).to_pylist()[0])
+        if image_id in found:
+            return found[image_id]
+    if not found:
+        raise StoreError(
+            f"No run below {runs_dir} holds an image {image_id!r}. Expected an image_id of 16 hex "
+            "digits, or its beginning, as in the PNG's file name."
+        )
+    if len(found) > 1:
+        raise StoreError(
+            f"{image_id!r} is the beginning of {', '.join(sorted(found))}: add digits."
+        )
+    return next(iter(found.values()))

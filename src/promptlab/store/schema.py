@@ -1,0 +1,234 @@
+"""The columns of images.parquet: names, types, and what each part says about itself.
+
+Takes rows and PNG bytes, returns Arrow tables; reads the same metadata back. Knows no files, no
+threads, no plan. One row is one request, failures included; further axes are one typed column
+each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from promptlab.identity import canonical_json
+from promptlab.records import ImageRow, Scalar
+
+SCHEMA_VERSION = 1
+VERSION_KEY = b"promptlab.schema_version"
+AXES_KEY = b"promptlab.axes"  # JSON: [{"name", "column", "kind"}] of further axes
+REPLACES_KEY = b"promptlab.replaces"  # JSON: names of the parts whose rows this part took over
+
+_IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FIXED_TYPES: dict[str, pa.DataType] = {
+    "image_id": pa.string(),
+    "cell_id": pa.string(),
+    "sweep": pa.string(),
+    "job_id": pa.int64(),
+    "subject": pa.string(),
+    "style": pa.string(),
+    "template": pa.string(),
+    "prompt": pa.string(),
+    "seed": pa.int64(),
+    "model": pa.string(),
+    "model_fingerprint": pa.string(),
+    "arm_id": pa.string(),
+    # further axes stand here
+    "params": pa.string(),
+    "status": pa.string(),
+    "error": pa.string(),
+    "width": pa.int64(),
+    "height": pa.int64(),
+    "image": _IMAGE_TYPE,
+    "sha256": pa.string(),
+    "prompt_truncated": pa.bool_(),
+    "unseen": pa.string(),
+    "seconds": pa.float64(),
+    "batch_size": pa.int64(),
+    "device": pa.string(),
+    "dtype": pa.string(),
+    "created_at": pa.timestamp("us", tz="UTC"),
+    "parent_ids": pa.list_(pa.string()),
+}
+_LAST_BEFORE_AXES = "arm_id"
+_RESERVED = {name.lower() for name in (*_FIXED_TYPES, "path")}  # DuckDB ignores case
+
+_KIND_TYPES: dict[str, pa.DataType] = {
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "str": pa.string(),
+}
+_MAX_INT64 = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class AxisColumn:
+    """One further axis: its config key, its column, and the kind of its values."""
+
+    name: str
+    column: str
+    kind: str  # "bool", "int", "float" or "str"
+
+
+def axis_columns(
+    values_from_name: Mapping[str, Iterable[Scalar]], existing: Sequence[AxisColumn] = ()
+) -> tuple[AxisColumn, ...]:
+    """Return one typed column per axis; a name that is already taken becomes axis_<name>.
+
+    `existing` are the columns of a run that is resumed: they keep their names and are widened
+    where the new values need it.
+    """
+    columns = {column.name: column for column in existing}
+    taken = _RESERVED | {column.column.lower() for column in existing}
+    for name, values in values_from_name.items():
+        kind = _kind_of(values)
+        if name in columns:
+            old = columns[name]
+            columns[name] = AxisColumn(name, old.column, widen(old.kind, kind or old.kind))
+            continue
+        column = name
+        while column.lower() in taken:
+            column = f"axis_{column}"
+        taken.add(column.lower())
+        columns[name] = AxisColumn(name, column, kind or "str")
+    return tuple(columns.values())
+
+
+def _kind_of(values: Iterable[Scalar]) -> str | None:
+    kind: str | None = None
+    for value in values:
+        if value is None:
+            continue
+        own = type(value).__name__
+        if isinstance(value, int) and abs(value) > _MAX_INT64:
+            own = "str"
+        kind = own if kind is None else widen(kind, own)
+    return kind
+
+
+def widen(one: str, other: str) -> str:
+    """Return the kind that holds the values of both."""
+    if one == other:
+        return one
+    return "float" if {one, other} == {"int", "float"} else "str"
+
+
+def make_schema(axes: Sequence[AxisColumn], replaces: Sequence[str] = ()) -> pa.Schema:
+    """Return the Arrow schema of a part, its metadata included."""
+    fields: list[pa.Field] = []
+    for name, kind in _FIXED_TYPES.items():
+        fields.append(pa.field(name, kind))
+        if name == _LAST_BEFORE_AXES:
+            fields.extend(pa.field(axis.column, _KIND_TYPES[axis.kind]) for axis in axes)
+    metadata = {
+        VERSION_KEY: str(SCHEMA_VERSION).encode(),
+        AXES_KEY: json.dumps(
+            [{"name": axis.name, "column": axis.column, "kind": axis.kind} for axis in axes]
+        ).encode(),
+        b"huggingface": json.dumps({"info": {"features": _huggingface(fields)}}).encode(),
+    }
+    if replaces:
+        metadata[REPLACES_KEY] = json.dumps(list(replaces)).encode()
+    return pa.schema(fields, metadata=metadata)
+
+
+def _huggingface(fields: Sequence[pa.Field]) -> dict[str, Any]:
+    """Describe every column for `datasets`, which shows images only with this."""
+    return {field.name: _feature(field.type) for field in fields}
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    if kind == _IMAGE_TYPE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "Sequence"}
+    dtype = {"double": "float64"}.get(str(kind), str(kind))
+    return {"dtype": dtype, "_type": "Value"}
+
+
+def read_axes(metadata: Mapping[bytes, bytes] | None) -> tuple[AxisColumn, ...]:
+    """Return the further axes that a part's metadata names."""
+    return tuple(AxisColumn(**axis) for axis in json.loads((metadata or {}).get(AXES_KEY, b"[]")))
+
+
+def read_replaces(metadata: Mapping[bytes, bytes] | None) -> tuple[str, ...]:
+    """Return the names of the parts that a part took over."""
+    return tuple(json.loads((metadata or {}).get(REPLACES_KEY, b"[]")))
+
+
+def rows_to_table(
+    rows: Sequence[ImageRow], pngs: Sequence[bytes | None], axes: Sequence[AxisColumn]
+) -> pa.Table:
+    """Return the rows as an Arrow table; `pngs` holds None where no bytes are to be embedded."""
+    schema = make_schema(axes)
+    columns: dict[str, list[Any]] = {
+        name: [getattr(row, name) for row in rows]
+        for name in _FIXED_TYPES
+        if name not in ("image", "created_at", "parent_ids")
+    }
+    columns["image"] = [
+        None if row.path is None else {"bytes": png, "path": row.path}
+        for row, png in zip(rows, pngs, strict=True)
+    ]
+    columns["created_at"] = [datetime.fromisoformat(row.created_at) for row in rows]
+    columns["parent_ids"] = [list(row.parent_ids) for row in rows]
+    for axis in axes:
+        columns[axis.column] = [_convert(row.axes.get(axis.name), axis.kind) for row in rows]
+    arrays = [
+        pa.array(_storable(columns[field.name], field.type), type=field.type) for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _convert(value: Scalar, kind: str) -> Scalar:
+    if value is None:
+        return None
+    if kind == "str":
+        return value if isinstance(value, str) else canonical_json(value)
+    return float(value) if kind == "float" else value
+
+
+def _storable(values: list[Any], kind: pa.DataType) -> list[Any]:
+    """Write lone surrogates (bytes of a command line that are no UTF-8) as escapes."""
+    if not pa.types.is_string(kind):
+        return values
+    return [
+        value
+        if value is None or value.isascii()
+        else value.encode("utf-8", "backslashreplace").decode("utf-8")
+        for value in values
+    ]
+
+
+def conform(table: pa.Table, axes: Sequence[AxisColumn]) -> pa.Table:
+    """Return a part's table in the run's schema: absent columns null, narrower kinds widened.
+
+    Columns outside of the schema are dropped; a projection stays a projection.
+    """
+    schema = make_schema(axes)
+    arrays, fields = [], []
+    projected = set(table.column_names)
+    axis_names = {axis.column for axis in axes}
+    for field in schema:
+        if field.name in projected:
+            arrays.append(_cast(table.column(field.name), field.type))
+        elif field.name in axis_names:
+            arrays.append(pa.nulls(table.num_rows, field.type))
+        else:
+            continue
+        fields.append(field)
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    if column.type == kind:
+        return column
+    if pa.types.is_string(kind):  # as rows_to_table writes them, not as Arrow prints them
+        values = [_convert(value, "str") for value in column.to_pylist()]
+        return pa.chunked_array([pa.array(values, type=kind)])
+    return column.cast(kind)

@@ -1,0 +1,348 @@
+"""The store: takes results, leaves PNG files and Parquet parts, the record of truth.
+
+Takes a plan and the results of its requests in any order; knows what of the plan is done and
+which cells wait for which image, and gives each its row. An image counts once its PNG and its
+part are on disk. Knows no model, no MLflow and no page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from promptlab import __version__
+from promptlab.errors import StoreError
+from promptlab.identity import canonical_json
+from promptlab.paths import RunPaths, image_path
+from promptlab.plan import Plan
+from promptlab.records import Cell, ImageRow, Request, Result, Scalar
+from promptlab.store.folder import RunFolder, explained
+from promptlab.store.index import Counts, RowIndex
+from promptlab.store.lock import hold_lock
+from promptlab.store.parts import list_parts
+from promptlab.store.pipeline import FinishedRow, Image, Pipeline
+from promptlab.store.reader import list_runs
+from promptlab.store.reuse import KEPT_COLUMNS, FoundImage, FoundPart, find_images, read_images
+from promptlab.store.schema import axis_columns
+from promptlab.store.storage import open_storage
+
+log = logging.getLogger(__name__)
+
+MAX_FAILURES_KEPT = 20  # for the summary; all are in images.parquet
+
+Waiting = tuple[Cell, int]  # a cell and one of its seeds
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How a run folder is written."""
+
+    embed_images: bool = True  # PNG bytes in images.parquet as well as in images/
+    reuse: bool = True  # take finished images from the earlier runs below runs_dir
+    retry_failed: bool = False  # draw failed images again; the newer row takes the older's place
+    runs_dir: str | None = None  # where earlier runs lie; None: the run folder's own folder
+    part_rows: int = 100  # images acknowledged at once, at most
+    flush_s: float = 5.0  # images of a slow model are acknowledged at least this often
+
+    def __post_init__(self) -> None:
+        if self.part_rows < 1 or not self.flush_s >= 0:
+            raise StoreError(
+                f"store.part_rows={self.part_rows}, store.flush_s={self.flush_s}: expected at "
+                "least 1 row and 0 seconds."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What of a plan is there already."""
+
+    num_done: int  # rows that stay as they are
+    num_failed: int  # of these, failed ones
+    num_reused: int  # images that earlier runs hold
+    num_pending: int  # images to draw
+
+
+@dataclass(frozen=True)
+class _OpenRequests:
+    """The requests of a plan that have no row to keep."""
+
+    waiting: dict[str, list[Waiting]]  # by image_id: the cells that want this image
+    requests: dict[str, dict[str, Request]]  # by model_key and image_id, in the plan's order
+    num_done: int
+    num_failed: int
+
+
+def _open_requests(plan: Plan, index: RowIndex, *, retry_failed: bool) -> _OpenRequests:
+    waiting: defaultdict[str, list[Waiting]] = defaultdict(list)
+    requests: dict[str, dict[str, Request]] = {}
+    num_done = num_failed = 0
+    for model_key in plan.models:
+        open_here = requests.setdefault(model_key, {})
+        for cell in plan.cells:
+            if cell.model_key != model_key:
+                continue
+            for seed in cell.seeds:
+                status = index.status((cell.cell_id, seed))
+                if status is not None and not (status == "failed" and retry_failed):
+                    num_done += 1
+                    num_failed += status == "failed"
+                    continue
+                request = plan.request(cell, seed)
+                if request.image_id not in waiting:
+                    open_here[request.image_id] = request
+                waiting[request.image_id].append((cell, seed))
+    return _OpenRequests(dict(waiting), requests, num_done, num_failed)
+
+
+def _find_reusable(paths: RunPaths, options: StoreOptions, image_ids: set[str]) -> list[FoundPart]:
+    """Find images in this run (another cell's) and, if wanted, in earlier ones."""
+    if not image_ids:
+        return []
+    folders = [paths.root]
+    if options.reuse:
+        runs_dir = options.runs_dir or paths.root.rpartition("/")[0] or "."
+        folders += [root for root in list_runs(runs_dir) if RunPaths(root).name != paths.name]
+    return find_images(image_ids, folders)
+
+
+class Store:
+    """One run folder, open for writing; made by `open_store`."""
+
+    def __init__(
+        self, folder: RunFolder, plan: Plan, options: StoreOptions, meta: Mapping[str, Any]
+    ) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._options = options
+        self._failures: list[tuple[str, str]] = []
+        folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
+        self.meta = folder.write_meta({**meta, **_describe(plan)})
+        todo = _open_requests(plan, folder.index, retry_failed=options.retry_failed)
+        self.num_done = todo.num_done
+        self._waiting = todo.waiting
+        self._requests = todo.requests
+        self._pipeline = Pipeline(
+            self._write_batch, batch_rows=options.part_rows, flush_s=options.flush_s
+        )
+        self.num_reused = 0
+
+    def take_reusable(self) -> None:
+        """Copy the rows and bytes of images that are there already."""
+        for found in _find_reusable(self._folder.paths, self._options, set(self._waiting)):
+            for image in read_images(found):
+                image_id = image.columns["image_id"]
+                waiting = self._waiting.pop(image_id)
+                for requests in self._requests.values():
+                    requests.pop(image_id, None)
+                rows = tuple(self._reused_row(cell, seed, image) for cell, seed in waiting)
+                self.num_reused += len(rows)
+                self._pipeline.put(Image(rows, png=image.png))
+
+    def pending(self, model_key: str) -> Sequence[Request]:
+        """Return what one model has to draw: each image once, in the plan's order."""
+        return list(self._requests[model_key].values())
+
+    @property
+    def num_pending(self) -> int:
+        """Number of images still to draw."""
+        return len(self._waiting)
+
+    @property
+    def counts(self) -> Counts:
+        """The rows on disk by status."""
+        return self._folder.index.counts
+
+    @property
+    def failures(self) -> Sequence[tuple[str, str]]:
+        """(image_id, reason) of the first images of this session that failed or are flagged."""
+        return tuple(self._failures)
+
+    def add(self, result: Result) -> None:
+        """Give every cell that waits for this image its row; returns before it is on disk.
+
+        Raises StoreError once writing has failed; what was acknowledged before stays.
+        """
+        request = result.request
+        waiting = self._waiting.pop(request.image_id, None)
+        if waiting is None:
+            raise StoreError(
+                f"Expected a result that is pending, got image {request.image_id} "
+                f"(seed {request.seed}), which is not in the plan or already stored."
+            )
+        cell = waiting[0][0]
+        self._requests[cell.model_key].pop(request.image_id, None)
+        if result.status != "ok" and len(self._failures) < MAX_FAILURES_KEPT:
+            self._failures.append((request.image_id, result.error or result.flag or ""))
+        rows = tuple(self._row(other, seed, result) for other, seed in waiting)
+        # A model may draw the next image into the same array while this one is encoded.
+        pixels = None if result.pixels is None else np.array(result.pixels)
+        self._pipeline.put(Image(rows, pixels, self._facts(cell, request)))
+
+    def flush(self) -> None:
+        """Return when everything added is on disk."""
+        self._pipeline.flush()
+
+    def close(self, *, is_complete: bool) -> None:
+        """Write what was added; compact if the run ended well."""
+        self._pipeline.close()
+        if is_complete:
+            self._folder.compact()
+
+    def _write_batch(self, batch: Sequence[FinishedRow]) -> None:
+        self._folder.write(batch, embed_images=self._options.embed_images)
+
+    def _row(self, cell: Cell, seed: int, result: Result) -> ImageRow:
+        model = self._plan.models[cell.model_key]
+        image_id = result.request.image_id
+        return ImageRow(
+            **self._cell_columns(cell, seed),
+            image_id=image_id,
+            status=result.status,
+            error=result.error or result.flag,
+            width=None,
+            height=None,
+            path=None if result.pixels is None else image_path(cell.prompt, seed, image_id),
+            sha256=None,
+            prompt_truncated=result.is_prompt_truncated,
+            unseen=result.unseen,
+            seconds=float(result.seconds),
+            batch_size=result.batch_size,
+            device=model.device,
+            dtype=model.dtype,
+            created_at=datetime.now(UTC).isoformat(),
+            parent_ids=cell.parent_ids,
+        )
+
+    def _reused_row(self, cell: Cell, seed: int, image: FoundImage) -> ImageRow:
+        kept = {name: image.columns[name] for name in KEPT_COLUMNS}
+        kept["path"] = image_path(cell.prompt, seed, kept["image_id"])
+        kept["created_at"] = kept["created_at"].isoformat()
+        kept["parent_ids"] = cell.parent_ids or tuple(kept["parent_ids"] or ())
+        return ImageRow(**self._cell_columns(cell, seed), **kept)
+
+    def _cell_columns(self, cell: Cell, seed: int) -> dict[str, Any]:
+        return {
+            "cell_id": cell.cell_id,
+            "sweep": self._plan.sweep,
+            "job_id": cell.job_id,
+            "subject": cell.subject,
+            "style": cell.style,
+            "template": cell.template,
+            "prompt": cell.prompt,
+            "seed": seed,
+            "model": cell.model,
+            "model_fingerprint": self._plan.models[cell.model_key].fingerprint,
+            "arm_id": cell.arm_id,
+            "axes": cell.axes,
+            "params": canonical_json(dict(cell.params)),
+        }
+
+    def _facts(self, cell: Cell, request: Request) -> dict[str, Any]:
+        """Return what the PNG carries: nothing that differs when it is drawn again."""
+        model = self._plan.models[cell.model_key]
+        return {
+            "promptlab_version": __version__,
+            "image_id": request.image_id,
+            "prompt": request.prompt,
+            "seed": request.seed,
+            "params": dict(request.params),
+            "model": model.name,
+            "model_fingerprint": model.fingerprint,
+            "dtype": model.dtype,
+            "subject": cell.subject,
+            "style": cell.style,
+            "template": cell.template,
+            "axes": dict(cell.axes),
+        }
+
+
+def _axis_values(cells: Sequence[Cell]) -> dict[str, dict[Scalar, None]]:
+    """Return the distinct values of every further axis, in order of appearance."""
+    values: defaultdict[str, dict[Scalar, None]] = defaultdict(dict)
+    for cell in cells:
+        for name, value in cell.axes.items():
+            values[name][value] = None
+    return values
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return {
+        "sweep": plan.sweep,
+        "sweep_id": plan.sweep_id,
+        "num_cells": len(plan.cells),
+        "num_images": plan.num_images,
+        "axes": {axis.name: list(axis.values) for axis in plan.axes},
+        "models": {
+            key: {
+                "name": model.name,
+                "fingerprint": model.fingerprint,
+                "dtype": model.dtype,
+                "device": model.device,
+                "image_size": list(model.image_size),
+                "is_deterministic": model.is_deterministic,
+            }
+            for key, model in plan.models.items()
+        },
+    }
+
+
+@contextlib.contextmanager
+def open_store(
+    paths: RunPaths,
+    plan: Plan,
+    options: StoreOptions = StoreOptions(),
+    *,
+    meta: Mapping[str, Any] | None = None,
+    on_part: Callable[[str], None] | None = None,
+) -> Iterator[Store]:
+    """Open a run folder for writing, new or begun; on leaving, everything added is on disk.
+
+    `meta` goes into sweep.yaml; `on_part` is told the path of each part once it is there.
+    Raises RunLockedError while another process writes the folder, StoreError if it cannot be
+    written. When the block is left by an exception, Ctrl-C included, what was added is written.
+    """
+    storage = open_storage(paths.root)
+    with contextlib.ExitStack() as stack:
+        with explained(paths):
+            storage.make_folder(paths.root)
+            stack.enter_context(hold_lock(paths.lock))
+            folder = RunFolder(storage, paths, on_part=on_part)
+            store = Store(folder, plan, options, meta or {})
+        try:
+            store.take_reusable()
+            yield store
+        except BaseException:
+            try:
+                store.close(is_complete=False)
+            except StoreError as error:
+                log.error("%s", error)
+            raise
+        store.close(is_complete=True)
+
+
+def survey(
+    paths: RunPaths | None,
+    plan: Plan,
+    options: StoreOptions = StoreOptions(),
+) -> Survey:
+    """Say what `open_store` would find, writing and locking nothing.
+
+    `paths` is the run folder that would be continued, None for a new one.
+    """
+    index = RowIndex()
+    if paths is not None:
+        storage = open_storage(paths.root)
+        for part in list_parts(storage, paths.images_parquet).parts:
+            index.read(storage, part)
+    todo = _open_requests(plan, index, retry_failed=options.retry_failed)
+    where = paths or RunPaths(f"{options.runs_dir or 'runs'}/.new")
+    found = _find_reusable(where, options, set(todo.waiting))
+    num_reused = sum(len(part.image_ids) for part in found)
+    return Survey(todo.num_done, todo.num_failed, num_reused, len(todo.waiting) - num_reused)
