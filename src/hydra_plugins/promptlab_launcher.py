@@ -12,7 +12,6 @@ postponed annotations: hence no `from __future__ import annotations`.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
@@ -20,6 +19,7 @@ from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -81,6 +81,16 @@ class PromptlabSweeper(BasicSweeper):
     found as early, at half the time.
     """
 
+    @staticmethod
+    def split_arguments(
+        overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Enumerate the jobs; style='glob(art/*)' lists the options of a sub-group."""
+        from promptlab.compose import open_nested_globs
+
+        open_nested_globs(overrides)
+        return BasicSweeper.split_arguments(overrides, max_batch_size)
+
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Leave the composition to the launcher, unless another launcher was chosen."""
         if not isinstance(self.launcher, PromptlabLauncher):
@@ -136,9 +146,9 @@ class PromptlabSearchPath(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add the folders that exist."""
-        entries: list[Any] = search_path.get_path()
+        entries = search_path.get_path()
         main = next((entry.path for entry in entries if entry.provider == "main"), None)
-        if main is None or ("promptlab" not in main and not os.path.isabs(main)):
+        if main is None or not os.path.isabs(main):
             return
         from promptlab.locations import packaged_conf, packaged_sweeps
 

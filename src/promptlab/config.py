@@ -6,7 +6,7 @@ at the entry points.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Settings:
             raise ConfigError(f"runs_dir={self.runs_dir!r}: expected a folder or a URL.")
 
 
-def settings_from_jobs(jobs: list[Job]) -> Settings:
+def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
     """Return the settings that all jobs share; one that varies is an error."""
     if not jobs:
         raise ConfigError(

@@ -11,9 +11,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from promptlab.compose import ComposingLoader
@@ -39,7 +39,7 @@ class DrawnJob(JobReturn):
         self.status = JobStatus.COMPLETED if error is None else JobStatus.FAILED
         self._return_value = None if error is None else FailedJobError(error)
 
-    @property  # type: ignore[override]
+    @property
     def cfg(self) -> DictConfig:
         """The job's config, without the hydra node."""
         return OmegaConf.create(dict(self._job.config))
@@ -64,45 +64,44 @@ def launch(
     plugin: PromptlabLauncher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
 ) -> Sequence[JobReturn]:
     """Compose all jobs, draw them together, and report each job to Hydra."""
-    assert plugin.hydra_context is not None
-    assert plugin.config is not None
-    assert plugin.task_function is not None
+    context, master, task = plugin.hydra_context, plugin.config, plugin.task_function
+    assert context is not None
+    assert master is not None
+    assert task is not None
+    assert isinstance(context.config_loader, ComposingLoader)
     setup_globals()
-    configure_log(plugin.config.hydra.job_logging, plugin.config.hydra.verbose)
-    loader = plugin.hydra_context.config_loader
-    assert isinstance(loader, ComposingLoader)
+    configure_log(master.hydra.job_logging, master.hydra.verbose)
     previous = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(plugin.config)
+    HydraConfig.instance().set_config(master)
     try:
         jobs = [
-            loader.compose_job(initial_job_idx + index, overrides)
+            context.config_loader.compose_job(initial_job_idx + index, overrides)
             for index, overrides in enumerate(job_overrides)
         ]
-        full_configs = _start_jobs(plugin, loader, jobs)
-        errors: Mapping[int, str] = plugin.task_function.run_jobs(jobs)  # type: ignore[attr-defined]
+        full_configs = _full_configs(context, master, jobs)
+        for config in full_configs:
+            context.callbacks.on_job_start(config=config, task_function=task)
+        errors: Mapping[int, str] = task.run_jobs(jobs)  # type: ignore[attr-defined]
         returns = [DrawnJob(job, errors.get(job.number), os.getcwd()) for job in jobs]
         for job_return, config in zip(returns, full_configs, strict=False):
             job_return.hydra_cfg = OmegaConf.create({"hydra": config.hydra})
-            plugin.hydra_context.callbacks.on_job_end(config=config, job_return=job_return)
+            context.callbacks.on_job_end(config=config, job_return=job_return)
     finally:
         HydraConfig.instance().cfg = previous
     return returns
 
 
-def _start_jobs(
-    plugin: PromptlabLauncher, loader: ComposingLoader, jobs: Sequence[Job]
+def _full_configs(
+    context: HydraContext, master: DictConfig, jobs: Sequence[Job]
 ) -> list[DictConfig]:
-    """Tell callbacks of each job, with its full config; composed only if there are callbacks."""
-    assert plugin.hydra_context is not None
-    callbacks: Callbacks = plugin.hydra_context.callbacks
-    if not callbacks.callbacks:
+    """Return each job's config with its hydra node, as callbacks want it; [] without callbacks."""
+    if not context.callbacks.callbacks:
         return []
     configs = []
     for job in jobs:
-        config = loader.load_sweep_config(plugin.config, list(job.overrides))
+        config = context.config_loader.load_sweep_config(master, list(job.overrides))
         with open_dict(config):
             config.hydra.job.id = str(job.number)
             config.hydra.job.num = job.number
-        callbacks.on_job_start(config=config, task_function=plugin.task_function)
         configs.append(config)
     return configs
