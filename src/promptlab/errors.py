@@ -48,3 +48,7 @@ class TrackingError(PromptlabError):
 
 class ReportError(PromptlabError):
     """A contact sheet cannot be built from the given runs."""
+
+
+class SweepInterruptedError(PromptlabError):
+    """Ctrl-C in the middle of a sweep; the message says what is kept and how to go on."""
