@@ -14,29 +14,19 @@ from importlib import metadata
 from typing import Any
 
 import promptlab
-from promptlab.config import Job, Settings
+from promptlab.config import Job
 from promptlab.plan import Plan
 
 PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "min-dalle", "numpy")
 
 
-def describe_sweep(
-    plan: Plan, jobs: Sequence[Job], settings: Settings, argv: Sequence[str]
-) -> dict[str, Any]:
-    """Return the resolved sweep: command, settings, model configs, versions, git, hardware."""
+def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> dict[str, Any]:
+    """Return the resolved sweep: command, config, model configs, versions, git, hardware."""
     return {
         "command": ["promptlab", "sweep", *argv],
         "argv": list(argv),
         "num_jobs": len(jobs),
-        "config": {
-            "name": settings.name,
-            "limit": settings.limit,
-            "reuse": settings.reuse,
-            "runs_dir": settings.runs_dir,
-            "store": dict(settings.store),
-            "tracking": None if settings.tracking is None else dict(settings.tracking),
-            "report": dict(settings.report),
-        },
+        "config": dict(jobs[0].config),  # of the first job, resolved; the axes are beside it
         "models_config": _model_configs(plan, jobs),
         "versions": versions(),
         "git": git_revision(),

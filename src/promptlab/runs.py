@@ -70,12 +70,17 @@ def read_sweep_id(run_folder: str) -> str | None:
     return None
 
 
+def file_exists(path: str) -> bool:
+    """Tell whether a file is there, on a disk or behind a URL."""
+    file_system, inside = fsspec.core.url_to_fs(path)
+    return bool(file_system.exists(inside))
+
+
 def _new_folder(settings: Settings) -> RunPaths:
     base = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{slugify(settings.name)}"
     runs_dir = settings.runs_dir.rstrip("/") or "/"
-    file_system, _ = fsspec.core.url_to_fs(runs_dir)
     name, number = base, 1
-    while file_system.exists(f"{runs_dir}/{name}"):
+    while file_exists(f"{runs_dir}/{name}"):
         number += 1
         name = f"{base}-{number}"
     return RunPaths(f"{runs_dir}/{name}")

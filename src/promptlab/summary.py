@@ -6,6 +6,7 @@ Takes the records of the flow, returns text. Prints nothing, writes nothing.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptlab.config import Settings
@@ -80,7 +81,12 @@ def describe_job_failure(cell: Cell, error: str) -> str:
 
 
 def describe_end(
-    plan: Plan, session: Session, counts: Counts, paths: RunPaths, settings: Settings
+    plan: Plan,
+    session: Session,
+    counts: Counts,
+    paths: RunPaths,
+    sheet: Sequence[str],
+    settings: Settings,
 ) -> str:
     """Return the summary: what was drawn, where it lies, how to look at it."""
     num_failed = len(session.errors)
@@ -94,9 +100,9 @@ def describe_end(
     lines = [f"{plan.sweep}: {', '.join(parts)}."]
     if counts.failed:
         lines.append(f"Draw the failed ones again:  promptlab sweep --retry-failed {_quote(paths)}")
+    heads = ["Contact sheet:", *[""] * len(sheet)]
+    lines += [f"{head:<15} {path}" for head, path in zip(heads, sheet, strict=False)]
     lines += [
-        f"Contact sheet:  {paths.index_html}",
-        f"                {paths.contact_sheet_png}",
         f"Images:         {paths.images}",
         f"Table:          {paths.images_parquet}",
     ]

@@ -21,7 +21,7 @@ from promptlab.progress import show_progress
 from promptlab.provenance import describe_sweep
 from promptlab.records import Result
 from promptlab.report import ReportOptions, write_contact_sheet
-from promptlab.runs import choose_run_folder, keep_log
+from promptlab.runs import choose_run_folder, file_exists, keep_log
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 
@@ -71,14 +71,14 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         return Outcome(plan, Session())
 
     paths = folder.paths
-    meta = describe_sweep(plan, jobs, settings, invocation.argv)
+    meta = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, tracking_options(settings)) as tracking:
         with open_store(paths, plan, options, meta=meta, on_part=tracking.notify) as store:
             log.info("%s", summary.describe_start(plan, store, paths))
             with keep_log(paths):
                 session = draw_pending(plan, store)
-        write_sheet(paths, settings)
-    log.info("%s", summary.describe_end(plan, session, store.counts, paths, settings))
+        sheet = write_sheet(paths, settings, is_new=session.num_drawn + store.num_reused > 0)
+    log.info("%s", summary.describe_end(plan, session, store.counts, paths, sheet, settings))
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
     return Outcome(plan, session, paths, store.counts)
@@ -106,12 +106,20 @@ def _results(plan: Plan, store: Store) -> Iterator[Result]:
             yield from draw(model, requests)
 
 
-def write_sheet(paths: RunPaths, settings: Settings) -> None:
-    """Build the contact sheet; drawn images are worth more than a sheet, so it may fail alone."""
+def write_sheet(paths: RunPaths, settings: Settings, is_new: bool) -> list[str]:
+    """Build the contact sheet and return its files; nothing new keeps the sheet that is there.
+
+    Drawn images are worth more than their sheet, so it may fail alone.
+    """
+    known = [paths.index_html, paths.contact_sheet_png]
     try:
-        write_contact_sheet(paths.root, ReportOptions(**settings.report))
+        if is_new or not file_exists(paths.index_html):
+            files = write_contact_sheet(paths.root, ReportOptions(**settings.report))
+            known = [files.index_html, *filter(None, [files.contact_sheet_png]), *files.others]
     except ReportError as error:
         log.warning("No contact sheet: %s", error)
+        return []
+    return known
 
 
 def store_options(settings: Settings, invocation: Invocation) -> StoreOptions:

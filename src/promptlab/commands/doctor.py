@@ -1,0 +1,135 @@
+"""`promptlab doctor`: is everything here that a sweep needs, and what is it?
+
+Looks at versions, devices, disk, MLflow's store and weights; prints one line each. Changes
+nothing and downloads nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptlab.provenance import cpu_name, memory_gib, usable_cores, versions
+
+MIN_FREE_GB = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    name: str
+    text: str
+    is_good: bool = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("--runs-dir", default="runs", help="where run folders go")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was found; the exit code says whether all is well."""
+    findings = [
+        *look("versions", find_versions),
+        *look("devices", find_devices),
+        *look("disk", lambda: find_disk(args.runs_dir)),
+        *look("MLflow", find_tracking),
+        *look("model", find_models),
+    ]
+    for finding in findings:
+        print(f"{'ok ' if finding.is_good else '!! '} {finding.name:<14} {finding.text}")
+    return 0 if all(finding.is_good for finding in findings) else 1
+
+
+def look(name: str, find: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a check finds; a check that breaks is a finding too."""
+    try:
+        yield from find()
+    except Exception as error:
+        yield Finding(name, f"{type(error).__name__}: {error}", is_good=False)
+
+
+def find_versions() -> Iterator[Finding]:
+    """Yield the versions of what makes the images."""
+    for package, version in versions().items():
+        yield Finding(package, version)
+
+
+def find_devices() -> Iterator[Finding]:
+    """Yield processor, memory and GPUs, and the fast number formats that they have."""
+    import torch
+
+    yield Finding("processor", f"{cpu_name()}, {usable_cores()} cores, {memory_gib()} GiB")
+    formats = [name for name in ("amx_bf16", "avx512_bf16") if name in cpu_flags()]
+    yield Finding("bfloat16", ", ".join(formats) or "no fast bfloat16 on this processor")
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "none; the embedded model and mini do without")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30
+        yield Finding(f"gpu {index}", f"{properties.name}, {memory:.0f} GiB")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the processor's feature flags, as Linux lists them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return frozenset()
+    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
+    return frozenset(line.partition(":")[2].split())
+
+
+def find_disk(runs_dir: str) -> Iterator[Finding]:
+    """Yield the room where run folders go, and whether it can be written."""
+    if "://" in runs_dir:
+        yield Finding("runs", f"{runs_dir} (a URL: tried when a sweep begins)")
+        return
+    folder = Path(runs_dir).resolve()
+    while not folder.exists():
+        folder = folder.parent
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    is_writable = os.access(folder, os.W_OK)
+    text = f"{Path(runs_dir).resolve()}, {free_gb:,.0f} GB free"
+    if not is_writable:
+        text += f", but {folder} cannot be written"
+    yield Finding("runs", text, is_good=is_writable and free_gb >= MIN_FREE_GB)
+
+
+def find_tracking() -> Iterator[Finding]:
+    """Yield where MLflow's store is and whether it answers."""
+    from promptlab.tracking import resolve_tracking_uri
+
+    uri = resolve_tracking_uri(None)
+    if uri.startswith(("http://", "https://")):
+        import urllib.request
+
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
+            yield Finding("MLflow", f"{uri} answers", is_good=answer.status == 200)
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    state = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "made by the first sweep"
+    yield Finding("MLflow", f"{uri} ({state})")
+
+
+def find_models() -> Iterator[Finding]:
+    """Yield each model's weights: here, or what is missing. The embedded one must be here."""
+    from promptlab.models.registry import open_model
+    from promptlab.vocabulary import find_options, read_option
+
+    for option in find_options("model").values():
+        content = read_option(option)
+        name = f"model {option.name}"
+        try:
+            model = open_model(content.get("model", content))
+            is_present = getattr(model, "is_downloaded", True)
+            text = f"weights {model.fingerprint}" if is_present else "downloaded at its first sweep"
+            yield Finding(name, text)
+        except Exception as error:
+            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            yield Finding(name, first_line, is_good=option.name != "tiny")
