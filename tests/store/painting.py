@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class Painter:
     image_size = (SIZE, SIZE)
     dtype = "float32"
     device = "cpu"
-    parameters = {}
+    parameters: ClassVar = {}
     is_deterministic = True
 
     def __init__(self, misbehave=None):

@@ -1,0 +1,223 @@
+"""Writing to MLflow in bulk and only what is not there yet.
+
+Takes run names, params, tags, metrics and encoded images; every call may be repeated and changes
+nothing the second time. Knows nothing of run folders or rows.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab import __version__
+from promptlab.identity import hash_id
+from promptlab.paths import slugify
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+RUN_ID_TAG = "promptlab.run_id"  # of the run folder
+ARM_TAG = "promptlab.arm_id"
+KIND_TAG = "promptlab.kind"  # "arm" or "report"
+_HASH_TAG = "promptlab.sha256."  # + artifact name: what was logged under that name
+_LOGGED_ARTIFACTS_TAG = "mlflow.loggedArtifacts"
+_SMALL_SIZE = 256  # px, longest side: MLflow's own
+_PAGE = 1000  # runs a search returns at once
+
+
+@dataclass
+class KnownRun:
+    """An MLflow run and what it is known to hold."""
+
+    run_id: str
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    is_finished: bool = False
+    is_new: bool = True
+
+
+class BulkClient:
+    """One MLflow experiment."""
+
+    def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+        from mlflow import MlflowClient
+
+        self.client: MlflowClient = MlflowClient(tracking_uri=uri)
+        self.experiment_id = self._find_experiment(experiment, artifact_root)
+
+    def _find_experiment(self, name: str, artifact_root: str | None) -> str:
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                location = None
+                if artifact_root is not None:
+                    location = f"{artifact_root}/{slugify(name)}-{hash_id(name)[:8]}"
+                return self.client.create_experiment(name, artifact_location=location)
+            except MlflowException:  # another process was faster
+                found = self.client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        return found.experiment_id
+
+    def find_runs(self, run_id: str) -> dict[str, KnownRun]:
+        """Return the MLflow runs of a run folder by arm, the oldest of each."""
+        runs: list[MlflowRun] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id],
+                filter_string=f"tags.`{RUN_ID_TAG}` = '{run_id}'",
+                max_results=_PAGE,
+                page_token=token,
+            )
+            runs.extend(page)
+            token = page.token
+            if not token:
+                break
+        runs.sort(key=lambda run: run.info.start_time, reverse=True)
+        return {
+            run.data.tags[ARM_TAG]: KnownRun(
+                run.info.run_id,
+                dict(run.data.tags),
+                dict(run.data.metrics),
+                is_finished=run.info.status == "FINISHED",
+                is_new=False,
+            )
+            for run in runs
+            if ARM_TAG in run.data.tags
+        }
+
+    def create_run(
+        self, name: str, params: Mapping[str, str], tags: Mapping[str, str], started_at_ms: int
+    ) -> KnownRun:
+        """Create a run with its params."""
+        from mlflow.entities import Param
+
+        tags = {
+            "mlflow.user": _user(),
+            "mlflow.source.name": "promptlab",
+            "mlflow.source.type": "LOCAL",
+            "promptlab.version": __version__,
+            **tags,
+        }
+        run = self.client.create_run(
+            self.experiment_id, start_time=started_at_ms, tags=tags, run_name=name
+        )
+        pairs = [Param(key, value) for key, value in params.items()]
+        for start in range(0, len(pairs), 100):  # MLflow takes 100 at once
+            self.client.log_batch(run.info.run_id, params=pairs[start : start + 100])
+        return KnownRun(run.info.run_id, dict(tags))
+
+    def list_images(self, run: KnownRun) -> set[str]:
+        """Return the artifact paths of the images that a run holds."""
+        return {item.path for item in self.client.list_artifacts(run.run_id, "images")}
+
+    def log_images(self, run: KnownRun, png_from_stem: Mapping[str, bytes]) -> None:
+        """Log encoded images in the layout of `log_image`, all in one call."""
+        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+            for stem, png in png_from_stem.items():
+                name = stem.removeprefix("images/")
+                Path(folder, f"{name}.png").write_bytes(png)
+                Path(folder, f"{name}+compressed.webp").write_bytes(shrink(png))
+            self.client.log_artifacts(run.run_id, folder, "images")
+        self.set_tags(run, {"mlflow.loggedImages": "True"})
+
+    def set_tags(self, run: KnownRun, tags: Mapping[str, str]) -> None:
+        """Set the tags that differ from what is there."""
+        from mlflow.entities import RunTag
+
+        changed = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        if changed:
+            self.client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
+            run.tags.update(changed)
+
+    def log_metrics(self, run: KnownRun, metrics: Mapping[str, float]) -> None:
+        """Log the metrics whose last value differs."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        changed = {key: value for key, value in metrics.items() if run.metrics.get(key) != value}
+        if changed:
+            pairs = [Metric(key, value, now, 0) for key, value in changed.items()]
+            self.client.log_batch(run.run_id, metrics=pairs)
+            run.metrics.update(changed)
+
+    def log_file(self, run: KnownRun, name: str, content: bytes) -> bool:
+        """Log one file if its content is not there yet; return whether it was logged."""
+        digest = hashlib.sha256(content).hexdigest()
+        if run.tags.get(_HASH_TAG + name) == digest:
+            return False
+        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+            path = Path(folder, name)
+            path.write_bytes(content)
+            self.client.log_artifact(run.run_id, str(path))
+        self.set_tags(run, {_HASH_TAG + name: digest})
+        return True
+
+    def log_table(self, run: KnownRun, name: str, table_json: str) -> None:
+        """Log a table in the layout of `mlflow.log_table`."""
+        self.log_file(run, name, table_json.encode("utf-8"))
+        logged = json.loads(run.tags.get(_LOGGED_ARTIFACTS_TAG, "[]"))
+        entry = {"path": name, "type": "table"}
+        if entry not in logged:
+            self.set_tags(run, {_LOGGED_ARTIFACTS_TAG: json.dumps([*logged, entry])})
+
+    def log_dataset(
+        self, run: KnownRun, *, name: str, digest: str, source: str, num_rows: int
+    ) -> None:
+        """Log where a run's data lie, as a dataset."""
+        from mlflow.entities import Dataset, DatasetInput
+
+        if run.tags.get("promptlab.dataset") == digest:
+            return
+        dataset = Dataset(
+            name=name,
+            digest=digest,
+            source_type="s3" if source.startswith("s3://") else "local",
+            source=json.dumps({"uri": source}),
+            profile=json.dumps({"num_rows": num_rows}),
+        )
+        self.client.log_inputs(run.run_id, [DatasetInput(dataset, [])])
+        self.set_tags(run, {"promptlab.dataset": digest})
+
+    def finish(self, run: KnownRun, ended_at_ms: int) -> None:
+        """Mark a run as finished, if it is not."""
+        if not run.is_finished:
+            self.client.set_terminated(run.run_id, "FINISHED", ended_at_ms)
+            run.is_finished = True
+
+
+def shrink(png: bytes) -> bytes:
+    """Return the small WebP that MLflow's grids show."""
+    from PIL import Image
+
+    image: Any = Image.open(io.BytesIO(png))
+    width, height = image.size
+    scale = _SMALL_SIZE / max(width, height)
+    if scale < 1:
+        image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))))
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", method=0)  # half the time of the default for a fifth more bytes
+    return buffer.getvalue()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        return "unknown"

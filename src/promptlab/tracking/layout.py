@@ -1,0 +1,162 @@
+"""How a run folder's rows are laid out in MLflow: which run, which key, which names.
+
+Takes rows as plain dicts, returns strings and plain records; pure functions, no MLflow. MLflow's
+UI decides this layout: flat runs, one per arm, with the subject as image key and the seed as
+step, are what its comparison page shows side by side. The names of image files are those that
+`mlflow.log_image` writes; a test compares them with a real one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from promptlab.errors import TrackingError
+from promptlab.identity import hash_id
+from promptlab.store.schema import AxisColumn
+
+MAX_KEY_LENGTH = 80  # characters; with what MLflow appends, a file name stays below 255 bytes
+MAX_PARAM_LENGTH = 6000  # characters; MLflow's own limit
+TABLE_FILE = "images.json"
+_FIXED_AXES = ("style", "template", "model", "subject")
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of a run, and which of them is the image key."""
+
+    columns: Mapping[str, str]  # axis -> column, the seed left out
+    varying: tuple[str, ...]  # axes with more than one value, in the plan's order
+    image_axis: str | None
+
+    @property
+    def arm_axes(self) -> list[str]:
+        """The axes that tell runs apart: those that vary first, as a caption shows few."""
+        axes = [axis for axis in self.columns if axis != self.image_axis]
+        return sorted(axes, key=lambda axis: (axis not in self.varying, axes.index(axis)))
+
+    def arm_key(self, row: Row) -> str:
+        """Return what identifies the MLflow run of a row."""
+        if self.image_axis is None:
+            return row["cell_id"]
+        if self.image_axis == "subject":
+            return row["arm_id"]
+        values = [str(row[self.columns[axis]]) for axis in sorted(self.arm_axes)]
+        return hash_id([self.image_axis, *values])
+
+    def run_name(self, row: Row) -> str:
+        """Return a short name: the values that tell this run from its neighbours."""
+        values = [str(row[self.columns[axis]]) for axis in self.arm_axes if axis in self.varying]
+        return " · ".join(values)[:250] or f"{row['model']} · {row['style']}"
+
+    def params(self, row: Row) -> dict[str, str]:
+        """Return the run's params: its axes, then all sampling parameters."""
+        params = {axis: row[self.columns[axis]] for axis in self.arm_axes}
+        if self.image_axis is None:
+            params["prompt"] = row["prompt"]
+        sampling = json.loads(row["params"])
+        sampling.pop(self.image_axis, None)
+        params = {**params, **{k: v for k, v in sampling.items() if k not in params}}
+        return {param_key(name): str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+
+    def image_key(self, row: Row) -> str:
+        """Return the key under which MLflow shows an image beside those of other runs."""
+        if self.image_axis is None:
+            return "image"
+        return image_key(str(row[self.columns[self.image_axis]]))
+
+
+def make_layout(
+    axes: Sequence[AxisColumn], varying: Sequence[str], image_axis: str | None
+) -> Layout:
+    """Return the layout of a run; raises TrackingError for an axis that it does not have."""
+    columns = {axis: axis for axis in _FIXED_AXES} | {axis.name: axis.column for axis in axes}
+    if image_axis is not None and image_axis not in columns:
+        raise TrackingError(
+            f"tracking.image_axis={image_axis}: expected one of {', '.join(columns)}, or null for "
+            "one MLflow run per cell."
+        )
+    return Layout(columns, tuple(axis for axis in varying if axis in columns), image_axis)
+
+
+def param_key(name: str) -> str:
+    """Return a name that MLflow takes for a param or metric."""
+    return re.sub(r"[^\w\-./ ]", "_", name, flags=re.ASCII)[:250] or "_"
+
+
+def image_key(value: str) -> str:
+    """Return a name that `log_image` would take; where that loses something, a hash is added.
+
+    So two values never share a key, and one value has the same key in every run.
+    """
+    text = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode("ascii")
+    text = re.sub(r"[^a-zA-Z0-9_\-./ ]+", " ", text)
+    text = re.sub(r" +", " ", text).strip(" .")[:MAX_KEY_LENGTH].strip(" .")
+    if text == value:
+        return text
+    digest = hashlib.sha256(value.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+    return f"{text} {digest}".strip()
+
+
+def image_stem(key: str, row: Row) -> str:
+    """Return the artifact path of an image but for its ending, as `log_image` names it.
+
+    Where that takes the time of logging and a random UUID, this takes the time of drawing and
+    the request's hash: logged twice, an image is the same artifact.
+    """
+    created_at: datetime = row["created_at"]
+    digest = hashlib.sha256(f"{row['cell_id']} {row['seed']} {row['image_id']}".encode()).digest()
+    unique = uuid.UUID(bytes=digest[:16], version=4)
+    milliseconds = int(created_at.timestamp() * 1000)
+    safe_key = key.replace("/", "~")
+    return f"images/{safe_key}+step+{row['seed']}+timestamp+{milliseconds}+{unique}"
+
+
+def full_image(stem: str) -> str:
+    """Return the artifact path of the image itself."""
+    return f"{stem}.png"
+
+
+def small_image(stem: str) -> str:
+    """Return the artifact path of the copy that MLflow's grids show."""
+    return f"{stem}+compressed.webp"
+
+
+def table_json(layout: Layout, rows: Sequence[Row]) -> str:
+    """Return the table of a run's images, as `log_table` writes one; its images are those logged.
+
+    Rows are image key × seed, so that the table view of several runs sets them side by side.
+    """
+    columns = [layout.image_axis or "subject", "seed", "image", "prompt"]
+    data = []
+    for row in sorted(rows, key=lambda row: (layout.image_key(row), row["seed"])):
+        stem = image_stem(layout.image_key(row), row)
+        image = {
+            "type": "image",
+            "filepath": full_image(stem),
+            "compressed_filepath": small_image(stem),
+        }
+        first = row[layout.columns[columns[0]]]
+        data.append([first, row["seed"], image, row["prompt"]])
+    return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
+
+
+def arm_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    """Return the metrics of one run's rows."""
+    drawn = [row for row in rows if row["status"] != "failed"]
+    metrics = {
+        "images": float(len(drawn)),
+        "failures": float(len(rows) - len(drawn)),
+        "flagged": float(sum(row["status"] == "flagged" for row in rows)),
+    }
+    if drawn:
+        metrics["seconds_per_image"] = sum(row["seconds"] for row in drawn) / len(drawn)
+    return metrics

@@ -1,0 +1,331 @@
+"""Bringing MLflow up to a run folder's Parquet: all of it, or what came since.
+
+Takes a run folder, which alone is the truth; asks MLflow what it holds and adds what is missing.
+Used as a whole by `promptlab sync` and step by step by the process that follows a sweep. Memory
+holds one batch of images and one key per row. Draws nothing and writes nothing to the run folder
+but its tracking lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from promptlab.errors import RunLockedError, TrackingError
+from promptlab.identity import hash_id
+from promptlab.paths import RunPaths
+from promptlab.store.lock import hold_lock
+from promptlab.store.parts import Key, Part, iter_row_groups, list_parts, read_part
+from promptlab.store.reader import Run, read_run
+from promptlab.store.storage import open_storage
+from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
+from promptlab.tracking.layout import (
+    TABLE_FILE,
+    Layout,
+    arm_metrics,
+    full_image,
+    image_stem,
+    make_layout,
+    small_image,
+    table_json,
+)
+from promptlab.tracking.options import (
+    TrackingOptions,
+    default_artifact_root,
+    resolve_tracking_uri,
+)
+from promptlab.tracking.report_run import REPORT_KEY, log_report_run
+
+log = logging.getLogger(__name__)
+
+BATCH_ROWS = 400  # logged together: a call to MLflow costs milliseconds whatever it carries
+LOCK_FILE = ".tracking.lock"
+LOCK_PATIENCE_S = 30.0
+MARKER_FILE = ".tracked"
+
+_ROW_COLUMNS = (
+    "image_id",
+    "cell_id",
+    "arm_id",
+    "subject",
+    "style",
+    "template",
+    "model",
+    "prompt",
+    "params",
+    "seed",
+    "status",
+    "seconds",
+    "created_at",
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What MLflow holds of a run folder after a sync."""
+
+    num_runs: int  # MLflow runs, the report run among them
+    num_images: int
+    num_written: int  # images that were missing
+
+
+class Syncer:
+    """One run folder and its MLflow experiment."""
+
+    def __init__(self, run: Run, options: TrackingOptions) -> None:
+        self._run = run
+        self._options = options
+        self._meta = run.meta
+        self._run_id = str(self._meta.get("run_id") or hash_id(run.paths.name))
+        uri = resolve_tracking_uri(options.uri)
+        name = str(self._meta.get("sweep") or run.paths.name)
+        self.client = BulkClient(uri, name, default_artifact_root(uri))
+        self._runs = self.client.find_runs(self._run_id)
+        self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
+        self._done: set[Key] = set()
+        self._done_parts: set[str] = set()
+
+    @property
+    def num_runs(self) -> int:
+        """Number of MLflow runs known."""
+        return len(self._runs)
+
+    def sync_images(self, on_batch: Callable[[int], None] | None = None) -> int:
+        """Log every image that MLflow does not hold; return how many those were.
+
+        An arm that MLflow refuses does not keep the others back: the first such error is raised
+        at the end.
+        """
+        storage = open_storage(self._run.paths.root)
+        num_written = 0
+        first_error: Exception | None = None
+        for part in list_parts(storage, self._run.paths.images_parquet).parts:
+            if part.name in self._done_parts or self._done_parts.issuperset(part.replaces or ["?"]):
+                self._done_parts.add(part.name)
+                continue
+            is_done = True
+            for batch in self._batches(part):
+                for arm, rows in _group(batch, self._layout(part)).items():
+                    try:
+                        written = self._log_arm(arm, rows, self._layout(part))
+                    except Exception as error:
+                        if is_unreachable(error):
+                            raise
+                        first_error = first_error or error
+                        is_done = False
+                        continue
+                    num_written += written
+                    if on_batch is not None:
+                        on_batch(written)
+            if is_done:
+                self._done_parts.add(part.name)
+        if first_error is not None:
+            raise first_error
+        return num_written
+
+    def _layout(self, part: Part | None = None) -> Layout:
+        axes = self._run.axes if part is None else part.axes
+        return make_layout(axes, list(self._meta.get("axes", {})), self._options.image_axis)
+
+    def _batches(self, part: Part) -> Iterator[list[Row]]:
+        """Yield the rows of a part that are not logged yet, images included."""
+        storage = open_storage(self._run.paths.root)
+        columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
+        rows = read_part(storage, part, part.axes, columns).to_pylist()
+        layout = self._layout(part)
+        if not any(self._is_missing(row, layout) for row in rows):
+            return
+        batch: list[Row] = []
+        for table in iter_row_groups(storage, part, part.axes, [*columns, "image"]):
+            for row in table.to_pylist():
+                if self._is_missing(row, layout):
+                    batch.append(row)
+            if len(batch) >= BATCH_ROWS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _is_missing(self, row: Row, layout: Layout) -> bool:
+        key = (row["cell_id"], row["seed"])
+        if row["status"] == "failed" or key in self._done:
+            return False
+        if not self._options.log_images:
+            return layout.arm_key(row) not in self._runs
+        if self._is_held(row, layout):
+            self._done.add(key)
+            return False
+        return True
+
+    def _is_held(self, row: Row, layout: Layout) -> bool:
+        arm = layout.arm_key(row)
+        run = self._runs.get(arm)
+        if run is None or run.is_new:
+            return False
+        if arm not in self._held_images:
+            self._held_images[arm] = self.client.list_images(run)
+        stem = image_stem(layout.image_key(row), row)
+        return {full_image(stem), small_image(stem)} <= self._held_images[arm]
+
+    def _log_arm(self, arm: str, rows: Sequence[Row], layout: Layout) -> int:
+        run = self._ensure_run(arm, rows[0], layout)
+        if not self._options.log_images:
+            return 0
+        png_from_stem = {}
+        for row in rows:
+            png = row["image"]["bytes"] or self._run.image_bytes(row["image_id"])
+            if png is not None:
+                png_from_stem[image_stem(layout.image_key(row), row)] = png
+        self.client.log_images(run, png_from_stem)
+        self._done.update((row["cell_id"], row["seed"]) for row in rows)
+        return len(png_from_stem)
+
+    def _ensure_run(self, arm: str, row: Row, layout: Layout) -> KnownRun:
+        if arm not in self._runs:
+            tags = {**self._tags(), ARM_TAG: arm, KIND_TAG: "arm"}
+            started_at_ms = _milliseconds(row["created_at"])
+            self._runs[arm] = self.client.create_run(
+                layout.run_name(row), layout.params(row), tags, started_at_ms
+            )
+        return self._runs[arm]
+
+    def _mark(self) -> None:
+        """Note beside the rows that MLflow holds them."""
+        opened = self._run.paths
+        text = tracked_state(opened, self._options)
+        open_storage(opened.root).write_files({opened.join(MARKER_FILE): text.encode()})
+
+    def _tags(self) -> dict[str, str]:
+        return {
+            RUN_ID_TAG: self._run_id,
+            "promptlab.sweep_id": str(self._meta.get("sweep_id", "")),
+            "promptlab.run_folder": self._run.paths.root,
+        }
+
+    def finish(self) -> int:
+        """Log metrics, tables and the report run, end the runs; return the number of images."""
+        self._run.refresh()
+        layout = self._layout()
+        columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
+        rows = self._run.rows(columns)
+        for arm, arm_rows in _group(rows, layout).items():
+            run = self._ensure_run(arm, arm_rows[0], layout)
+            self.client.log_metrics(run, arm_metrics(arm_rows))
+            drawn = [row for row in arm_rows if row["status"] != "failed"]
+            if self._options.log_images and drawn:
+                self.client.log_table(run, TABLE_FILE, table_json(layout, drawn))
+            self.client.finish(run, max(_milliseconds(row["created_at"]) for row in arm_rows))
+        if rows:
+            if REPORT_KEY not in self._runs:
+                tags = {**self._tags(), ARM_TAG: REPORT_KEY, KIND_TAG: "report"}
+                self._runs[REPORT_KEY] = self.client.create_run(
+                    "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
+                )
+            log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
+        self._mark()
+        return sum(row["status"] != "failed" for row in rows)
+
+
+def _group(rows: Sequence[Row], layout: Layout) -> dict[str, list[Row]]:
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[layout.arm_key(row)].append(row)
+    return dict(groups)
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether MLflow is away, so that trying the next call would only take longer."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ConnectionError | TimeoutError) or type(seen).__module__.startswith(
+            ("requests.", "urllib3.")
+        ):
+            return True
+        if "Max retries exceeded" in str(seen) or "failed to connect" in str(seen).lower():
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def sync(
+    run: str | RunPaths,
+    options: TrackingOptions = TrackingOptions(),  # noqa: B008  frozen
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> SyncReport:
+    """Bring MLflow up to a run folder; a second sync changes nothing.
+
+    `progress` is told how many images were logged, batch by batch. Raises TrackingError if
+    MLflow cannot be reached or refuses; what was logged until then stays, and the next sync goes
+    on from there.
+    """
+    opened = read_run(run)
+    with hold_tracking_lock(opened.paths):
+        try:
+            syncer = Syncer(opened, options)
+            num_written = syncer.sync_images(progress)
+            num_images = syncer.finish()
+        except Exception as error:
+            from mlflow.exceptions import MlflowException
+
+            if not isinstance(error, MlflowException | OSError) and not is_unreachable(error):
+                raise
+            raise TrackingError(describe_failure(options, opened.paths, error)) from error
+    return SyncReport(syncer.num_runs, num_images, num_written)
+
+
+def tracked_state(paths: RunPaths, options: TrackingOptions) -> str:
+    """Return what changes whenever a run folder has something that MLflow may not have."""
+    names = sorted(open_storage(paths.root).list_sizes(paths.images_parquet))
+    return hash_id([names, resolve_tracking_uri(options.uri), options.image_axis])
+
+
+def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:
+    """Tell, without asking MLflow, whether it was brought up to this run folder."""
+    try:
+        text = open_storage(paths.root).read_bytes(paths.join(MARKER_FILE))
+    except FileNotFoundError:
+        return False
+    return text.decode() == tracked_state(paths, options)
+
+
+@contextlib.contextmanager
+def hold_tracking_lock(paths: RunPaths) -> Iterator[None]:
+    """Be the only process that writes a run folder to MLflow, waiting a little for another.
+
+    Two at once would create every run twice; the follower of a sweep that was killed needs a
+    moment to notice.
+    """
+    give_up_at = time.monotonic() + LOCK_PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold_lock(paths.join(LOCK_FILE)))
+                break
+            except RunLockedError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.2)
+        yield
+
+
+def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:
+    """Return one message for whatever MLflow said, and what to do."""
+    uri = resolve_tracking_uri(options.uri)
+    what = "cannot be reached" if is_unreachable(error) else "refused a call"
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    return (
+        f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; when it is "
+        f"back, bring it up to date with: promptlab sync {paths.root}"
+    )

@@ -1,0 +1,126 @@
+"""The process that follows a sweep and logs it to MLflow.
+
+Reads words on stdin: "part" when there is a new part, "finish" when the sweep is over; the end of
+stdin without "finish" means that the sweep is gone, and so it goes too. Writes one JSON object a
+line on stdout. Runs with low priority: drawing comes first.
+
+    python -m promptlab.tracking.worker '{"run": "runs/…", "options": {…}}'
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from typing import Any
+
+from promptlab.errors import PromptlabError
+from promptlab.paths import RunPaths
+from promptlab.store.reader import read_run
+from promptlab.tracking.options import TrackingOptions
+from promptlab.tracking.syncing import Syncer, describe_failure, hold_tracking_lock
+
+NICENESS = 10
+RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
+
+Message = dict[str, Any]
+
+
+class Worker:
+    """Follows one run folder until its sweep ends."""
+
+    def __init__(self, paths: RunPaths, options: TrackingOptions) -> None:
+        self._paths = paths
+        self._options = options
+        self._words: queue.Queue[str] = queue.Queue()
+        self._syncer: Syncer | None = None
+        self._retry_at = 0.0
+        self._wait_s = RETRY_S[0]
+
+    def run(self) -> int:
+        """Log what comes until told to finish; return the exit code."""
+        threading.Thread(target=self._listen, daemon=True).start()
+        with hold_tracking_lock(self._paths):
+            while True:
+                word = self._next_word()
+                if word == "gone":
+                    return 0
+                if word == "finish":
+                    return 0 if self._try(is_final=True) else 1
+                if time.monotonic() >= self._retry_at:
+                    self._try(is_final=False)
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            self._words.put(line.strip())
+        self._words.put("gone")
+
+    def _next_word(self) -> str:
+        """Return the latest word, waiting for one; a failed attempt is repeated without one."""
+        timeout = None
+        if self._retry_at:
+            timeout = max(0.0, self._retry_at - time.monotonic())
+        try:
+            words = [self._words.get(timeout=timeout)]
+        except queue.Empty:
+            return "part"
+        while not self._words.empty():
+            words.append(self._words.get())
+        return "finish" if "finish" in words else words[-1]
+
+    def _try(self, *, is_final: bool) -> bool:
+        """Log what is there; on failure say so and forget what was known of MLflow."""
+        try:
+            if self._syncer is None:
+                self._syncer = Syncer(read_run(self._paths), self._options)
+            self._syncer.sync_images(lambda count: tell({"logged": count}))
+            if is_final:
+                self._syncer.finish()
+                tell({"finished": True})
+        except Exception as error:
+            tell({"warning": _explain(self._options, self._paths, error), "finished": True})
+            self._syncer = None
+            self._retry_at = time.monotonic() + self._wait_s
+            self._wait_s = min(2 * self._wait_s, RETRY_S[1])
+            return False
+        self._retry_at, self._wait_s = 0.0, RETRY_S[0]
+        return True
+
+
+def _explain(options: TrackingOptions, paths: RunPaths, error: Exception) -> str:
+    if isinstance(error, PromptlabError):
+        return f"{error} Then: promptlab sync {paths.root}"
+    return describe_failure(options, paths, error)
+
+
+def tell(message: Message) -> None:
+    """Send one message to the sweep, if it is still there."""
+    with contextlib.suppress(OSError):
+        os.write(_OUTPUT, (json.dumps(message) + "\n").encode())
+
+
+_OUTPUT = 1
+
+
+def main() -> int:
+    """Follow the run folder that the one argument names."""
+    global _OUTPUT
+    _OUTPUT = os.dup(1)  # what libraries print must not mix with messages
+    os.dup2(2, 1)
+    os.nice(NICENESS)
+    # Short patience with a server that is away: the next part or `promptlab sync` tries again.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    logging.disable(logging.WARNING)
+    arguments = json.loads(sys.argv[1])
+    worker = Worker(RunPaths(arguments["run"]), TrackingOptions(**arguments["options"]))
+    return worker.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
