@@ -1,0 +1,117 @@
+"""How many images are decoded together, and proof that it does not show in them.
+
+Takes a decoder and a number of images; returns the number of images that a block of them is padded
+to. Products over a fixed number of rows are exact per row, but a library may order its sums
+differently for another number of rows. So one number is the reference, and any other is used only
+after one layer and the logits, run at both sizes, have agreed in every bit on this machine.
+Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import torch
+
+from promptlab.models.dalle.config import DalleConfig
+from promptlab.models.dalle.decode import Cache, decode_logits, prepare_text
+from promptlab.models.dalle.encode import padded_length
+from promptlab.models.dalle.network import Decoder
+from promptlab.models.dalle.sampling import Settings
+
+REFERENCE = 32  # images: 64 rows, from where matrix units run well
+SIZE_STEP = 4  # blocks hold a multiple of so many images
+MEMORY_SHARE = 0.4  # of the free memory, for the cache
+LARGEST = {"cpu": 64, "cuda": 512}  # images; beyond, nothing is gained
+
+
+class BlockSizes:
+    """The numbers of images that this machine decodes with the same bits."""
+
+    def __init__(self, decoder: Decoder, text_length: int, largest: int):
+        self.largest = largest
+        self._decoder, self._text_length = decoder, text_length
+        self._is_exact = {REFERENCE: True}
+
+    def fit(self, num_images: int) -> int:
+        """Return the size of the block that so many images are padded to."""
+        size = -(-num_images // SIZE_STEP) * SIZE_STEP
+        while size < REFERENCE and not self.is_exact(size):
+            size += SIZE_STEP
+        return size
+
+    def most(self) -> int:
+        """Return the largest number of images to decode together."""
+        size = self.largest // SIZE_STEP * SIZE_STEP
+        while size > REFERENCE and not self.is_exact(size):
+            size -= SIZE_STEP
+        return min(max(size, 1), self.largest) if size else self.largest
+
+    def is_exact(self, num_images: int) -> bool:
+        """Tell whether blocks of this size give the bits of the reference; checked once."""
+        if num_images not in self._is_exact:
+            self._is_exact[num_images] = self._agrees(num_images)
+        return self._is_exact[num_images]
+
+    def _agrees(self, num_images: int) -> bool:
+        common = min(num_images, REFERENCE)
+        steps = (0, self._decoder.num_steps // 3, self._decoder.num_steps - 1)
+        own = self._probe(num_images, steps)[:, :common]
+        return torch.equal(own, self._probe(REFERENCE, steps)[:, :common])
+
+    @torch.inference_mode()
+    def _probe(self, num_images: int, steps: tuple[int, ...]) -> torch.Tensor:
+        """Return the logits [step, image, token] of one layer over made-up states."""
+        decoder = dataclasses.replace(self._decoder, layers=self._decoder.layers[:1])
+        generator = torch.Generator().manual_seed(0)
+        most = max(num_images, REFERENCE)
+
+        def noise(*shape: int) -> torch.Tensor:
+            # The same numbers for the same row, whatever the number of rows.
+            values = torch.randn(most, *shape, generator=generator)
+            return values.to(decoder.device, decoder.dtype)
+
+        cache = Cache(decoder, num_images)
+        head_width = decoder.width // decoder.num_heads
+        for half in (slice(0, num_images), slice(num_images, None)):
+            for tensor in cache.layers[0]:
+                tensor[half] = noise(decoder.num_heads, decoder.num_steps, head_width)[:num_images]
+        prompts = [(0, 3 + index % 5, 2) for index in range(num_images)]
+        length = padded_length(3, self._text_length)
+        states = {ids: noise(length, decoder.width)[0] for ids in [(0, 2), *prompts[:5]]}
+        ones = torch.ones(num_images, 1, device=decoder.device)
+        settings = Settings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
+        text = prepare_text(decoder, prompts, states, self._text_length)
+        previous = torch.arange(num_images, device=decoder.device) % decoder.logits.num_outputs
+        return torch.stack(
+            [decode_logits(decoder, cache, text, settings, previous, step) for step in steps]
+        )
+
+
+def default_batch_size(config: DalleConfig, dtype: torch.dtype, device: str) -> int:
+    """Return how many images' caches fit the memory that is free now."""
+    bytes_per_number = torch.finfo(dtype).bits // 8
+    cache_bytes = (
+        2 * 2 * config.num_decoder_layers * config.num_image_tokens * config.width
+    ) * bytes_per_number
+    fitting = int(free_memory_bytes(device) * MEMORY_SHARE / cache_bytes)
+    most = LARGEST.get(device, LARGEST["cpu"])
+    return max(1, min(most, fitting // SIZE_STEP * SIZE_STEP))
+
+
+def free_memory_bytes(device: str) -> int:
+    """Return the bytes that a new allocation may take."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 * 2**30  # a platform that does not say: modest

@@ -1,0 +1,206 @@
+"""From image tokens to pixels: min-dalle's VQGAN decoder, generalised in its sizes.
+
+Takes a grid of tokens, returns uint8 pixels. An image is detokenized alone, at one fixed shape, so
+its pixels cannot depend on others; on an accelerator a batch has a fixed shape too. Weights lie
+channels-last. Knows nothing of prompts or sampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from promptlab.models.dalle.config import DalleConfig
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution that keeps the resolution."""
+
+    weight: Tensor  # [out, in, kernel, kernel], channels-last
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return [image, out, height, width]."""
+        return functional.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+@dataclass(frozen=True)
+class GroupNorm:
+    """Normalization of channel groups, optionally through x * sigmoid(x)."""
+
+    num_groups: int
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x normalized."""
+        return functional.group_norm(x, self.num_groups, self.weight, self.bias)
+
+    def activated(self, x: Tensor) -> Tensor:
+        """Return x normalized, times its own sigmoid."""
+        return functional.silu(self(x), inplace=True)
+
+
+@dataclass(frozen=True)
+class ResnetBlock:
+    """Two convolutions around the residual."""
+
+    norm1: GroupNorm
+    conv1: Conv
+    norm2: GroupNorm
+    conv2: Conv
+    shortcut: Conv | None  # where the number of channels changes
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        h = self.conv1(self.norm1.activated(x))
+        h = self.conv2(self.norm2.activated(h))
+        return h.add_(x if self.shortcut is None else self.shortcut(x))
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """Attention of every position to every other, one head."""
+
+    norm: GroupNorm
+    q: Conv
+    k: Conv
+    v: Conv
+    out: Conv
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the block's output."""
+        h = self.norm(x)
+        queries, keys, values = (
+            conv(h).flatten(2).transpose(1, 2) for conv in (self.q, self.k, self.v)
+        )  # each [image, position, channel]
+        scores = torch.bmm(queries, keys.transpose(1, 2)) / x.shape[1] ** 0.5
+        attended = torch.bmm(scores.softmax(-1), values)
+        attended = attended.transpose(1, 2).reshape(x.shape)
+        return x + self.out(attended.contiguous(memory_format=torch.channels_last))
+
+
+@dataclass(frozen=True)
+class Level:
+    """The blocks at one resolution, and the step to the next."""
+
+    blocks: tuple[ResnetBlock, ...]
+    attentions: tuple[AttentionBlock, ...]  # one a block, or none
+    upsample: Conv | None  # after doubling the resolution; None at the last level
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the level's output, doubled in resolution unless it is the last."""
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if self.attentions:
+                x = self.attentions[index](x)
+        if self.upsample is None:
+            return x
+        return self.upsample(functional.interpolate(x, scale_factor=2, mode="nearest"))
+
+
+@dataclass(frozen=True)
+class Detokenizer:
+    """The network, ready on its device."""
+
+    embedding: Tensor  # [token, channel]
+    post_quant_conv: Conv
+    conv_in: Conv
+    mid: tuple[ResnetBlock | AttentionBlock, ...]
+    levels: tuple[Level, ...]
+    norm_out: GroupNorm
+    conv_out: Conv
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return uint8 [image, height, width, 3] of int64 [image, row, column]."""
+        x = self.embedding[tokens].permute(0, 3, 1, 2)  # channels-last in memory
+        x = self.conv_in(self.post_quant_conv(x))
+        for block in self.mid:
+            x = block(x)
+        for level in self.levels:
+            x = level(x)
+        x = self.conv_out(self.norm_out.activated(x))
+        # As min-dalle: clipped, scaled, and cut (not rounded) to whole numbers.
+        x = x.to(torch.float32).clamp_(0.0, 1.0).mul_(255)
+        return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+class _Loader:
+    def __init__(self, tensors: Tensors, num_groups: int, dtype: torch.dtype, device: str):
+        self.tensors, self.num_groups = tensors, num_groups
+        self.dtype, self.device = dtype, torch.device(device)
+
+    def tensor(self, name: str) -> Tensor:
+        return self.tensors[f"detokenizer.{name}"].to(device=self.device, dtype=self.dtype)
+
+    def conv(self, name: str) -> Conv:
+        weight = self.tensor(f"{name}.weight").contiguous(memory_format=torch.channels_last)
+        return Conv(weight, self.tensor(f"{name}.bias"))
+
+    def norm(self, name: str) -> GroupNorm:
+        return GroupNorm(
+            self.num_groups, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        )
+
+    def block(self, name: str) -> ResnetBlock:
+        has_shortcut = f"detokenizer.{name}.nin_shortcut.weight" in self.tensors
+        return ResnetBlock(
+            self.norm(f"{name}.norm1"),
+            self.conv(f"{name}.conv1"),
+            self.norm(f"{name}.norm2"),
+            self.conv(f"{name}.conv2"),
+            self.conv(f"{name}.nin_shortcut") if has_shortcut else None,
+        )
+
+    def attention(self, name: str) -> AttentionBlock:
+        convs = (self.conv(f"{name}.{projection}") for projection in ("q", "k", "v", "proj_out"))
+        return AttentionBlock(self.norm(f"{name}.norm"), *convs)
+
+    def level(self, name: str, num_blocks: int, has_attention: bool, is_last: bool) -> Level:
+        return Level(
+            tuple(self.block(f"{name}.block.{index}") for index in range(num_blocks)),
+            tuple(self.attention(f"{name}.attn.{index}") for index in range(num_blocks))
+            if has_attention
+            else (),
+            None if is_last else self.conv(f"{name}.upsample.conv"),
+        )
+
+
+def load_detokenizer(
+    tensors: Tensors, config: DalleConfig, dtype: torch.dtype, device: str
+) -> Detokenizer:
+    """Return the detokenizer, ready on its device."""
+    sizes = config.detokenizer
+    load = _Loader(tensors, sizes.norm_groups, dtype, device)
+    mid: list[ResnetBlock | AttentionBlock] = [
+        load.block("decoder.mid.block_1"),
+        load.block("decoder.mid.block_2"),
+    ]
+    if sizes.mid_attention:
+        mid.insert(1, load.attention("decoder.mid.attn_1"))
+    last = len(sizes.channels) - 1
+    return Detokenizer(
+        embedding=load.tensor("embedding.weight"),
+        post_quant_conv=load.conv("post_quant_conv"),
+        conv_in=load.conv("decoder.conv_in"),
+        mid=tuple(mid),
+        levels=tuple(
+            load.level(
+                f"decoder.up.{last - level}",  # min-dalle counts from the highest resolution
+                sizes.blocks_per_level,
+                level in sizes.attention_levels,
+                is_last=level == last,
+            )
+            for level in range(last + 1)
+        ),
+        norm_out=load.norm("decoder.norm_out"),
+        conv_out=load.conv("decoder.conv_out"),
+    )

@@ -1,0 +1,134 @@
+"""A DALL·E-family model as promptlab sees it: names, parameters, load, draw, unload.
+
+Takes a config and a way to its model folder. Light to construct: torch is imported by `load`, and
+the folder is looked for (downloaded, converted) when the fingerprint or the weights are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from promptlab.errors import ConfigError, ModelError
+from promptlab.models.dalle.config import DalleConfig, read_config
+from promptlab.models.protocol import Parameter
+from promptlab.records import Request, Result
+
+if TYPE_CHECKING:
+    from promptlab.models.dalle.runner import Runner
+
+DEVICES = ("cpu", "cuda", "auto")
+DTYPES = ("float32", "bfloat16", "float16", "auto")
+
+
+class DalleModel:
+    """A DALL·E-family model; satisfies promptlab.models.protocol.Model."""
+
+    is_deterministic = True
+
+    def __init__(
+        self,
+        config: DalleConfig,
+        locate: Callable[[], Path],
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+    ):
+        """Describe a model whose folder `locate` returns, fetching it if need be.
+
+        `batch_size` is the most images drawn together (None: chosen from the free memory); it
+        never changes an image.
+        """
+        _expect("device", device, DEVICES)
+        _expect("dtype", dtype, DTYPES)
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size={batch_size}: expected a whole number from 1, or null.")
+        self.config = config
+        self._locate, self._device, self._dtype = locate, device, dtype
+        self._batch_size = batch_size
+        self._runner: Runner | None = None
+
+    @property
+    def name(self) -> str:
+        """Short name, as in the column `model`."""
+        return self.config.name
+
+    @cached_property
+    def folder(self) -> Path:
+        """The model folder; fetched on first use."""
+        return self._locate()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of sizes, weights and vocabulary: 16 hex digits."""
+        return self.config.fingerprint or read_config(self.folder).fingerprint
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(width, height) of its images in px."""
+        return self.config.image_size, self.config.image_size
+
+    @cached_property
+    def device(self) -> str:
+        """Kind of device it runs on."""
+        return find_device() if self._device == "auto" else self._device
+
+    @property
+    def dtype(self) -> str:
+        """Number format that it computes in."""
+        if self._dtype != "auto":
+            return self._dtype
+        return "bfloat16" if self.device == "cuda" else "float32"
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The sampling parameters that it accepts, by name."""
+        return self.config.parameters()
+
+    @property
+    def runner(self) -> Runner:
+        """The loaded model."""
+        if self._runner is None:
+            raise ModelError(f"The model {self.name} is not loaded: call load() first.")
+        return self._runner
+
+    def load(self) -> None:
+        """Bring the weights to the device."""
+        if self._runner is not None:
+            return
+        from promptlab.models.dalle.runner import Runner
+
+        if self.device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise ModelError("device=cuda: torch finds no CUDA device; use device=cpu.")
+        self._runner = Runner(self.config, self.folder, self.dtype, self.device, self._batch_size)
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, as they finish."""
+        return self.runner.draw(requests)
+
+    def unload(self) -> None:
+        """Free the weights."""
+        self._runner = None
+
+
+def find_device() -> str:
+    """Return "cuda" where torch can use one, else "cpu"; imports torch only if there may be one."""
+    if sys.platform == "linux" and not os.path.exists("/dev/nvidiactl"):
+        return "cpu"
+    if sys.platform == "darwin":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _expect(name: str, value: str, accepted: tuple[str, ...]) -> None:
+    if value not in accepted:
+        raise ConfigError(f"{name}={value!r}: expected one of {', '.join(accepted)}.")

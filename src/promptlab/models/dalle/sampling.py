@@ -1,0 +1,76 @@
+"""From logits to tokens: superconditioning, top-k, temperature, one draw.
+
+Takes the logits of one step and each row's own settings; returns one token a row. Every operation
+works row by row, so a row's token does not depend on the other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptlab.models.dalle import rng
+from promptlab.records import Request
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sampling parameters and random numbers of one block, a row an image, on its device."""
+
+    temperature: Tensor  # float32 [image, 1]
+    top_k: Tensor  # int64 [image, 1]
+    supercondition_factor: Tensor  # float32 [image, 1]
+    uniforms: Tensor  # float64 [step, image, 1]
+    max_top_k: int  # the largest of top_k
+
+    @staticmethod
+    def of(requests: Sequence[Request], num_steps: int, device: str) -> Settings:
+        """Collect the settings of a block's requests."""
+
+        def column(name: str, dtype: torch.dtype) -> Tensor:
+            values = [request.params[name] for request in requests]
+            return torch.tensor(values, dtype=dtype, device=device)[:, None]
+
+        numbers = rng.uniforms([request.seed for request in requests], num_steps)
+        return Settings(
+            temperature=column("temperature", torch.float32),
+            top_k=column("top_k", torch.int64),
+            supercondition_factor=column("supercondition_factor", torch.float32),
+            uniforms=torch.from_numpy(numbers.T.copy()).to(device)[:, :, None],
+            max_top_k=max(int(request.params["top_k"] or 0) for request in requests),
+        )
+
+
+def supercondition(unconditional: Tensor, conditional: Tensor, factor: Tensor) -> Tensor:
+    """Return (1 - factor) * unconditional + factor * conditional.
+
+    The decoder applies it to the states before the output projection: the projection is linear,
+    so the logits are the same, at half the cost.
+    """
+    return unconditional * (1 - factor) + conditional * factor
+
+
+def sample(
+    logits: Tensor,  # float32 [image, token]
+    temperature: Tensor,  # [image, 1]
+    top_k: Tensor,  # [image, 1]
+    uniform: Tensor,  # float64 [image, 1]
+    max_top_k: int,
+) -> Tensor:
+    """Draw one token a row: int64 [image].
+
+    Kept are all tokens at least as likely as the k-th likeliest, ties included, as in min-dalle.
+    The draw inverts the cumulative distribution in the order of the tokens. Softmax rather than
+    exp: its kernel works by whole rows, so that a row's bits do not depend on where it lies.
+    """
+    largest = logits.topk(max_top_k, dim=-1, sorted=True).values
+    threshold = largest.gather(-1, top_k - 1)
+    # The largest logit is taken off first, as in min-dalle: a low temperature cannot overflow.
+    scaled = (logits - largest[:, :1]) / temperature
+    scaled = scaled.masked_fill_(logits < threshold, -torch.inf)
+    cumulative = scaled.softmax(-1).cumsum(-1, dtype=torch.float64)
+    # The first token whose cumulative probability exceeds the draw: never one of probability 0.
+    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]

@@ -1,0 +1,79 @@
+"""The min-dalle package, contained: the reference that tests and benchmarks compare with.
+
+Takes sizes, returns min-dalle's own modules with seeded random weights. Importing min_dalle turns
+gradients off and sets the number of threads for the whole process; here both are put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from promptlab.models.dalle.config import DalleConfig
+
+
+@contextmanager
+def kept_torch_state() -> Iterator[None]:
+    """Put back what importing min_dalle changes globally."""
+    is_grad_enabled = torch.is_grad_enabled()
+    num_threads = torch.get_num_threads()
+    is_cudnn_enabled = torch.backends.cudnn.enabled
+    allows_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(is_grad_enabled)
+        torch.set_num_threads(num_threads)
+        torch.backends.cudnn.enabled = is_cudnn_enabled
+        torch.backends.cudnn.allow_tf32 = allows_tf32
+
+
+def import_min_dalle() -> ModuleType:
+    """Return the module min_dalle.min_dalle, leaving torch's global state as it was."""
+    with kept_torch_state():
+        import min_dalle.min_dalle as module
+    return module
+
+
+def build_modules(config: DalleConfig, seed: int = 0) -> tuple[Any, Any, Any]:
+    """Return min-dalle's encoder, decoder and detokenizer with seeded random weights.
+
+    The detokenizer has min-dalle's one size; encoder and decoder have the config's, with the 256
+    image tokens that min-dalle fixes.
+    """
+    module = import_min_dalle()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = module.DalleBartEncoder(
+            layer_count=config.num_encoder_layers,
+            embed_count=config.width,
+            attention_head_count=config.num_heads,
+            text_vocab_count=config.text_vocab_size,
+            text_token_count=config.text_length,
+            glu_embed_count=config.glu_width,
+            device="cpu",
+        )
+        decoder = module.DalleBartDecoder(
+            image_vocab_count=config.image_embeddings - 1,
+            embed_count=config.width,
+            attention_head_count=config.num_heads,
+            glu_embed_count=config.glu_width,
+            layer_count=config.num_decoder_layers,
+            device="cpu",
+        )
+        detokenizer = module.VQGanDetokenizer()
+    return encoder.eval(), decoder.eval(), detokenizer.eval()
+
+
+def named_tensors(encoder: Any, decoder: Any, detokenizer: Any) -> dict[str, torch.Tensor]:
+    """Return the modules' tensors under the names of a model folder."""
+    parts = {"encoder": encoder, "decoder": decoder, "detokenizer": detokenizer}
+    return {
+        f"{part}.{name}": tensor
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
