@@ -13,6 +13,13 @@ from promptlab.language.syntax import Take
 
 from .patterns import HOSTILE, PATTERNS
 
+UNITS = [  # of the long texts that must not take long
+    *["{", "}", "{a|", "{a|b}", "{a:", "{a", "{a ", "{a }", "{ ", "{||", "{2$$", "{2$$a|b}"],
+    *["__", "__a", "__a__", "___", "a_", "\\", "\\{", "{\\ ", "|", "||", "$", "${", "$$", "{1$$a$"],
+    *[" ", "\t", "a", "é", "🦊", "1", "0::", "-", "{a|{b|c}}", "{x:{y:{z:a|b}}}"],
+    "{" * 24 + "a|b" + "}" * 24,
+]
+
 
 def texts(*values: str) -> tuple[Pattern, ...]:
     return tuple(Pattern.literal(value) for value in values)
@@ -61,43 +68,7 @@ def test_escaping_lets_any_character_stand_in_a_value(text):
     assert again == choice
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [
-        "{",
-        "}",
-        "{a|",
-        "{a|b}",
-        "{a:",
-        "{2$$",
-        "{2$$a|b}",
-        "__",
-        "__a",
-        "__a__",
-        "___",
-        "\\",
-        "\\{",
-        "||",
-        "{||",
-        "|",
-        "$",
-        "${",
-        "$$",
-        "{a",
-        "a",
-        "é",
-        "🦊",
-        "1",
-        "0::",
-        "a_",
-        "-",
-        "{a|{b|c}}",
-        "{x:{y:{z:a|b}}}",
-        "{1$$a$",
-        "{{{{{{{{{{{{{{{{{{{{{{{{a|b}}}}}}}}}}}}}}}}}}}}}}}}",
-    ]
-    + [" ", "\t", "{ ", "{a ", "{\\ ", "{a }"],
-)
+@pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("prefix", ["", "{", "{a|", "__", "{2$$"])
 def test_no_text_of_10000_characters_takes_longer_than_100_ms(unit, prefix):
     text = (prefix + unit * 10_000)[:10_000]

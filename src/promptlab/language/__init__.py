@@ -4,17 +4,29 @@ Pure: takes texts and plain values, returns syntax trees and points of a grid; k
 model and no torch. GRAMMAR.md beside this file is its one page of documentation.
 """
 
+from promptlab.language.blocks import format_count
 from promptlab.language.errors import PatternError, Place
+from promptlab.language.grid import Grid, JobPattern, Point
+from promptlab.language.options import GridOptions
 from promptlab.language.parse import parse_pattern
 from promptlab.language.syntax import Choice, Pattern, Slot, Text, Wildcard
+from promptlab.language.values import read_value
+from promptlab.language.wildcards import Wildcards
 
 __all__ = [
     "Choice",
+    "Grid",
+    "GridOptions",
+    "JobPattern",
     "Pattern",
     "PatternError",
     "Place",
+    "Point",
     "Slot",
     "Text",
     "Wildcard",
+    "Wildcards",
+    "format_count",
     "parse_pattern",
+    "read_value",
 ]

@@ -21,6 +21,7 @@ from promptlab.language.syntax import (
 )
 
 MAX_DEPTH = 24  # braces within braces; far above any prompt, far below Python's own limit
+MAX_TAKE = 99  # alternatives taken together
 ESCAPABLE = "\\{}|_:$@#"  # and any white space: what a backslash makes an ordinary character
 
 _NAME = r"[^\W\d][\w-]*"
@@ -40,6 +41,11 @@ def parse_pattern(text: str, source: str = "prompt") -> Pattern:
     return _Parser(text, source).parse()
 
 
+def parse_line(text: str, source: str) -> Pattern:
+    """Return the syntax tree of one value of a list, refused like an alternative if weighted."""
+    return _Parser(text, source).parse(is_alternative=True)
+
+
 class _Parser:
     def __init__(self, text: str, source: str) -> None:
         self.text = text
@@ -47,8 +53,8 @@ class _Parser:
         self.position = 0
         self.open_braces: list[int] = []
 
-    def parse(self) -> Pattern:
-        pattern = self.read_pattern()
+    def parse(self, *, is_alternative: bool = False) -> Pattern:
+        pattern = self.read_alternative() if is_alternative else self.read_pattern()
         if self.position < len(self.text):
             raise self.error(self.position, "this } closes nothing.", "Literal brace: \\}")
         return pattern
@@ -150,11 +156,12 @@ class _Parser:
                 )
             return None
         low, high = found.group(1), found.group(2) or found.group(1)
-        if len(high) > 6 or len(low) > 6 or int(low) > int(high) or int(high) == 0:
+        if len(high) > 6 or len(low) > 6 or not int(low) <= int(high) <= MAX_TAKE or not int(high):
             raise self.error(
                 start,
                 f"cannot take {found.group().strip()[:-2]} alternatives.",
-                "Write a count from 1, or a range with the smaller count first: {1-2$$a|b|c}.",
+                f"Write a count from 1 to {MAX_TAKE}, or a range with the smaller count first: "
+                "{1-2$$a|b|c}.",
             )
         self.position = found.end()
         joiner = DEFAULT_JOINER

@@ -1,0 +1,98 @@
+"""What of the grid is left out: `exclude` and `only`, lists of matches over axes.
+
+Takes plain config values, returns rules that judge a value of an axis. Does not know where the
+values come from; `grid` puts the judgements together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import cached_property
+from typing import Any, Literal
+
+from promptlab.errors import ConfigError
+from promptlab.records import Scalar
+
+_FORM = "a list of matches such as [{model: tiny, style: [photo, 'cctv*']}]"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One match: every axis it names must have one of the values it lists."""
+
+    kind: Literal["exclude", "only"]
+    conditions: Mapping[str, tuple[Scalar, ...]]  # axis → values or globs, any of them
+
+    def matches(self, axis: str, value: Scalar) -> bool:
+        """Tell whether a value of one axis satisfies the rule's condition on that axis."""
+        if isinstance(value, str):
+            return value in self.conditions[axis] or bool(self._regexes[axis].fullmatch(value))
+        if value is None or isinstance(value, bool):
+            wanted = {str(item).lower() for item in self.conditions[axis]}
+            return str(value).lower() in wanted or (value is None and "null" in wanted)
+        return any(_is_number(item, value) for item in self.conditions[axis])
+
+    @cached_property
+    def _regexes(self) -> Mapping[str, re.Pattern[str]]:
+        """One expression an axis: case and everything but * ? [ ] stand for themselves."""
+        return {
+            axis: re.compile(
+                "|".join(translate(str(item)) for item in items if item is not None) or r"(?!)"
+            )
+            for axis, items in self.conditions.items()
+        }
+
+    def __str__(self) -> str:
+        conditions = ", ".join(
+            f"{axis}: {', '.join(map(_show, items))}"
+            if len(items) == 1
+            else f"{axis}: [{', '.join(map(_show, items))}]"
+            for axis, items in self.conditions.items()
+        )
+        return f"{self.kind} {{{conditions}}}"
+
+
+def parse_rules(only: Any, exclude: Any) -> tuple[Rule, ...]:
+    """Return the rules of a config, `only` before `exclude`; raises ConfigError for other forms."""
+    return (*_parse("only", only), *_parse("exclude", exclude))
+
+
+def _parse(kind: Literal["exclude", "only"], value: Any) -> list[Rule]:
+    if value is None:
+        return []
+    entries = [value] if isinstance(value, Mapping) else value
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        raise ConfigError(f"{kind}={value!r}: expected {_FORM}.")
+    rules = []
+    for entry in entries:
+        if not isinstance(entry, Mapping) or not entry:
+            raise ConfigError(f"{kind}: expected {_FORM}, got the entry {entry!r}.")
+        rules.append(Rule(kind, {str(axis): _items(kind, axis, v) for axis, v in entry.items()}))
+    return rules
+
+
+def _items(kind: str, axis: Any, value: Any) -> tuple[Scalar, ...]:
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if not isinstance(item, str | int | float | bool | None):
+            raise ConfigError(f"{kind}: {axis}: expected a value or a list of them, got {item!r}.")
+    if not items:
+        raise ConfigError(f"{kind}: {axis}: expected at least one value or glob, got none.")
+    return tuple(items)
+
+
+def _is_number(item: Scalar, value: float) -> bool:
+    """Tell whether an entry means the number: 8, 8.0 and "8" mean the same, "*" any."""
+    if isinstance(item, bool) or item is None:
+        return False
+    try:
+        return float(item) == value
+    except (ValueError, OverflowError):
+        return re.fullmatch(translate(str(item)), str(value)) is not None
+
+
+def _show(item: Scalar) -> str:
+    return "null" if item is None else str(item)
