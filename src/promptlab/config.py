@@ -6,11 +6,17 @@ at the entry points.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from promptlab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
@@ -94,3 +100,13 @@ def _mapping(key: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{key}={value!r}: expected keys and values, such as {key}.KEY=VALUE.")
     return value
+
+
+def build_options(options_type: type[Options], key: str, values: Mapping[str, Any]) -> Options:
+    """Return a stage's options from a config node; a key that it does not know is an error."""
+    known = [option.name for option in dataclasses.fields(options_type)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        listed = ", ".join(f"{key}.{name}" for name in known)
+        raise ConfigError(f"Unknown key {key}.{unknown[0]}. Known: {listed}.")
+    return options_type(**values)

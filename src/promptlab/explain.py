@@ -59,10 +59,10 @@ def explain_composition(error: Exception) -> str:
     if match:
         key = match[1]
         close = close_names(key, [*RESERVED_KEYS, *root_keys()])
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        hint = f" Did you mean {' or '.join(close)}?" if close and "." not in key else ""
         return (
-            f"Unknown key {key!r}.{hint} To fill a slot of your own template with it, or to add "
-            f"it to the config, write +{key}=…"
+            f"Unknown key {key!r}.{hint} `promptlab sweep --cfg job` lists the keys; to add one of "
+            f"your own, such as a slot of your template, write +{key}=…"
         )
     cause = error.__cause__
     if cause is not None and not message:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from promptlab import summary
-from promptlab.config import Job, Settings, settings_from_jobs
+from promptlab.config import Job, Settings, build_options, settings_from_jobs
 from promptlab.engine import draw
 from promptlab.errors import ReportError, SweepInterruptedError
 from promptlab.expand import expand
@@ -39,6 +39,32 @@ class Invocation:
     retry_failed: bool = False  # draw failed rows again
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Each stage's options, checked before anything is drawn."""
+
+    store: StoreOptions
+    tracking: TrackingOptions
+    report: ReportOptions
+
+    @staticmethod
+    def of(settings: Settings, invocation: Invocation) -> Options:
+        """Return what config and command line ask for; tracking=null turns MLflow off."""
+        store = replace(
+            build_options(StoreOptions, "store", settings.store),
+            reuse=settings.reuse,
+            retry_failed=invocation.retry_failed,
+            runs_dir=settings.runs_dir,
+        )
+        off = {"enabled": False}
+        tracking = off if settings.tracking is None else settings.tracking
+        return Options(
+            store,
+            build_options(TrackingOptions, "tracking", tracking),
+            build_options(ReportOptions, "report", settings.report),
+        )
+
+
 @dataclass(slots=True)
 class Session:
     """What this command drew: the part of the run that happened just now."""
@@ -63,21 +89,22 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
     plan = expand(jobs, settings)
+    options = Options.of(settings, invocation)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
-    options = store_options(settings, invocation)
     if invocation.is_plan_only:
-        found = survey(folder.paths if folder.exists else None, plan, options)
+        found = survey(folder.paths if folder.exists else None, plan, options.store)
         print(summary.describe_plan(plan, settings, found, folder))
         return Outcome(plan, Session())
 
     paths = folder.paths
     meta = describe_sweep(plan, jobs, invocation.argv)
-    with open_tracking(paths, tracking_options(settings)) as tracking:
-        with open_store(paths, plan, options, meta=meta, on_part=tracking.notify) as store:
+    with open_tracking(paths, options.tracking) as tracking:
+        with open_store(paths, plan, options.store, meta=meta, on_part=tracking.notify) as store:
             log.info("%s", summary.describe_start(plan, store, paths))
             with keep_log(paths):
                 session = draw_pending(plan, store)
-        sheet = write_sheet(paths, settings, is_new=session.num_drawn + store.num_reused > 0)
+        is_new = session.num_drawn + store.num_reused > 0
+        sheet = write_sheet(paths, options.report, is_new)
     log.info("%s", summary.describe_end(plan, session, store.counts, paths, sheet, settings))
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
@@ -106,7 +133,7 @@ def _results(plan: Plan, store: Store) -> Iterator[Result]:
             yield from draw(model, requests)
 
 
-def write_sheet(paths: RunPaths, settings: Settings, is_new: bool) -> list[str]:
+def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:
     """Build the contact sheet and return its files; nothing new keeps the sheet that is there.
 
     Drawn images are worth more than their sheet, so it may fail alone.
@@ -114,29 +141,12 @@ def write_sheet(paths: RunPaths, settings: Settings, is_new: bool) -> list[str]:
     known = [paths.index_html, paths.contact_sheet_png]
     try:
         if is_new or not file_exists(paths.index_html):
-            files = write_contact_sheet(paths.root, ReportOptions(**settings.report))
+            files = write_contact_sheet(paths.root, options)
             known = [files.index_html, *filter(None, [files.contact_sheet_png]), *files.others]
     except ReportError as error:
         log.warning("No contact sheet: %s", error)
         return []
     return known
-
-
-def store_options(settings: Settings, invocation: Invocation) -> StoreOptions:
-    """Return the options of the store: those of `store.*` and those that the command sets."""
-    return StoreOptions(
-        **settings.store,
-        reuse=settings.reuse,
-        retry_failed=invocation.retry_failed,
-        runs_dir=settings.runs_dir,
-    )
-
-
-def tracking_options(settings: Settings) -> TrackingOptions:
-    """Return the options of MLflow; tracking=null is the same as tracking.enabled=false."""
-    if settings.tracking is None:
-        return TrackingOptions(enabled=False)
-    return TrackingOptions(**settings.tracking)
 
 
 def errors_by_job(outcome: Outcome) -> dict[int, str]:

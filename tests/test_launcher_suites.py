@@ -1,0 +1,19 @@
+"""Hydra's own launcher suites, inherited as they are: ordinary Hydra applications still work."""
+
+from hydra.test_utils.launcher_common_tests import IntegrationTestSuite, LauncherTestSuite
+from pytest import mark
+
+
+# The suites' own runner sets no version_base, of which Hydra warns.
+@mark.filterwarnings("ignore:Future Hydra versions will no longer change working directory")
+@mark.parametrize(("launcher_name", "overrides"), [("promptlab", [])])
+class TestPromptlabLauncher(LauncherTestSuite):
+    """Jobs of an ordinary task function, in this process."""
+
+
+@mark.parametrize(
+    ("task_launcher_cfg", "extra_flags"),
+    [({}, ["--multirun", "hydra/launcher=promptlab"])],
+)
+class TestPromptlabLauncherIntegration(IntegrationTestSuite):
+    """Ordinary Hydra applications, each in a process of its own."""
