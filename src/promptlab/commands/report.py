@@ -1,0 +1,91 @@
+"""`promptlab report [RUN …]`: build the contact sheet of one run, or of several on one page.
+
+Reads run folders, writes pages and pictures. Draws nothing and talks to no server.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from promptlab.report import (
+    ReportOptions,
+    SheetFiles,
+    publish,
+    write_contact_sheet,
+    write_standalone,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    defaults = ReportOptions()
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: the newest)")
+    parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
+    parser.add_argument("--output", metavar="FOLDER", help="write here (default: the first run)")
+    parser.add_argument("--rows", metavar="AXIS", help="the axis that rows show at first")
+    parser.add_argument("--columns", metavar="AXIS", help="the axis that columns show at first")
+    parser.add_argument("--pdf", action="store_true", help="contact_sheet.pdf as well")
+    parser.add_argument(
+        "--best", action="store_true", help="copy the best image of each cell to best/"
+    )
+    parser.add_argument(
+        "--animate", metavar="AXIS", help="contact_sheet.webp and .gif, a frame a value of AXIS"
+    )
+    parser.add_argument("--no-png", action="store_true", help="leave contact_sheet.png out")
+    parser.add_argument(
+        "--standalone", metavar="FILE", help="one HTML file with everything inside, to send"
+    )
+    parser.add_argument(
+        "--publish", metavar="NAME", help="write reports/NAME/: one HTML file and the PNG"
+    )
+    parser.add_argument(
+        "--single-file-mb",
+        type=float,
+        default=defaults.single_file_mb,
+        metavar="MB",
+        help="thumbnails inside index.html up to here, beside it above (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--thumbnail-px",
+        type=int,
+        default=defaults.thumbnail_px,
+        metavar="PX",
+        help="longest side of thumbnails (default: %(default)d)",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all CPUs)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build what was asked for and print the paths."""
+    from promptlab.store import newest_run
+
+    runs = args.runs or [newest_run(args.runs_dir)]
+    options = ReportOptions(
+        output=args.output,
+        single_file_mb=args.single_file_mb,
+        thumbnail_px=args.thumbnail_px,
+        num_workers=args.workers,
+        png=not args.no_png,
+        pdf=args.pdf,
+        best=args.best,
+        animate=args.animate,
+        rows=args.rows,
+        columns=args.columns,
+    )
+    if args.standalone:
+        written = write_standalone(runs, args.standalone, options)
+        print(written or "Not written: too large for one file.")
+        return 0 if written else 1
+    files = publish(runs, args.publish, options) if args.publish else None
+    _print(files or write_contact_sheet(runs, options))
+    return 0
+
+
+def _print(files: SheetFiles) -> None:
+    print(files.index_html)
+    if files.contact_sheet_png:
+        print(files.contact_sheet_png)
+    for path in files.others[:10]:
+        print(path)
+    if len(files.others) > 10:
+        print(f"… and {len(files.others) - 10} more")

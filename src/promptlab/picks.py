@@ -1,0 +1,289 @@
+"""Picks: a person's verdicts on images, kept as rows beside the images they judge.
+
+Takes verdicts from the command line or from a page's `picks.json`; keeps them in the run folder's
+`picks.parquet`; returns the current verdict of every image and what is worth drawing again. The
+file is a history: a newer row of the same person on the same image replaces the older one, and
+nothing is ever deleted. Knows nothing of pages, MLflow or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from promptlab.errors import ReportError
+from promptlab.paths import RunPaths
+from promptlab.records import Scalar
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXPORT_FORMAT = "promptlab-picks"
+MAX_NOTE_LENGTH = 20_000  # characters; a note is a remark, not a document
+WORTH_RATING = 3  # from here on a rating alone makes an image worth drawing again
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """One verdict: who said what about which image, and when."""
+
+    image_id: str
+    rating: int | None = None  # 1 to 5
+    is_favourite: bool = False
+    is_reject: bool = False
+    note: str = ""
+    who: str = ""
+    picked_at: str = ""  # UTC, ISO 8601
+
+    def __post_init__(self) -> None:
+        is_id = len(self.image_id) == 16 and all(c in "0123456789abcdef" for c in self.image_id)
+        if not is_id:
+            raise ReportError(
+                f"A pick names an image by its id of 16 hex digits, got {self.image_id[:80]!r}. "
+                "The contact sheet and the end of every file name show it."
+            )
+        if self.rating is not None and self.rating not in (1, 2, 3, 4, 5):
+            raise ReportError(f"A rating is a whole number from 1 to 5, got {self.rating!r}.")
+        if len(self.note) > MAX_NOTE_LENGTH:
+            raise ReportError(
+                f"A note holds at most {MAX_NOTE_LENGTH} characters, got {len(self.note)}."
+            )
+        object.__setattr__(self, "picked_at", _utc_text(self.picked_at))
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in one word: favourite, reject, 1 to 5, note, or cleared."""
+        if self.is_favourite:
+            return "favourite"
+        if self.is_reject:
+            return "reject"
+        if self.rating is not None:
+            return str(self.rating)
+        return "note" if self.note else "cleared"
+
+    @property
+    def is_cleared(self) -> bool:
+        """Whether this row takes every earlier verdict back."""
+        return self.verdict == "cleared"
+
+    def is_worth_drawing(self, min_rating: int = WORTH_RATING) -> bool:
+        """Tell whether the image is gold: a favourite or rated high, and no reject."""
+        return not self.is_reject and (self.is_favourite or (self.rating or 0) >= min_rating)
+
+
+@dataclass(frozen=True, slots=True)
+class PickedImage:
+    """A picked image with everything that a new sweep needs to draw it again."""
+
+    image_id: str
+    cell_id: str
+    subject: str
+    style: str
+    template: str
+    prompt: str
+    seed: int
+    model: str
+    axes: Mapping[str, Scalar]  # values of the further axes
+    params: Mapping[str, Scalar]  # every sampling parameter it was drawn with
+    pick: Pick
+
+
+def now_utc() -> str:
+    """Return the time as picks record it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _utc_text(text: str) -> str:
+    """Return any ISO 8601 time as one fixed-width UTC text, so that texts sort as times."""
+    try:
+        moment = datetime.datetime.fromisoformat(text or now_utc())
+    except ValueError:
+        raise ReportError(f"A pick's time is written as ISO 8601, got {text[:80]!r}.") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    return moment.astimezone(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def default_who() -> str:
+    """Return the person's name to sign picks with: PROMPTLAB_WHO, else the login name."""
+    if name := os.environ.get("PROMPTLAB_WHO"):
+        return name
+    with contextlib.suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return ""
+
+
+def read_picks(run_root: str | os.PathLike[str]) -> list[Pick]:
+    """Return every verdict ever given in a run, oldest first; none without a picks file."""
+    path = Path(RunPaths(str(run_root)).picks_parquet)
+    if not path.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path, columns=[field.name for field in fields(Pick)]).to_pylist()
+    except (OSError, ValueError, KeyError) as error:
+        raise ReportError(f"{path} cannot be read as picks: {error}") from error
+    picks = [Pick(**{**row, "picked_at": row["picked_at"].isoformat()}) for row in rows]
+    return sorted(picks, key=lambda pick: pick.picked_at)
+
+
+def current_picks(run_root: str | os.PathLike[str]) -> dict[str, Pick]:
+    """Return the newest verdict of every image, by image_id; those taken back are left out."""
+    return newest(read_picks(run_root))
+
+
+def newest(picks: Iterable[Pick]) -> dict[str, Pick]:
+    """Return the newest verdict of every image, by image_id, without those taken back."""
+    by_image: dict[str, Pick] = {}
+    for pick in sorted(picks, key=lambda pick: pick.picked_at):
+        by_image.pop(pick.image_id, None)  # keep the order of picking
+        by_image[pick.image_id] = pick
+    return {image_id: pick for image_id, pick in by_image.items() if not pick.is_cleared}
+
+
+def record_picks(run_root: str | os.PathLike[str], picks: Iterable[Pick]) -> int:
+    """Append the verdicts that the run does not hold yet; return how many were new.
+
+    Recording the same verdicts twice changes nothing. The file is replaced in one step, so that
+    a reader sees the old history or the new one.
+    """
+    path = Path(RunPaths(str(run_root)).picks_parquet)
+    if not path.parent.is_dir():
+        raise ReportError(f"There is no run folder {path.parent}.")
+    try:
+        with _locked(path):
+            known = read_picks(run_root)
+            added = [pick for pick in dict.fromkeys(picks) if pick not in set(known)]
+            if added:
+                _write(path, sorted(known + added, key=lambda pick: pick.picked_at))
+    except OSError as error:
+        raise ReportError(f"The picks cannot be kept in {path}: {error}") from error
+    return len(added)
+
+
+def picks_from_json(text: str, who: str = "") -> list[Pick]:
+    """Return the verdicts of a `picks.json` that a contact sheet exported.
+
+    `who` signs those that carry no name. Raises ReportError, naming the entry, for anything else.
+    """
+    try:
+        document = json.loads(text)
+        entries = document["picks"]
+        is_ours = document["format"] == EXPORT_FORMAT and isinstance(entries, list)
+    except (ValueError, KeyError, TypeError):
+        is_ours = False
+    if not is_ours:
+        raise ReportError(
+            "This is no picks.json of a contact sheet: "
+            f'expected an object with "format": "{EXPORT_FORMAT}" and a list "picks".'
+        )
+    picks = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            picks.append(
+                Pick(
+                    image_id=str(entry["image_id"]),
+                    rating=entry.get("rating"),
+                    is_favourite=entry.get("is_favourite") is True,
+                    is_reject=entry.get("is_reject") is True,
+                    note=str(entry.get("note") or ""),
+                    who=str(entry.get("who") or who),
+                    picked_at=str(entry["picked_at"]),
+                )
+            )
+        except (KeyError, TypeError, AttributeError, ReportError) as error:
+            raise ReportError(f"Entry {number} of the picks is not readable: {error}") from error
+    return picks
+
+
+def picks_to_json(picks: Iterable[Pick]) -> str:
+    """Return verdicts in the format that pages export and `promptlab pick --import` takes."""
+    return json.dumps({"format": EXPORT_FORMAT, "version": 1, "picks": [asdict(p) for p in picks]})
+
+
+def picked_images(
+    run_root: str | os.PathLike[str], min_rating: int = WORTH_RATING
+) -> list[PickedImage]:
+    """Return the images worth drawing again, in the order they were picked.
+
+    Raises ReportError if there is none, with the ways to pick.
+    """
+    from promptlab.store import read_run
+
+    worth = {i: p for i, p in current_picks(run_root).items() if p.is_worth_drawing(min_rating)}
+    if not worth:
+        raise ReportError(
+            f"{run_root} holds no picks to start from: mark images as favourites or rate them "
+            f"{min_rating} or better on its contact sheet, then `promptlab pick --import "
+            "picks.json`, or use `promptlab pick IMAGE_ID --favourite`."
+        )
+    row_from_id: dict[str, dict[str, Any]] = {}
+    for row in read_run(str(run_root)).table().to_pylist():
+        if row["image_id"] in worth:
+            row_from_id.setdefault(row["image_id"], row)
+    return [_picked_image(row_from_id[i], worth[i]) for i in worth if i in row_from_id]
+
+
+def _picked_image(row: Mapping[str, Any], pick: Pick) -> PickedImage:
+    from promptlab.records import ImageRow
+
+    known = {field.name for field in fields(ImageRow)} | {"image"}
+    return PickedImage(
+        **{name: row[name] for name in _COPIED},
+        axes={name: value for name, value in row.items() if name not in known},
+        params=json.loads(row["params"]),
+        pick=pick,
+    )
+
+
+_COPIED = ("image_id", "cell_id", "subject", "style", "template", "prompt", "seed", "model")
+
+
+def _table(picks: list[Pick]) -> pa.Table:
+    import pyarrow as pa
+
+    types = {
+        "image_id": pa.string(),
+        "rating": pa.int8(),
+        "is_favourite": pa.bool_(),
+        "is_reject": pa.bool_(),
+        "note": pa.string(),
+        "who": pa.string(),
+    }
+    columns = {name: pa.array([getattr(p, name) for p in picks], t) for name, t in types.items()}
+    moments = [datetime.datetime.fromisoformat(pick.picked_at) for pick in picks]
+    columns["picked_at"] = pa.array(moments, pa.timestamp("us", tz="UTC"))
+    columns["verdict"] = pa.array([pick.verdict for pick in picks], pa.string())
+    return pa.table(columns)
+
+
+def _write(path: Path, picks: list[Pick]) -> None:
+    import pyarrow.parquet as pq
+
+    aside = path.with_name(f".{path.name}.tmp")
+    with aside.open("wb") as file:
+        pq.write_table(_table(picks), file)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process at a time read and replace the picks."""
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system: one person at a time
+        yield
+        return
+    with path.with_name(f".{path.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,58 @@
+"""What a contact sheet may be asked for, and what was written.
+
+Plain records, checked on construction. Knows nothing of runs or pages.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from promptlab.errors import ReportError
+
+MAX_THUMBNAIL_PX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """How a contact sheet is built."""
+
+    output: str | None = None  # folder; None: the first run's own
+    single_file_mb: float = 24.0  # one file with thumbnails inside up to here, a folder above
+    thumbnail_px: int = 160  # longest side
+    num_workers: int | None = None  # None: as many as this process has CPUs
+    png: bool = True  # contact_sheet.png
+    pdf: bool = False  # contact_sheet.pdf
+    best: bool = False  # best/: the best image of each cell
+    animate: str | None = None  # axis: contact_sheet.webp and .gif along it
+    rows: str | None = None  # axis; None: chosen from the axes
+    columns: str | None = None  # axis; None: chosen from the axes
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.thumbnail_px <= MAX_THUMBNAIL_PX:
+            raise ReportError(
+                f"thumbnail_px={self.thumbnail_px}: expected 16 to {MAX_THUMBNAIL_PX} px."
+            )
+        if self.num_workers is not None and self.num_workers < 1:
+            raise ReportError(f"num_workers={self.num_workers}: expected at least 1.")
+        if self.rows is not None and self.rows == self.columns:
+            raise ReportError(f"Rows and columns both show {self.rows!r}: choose two axes.")
+
+    @property
+    def num_processes(self) -> int:
+        """Number of workers to use."""
+        if self.num_workers is not None:
+            return self.num_workers
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True)
+class SheetFiles:
+    """What was written."""
+
+    index_html: str
+    num_images: int
+    contact_sheet_png: str | None = None
+    others: tuple[str, ...] = ()

@@ -1,0 +1,173 @@
+"""Thumbnails: one small WebP an image, made in parallel and kept by image_id.
+
+Takes image bytes, returns Thumbnails. What was made once is read back from the run folder's
+`.thumbnails/`; a run folder that cannot be written costs time on the next page, nothing else.
+Knows nothing of axes or pages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptlab.errors import ReportError
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".thumbnails"
+QUALITY = 80  # of a picture made smaller
+NATIVE_QUALITY = 90  # of one that is small already: the page may have no other copy
+METHOD = 2  # WebP's effort: 4 is twice as slow for 5 % fewer bytes
+MIN_FOR_PROCESSES = 400  # below, starting processes costs more than they bring
+TASK_SIZE = 32  # images handed to a process at once
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """One image made small."""
+
+    image_id: str
+    sha256: str  # of the pixels it was made from, "" if unknown
+    width: int  # px
+    height: int  # px
+    tint: int  # mean color, 0xRRGGBB: shown until the picture is there
+    webp: bytes
+    is_native: bool  # as large as the image itself
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image's pixels are: a file, or the bytes themselves."""
+
+    image_id: str
+    sha256: str
+    place: Path | bytes
+
+
+def make_thumbnail(source: Source, max_px: int) -> Thumbnail | None:
+    """Return an image made small; None, with a warning, for bytes that are no image."""
+    from PIL import Image
+
+    try:
+        data = source.place if isinstance(source.place, bytes) else source.place.read_bytes()
+        with Image.open(io.BytesIO(data)) as opened:
+            image = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError) as error:
+        log.warning("No thumbnail of image %s: %s", source.image_id, error)
+        return None
+    is_native = max(image.size) <= max_px
+    if not is_native:
+        image.thumbnail((max_px, max_px), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    red, green, blue = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[misc]
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=NATIVE_QUALITY if is_native else QUALITY, method=METHOD)
+    return Thumbnail(
+        image_id=source.image_id,
+        sha256=source.sha256,
+        width=image.width,
+        height=image.height,
+        tint=red << 16 | green << 8 | blue,
+        webp=buffer.getvalue(),
+        is_native=is_native,
+    )
+
+
+def _make_many(sources: Sequence[Source], max_px: int) -> list[Thumbnail | None]:
+    return [make_thumbnail(source, max_px) for source in sources]
+
+
+def make_thumbnails(
+    sources: Iterable[Source], num_sources: int, max_px: int, num_workers: int
+) -> Iterator[Thumbnail]:
+    """Yield a thumbnail of every readable source, in order, using several processes when worth it.
+
+    Processes are spawned, never forked: the caller may hold threads and locks of pyarrow or MLflow.
+    """
+    if num_workers == 1 or num_sources < MIN_FOR_PROCESSES:
+        made: Iterator[Thumbnail | None] = (make_thumbnail(s, max_px) for s in sources)
+        yield from (thumbnail for thumbnail in made if thumbnail is not None)
+        return
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+        tasks = _windowed_map(pool, sources, max_px, window=4 * num_workers)
+        yield from (thumbnail for task in tasks for thumbnail in task if thumbnail is not None)
+
+
+def _windowed_map(
+    pool: ProcessPoolExecutor, sources: Iterable[Source], max_px: int, window: int
+) -> Iterator[list[Thumbnail | None]]:
+    """Map in order with at most `window` tasks under way, so that bytes never pile up."""
+    import collections
+    import itertools
+
+    remaining = iter(sources)
+    running: collections.deque = collections.deque()
+    while task := list(itertools.islice(remaining, TASK_SIZE)):
+        running.append(pool.submit(_make_many, task, max_px))
+        if len(running) >= window:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+class ThumbnailCache:
+    """The thumbnails of one size that a run folder keeps, in append-only Parquet parts."""
+
+    def __init__(self, run_root: str, max_px: int) -> None:
+        self.folder = Path(run_root, FOLDER)
+        self.max_px = max_px
+        self._parts = sorted(self.folder.glob(f"{max_px}px-*.parquet"))
+
+    def read(self) -> dict[tuple[str, str], Thumbnail]:
+        """Return what is kept, by (image_id, sha256); an unreadable part counts as empty."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        kept: dict[tuple[str, str], Thumbnail] = {}
+        for part in self._parts:
+            try:
+                rows = pq.read_table(part).to_pylist()
+                for row in rows:
+                    kept[row["image_id"], row["sha256"]] = Thumbnail(**row)
+            except (OSError, TypeError, KeyError, pa.ArrowException) as error:
+                log.warning("Making the thumbnails of %s again: %s", part, error)
+                with contextlib.suppress(OSError):
+                    part.unlink()
+        return kept
+
+    def add(self, thumbnails: Sequence[Thumbnail]) -> None:
+        """Keep new thumbnails as one more part."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not thumbnails:
+            return
+        names = Thumbnail.__slots__
+        table = pa.table({name: [getattr(t, name) for t in thumbnails] for name in names})
+        number = 1 + max((int(p.stem.rsplit("-", 1)[1]) for p in self._parts), default=-1)
+        path = self.folder / f"{self.max_px}px-{number:06d}.parquet"
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            self.folder.mkdir(exist_ok=True)
+            pq.write_table(table, aside, compression="none")
+            aside.replace(path)
+        except OSError as error:
+            log.info("Thumbnails are not kept for the next page: %s", error)
+            return
+        self._parts.append(path)
+
+
+def require_pillow() -> None:
+    """Raise ReportError when Pillow cannot write WebP."""
+    from PIL import features
+
+    if not features.check("webp"):
+        raise ReportError("Pillow on this machine cannot write WebP: pip install --upgrade pillow.")
