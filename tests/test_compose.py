@@ -70,7 +70,7 @@ def loaders(tmp_path: Path, hydra_restore_singletons: None) -> Iterator[tuple]:
     OmegaConf.register_new_resolver("promptlab_scratch", lambda: str(tmp_path), replace=True)
     stock = ConfigLoaderImpl(create_config_search_path(packaged_conf()))
     master = stock.load_configuration("config", [], RunMode.MULTIRUN)
-    yield stock, ComposingLoader(stock, master), master
+    return stock, ComposingLoader(stock, master), master
 
 
 def compose_by_hydra(
@@ -169,7 +169,7 @@ def test_a_glob_sees_what_hydra_searchpath_adds_and_leaves_out_none(tmp_path, lo
 
 
 def test_another_hydra_than_those_tested_composes_the_whole_job(loaders, monkeypatch):
-    stock, fast, master = loaders
+    _stock, fast, _master = loaders
     monkeypatch.delattr(ConfigLoaderImpl, "_compose_config_from_defaults_list")
     monkeypatch.setattr(
         ConfigLoaderImpl,
