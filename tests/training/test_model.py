@@ -1,0 +1,137 @@
+"""The modules that are trained compute what min-dalle computes, and carry its weight names."""
+
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("min_dalle")
+
+from min_dalle.models import DalleBartDecoder, DalleBartEncoder
+from min_dalle.models import vqgan_detokenizer as upstream_pixels
+
+from training.model import Dropout, TextToTokens, TransformerSize
+from training.pixel_model import (
+    Detokenizer,
+    DetokenizerSize,
+    Middle,
+    ResnetBlock,
+    UpLevel,
+    code_table,
+    quantize,
+)
+
+SIZE = TransformerSize(
+    text_vocab_size=50,
+    image_vocab_size=40,
+    num_image_tokens=256,  # min-dalle's is fixed
+    text_length=12,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    width=32,
+    num_heads=4,
+    glu_width=48,
+)
+
+
+@pytest.fixture(autouse=True)
+def _gradients_on():
+    # Importing min_dalle turns gradients off for the whole process.
+    with torch.enable_grad():
+        yield
+
+
+@pytest.fixture
+def ours() -> TextToTokens:
+    torch.manual_seed(0)
+    model = TextToTokens(SIZE)
+    for param in model.parameters():  # norms that are not the identity, too
+        nn.init.normal_(param, std=0.3)
+    return model.eval()
+
+
+@pytest.fixture
+def upstream(ours: TextToTokens) -> tuple[DalleBartEncoder, DalleBartDecoder]:
+    encoder = DalleBartEncoder(2, 32, 4, 50, 12, 48, "cpu")
+    decoder = DalleBartDecoder(40, 32, 4, 48, 2, "cpu")
+    encoder.load_state_dict(ours.encoder.state_dict())
+    decoder.load_state_dict(ours.decoder.state_dict())
+    return encoder, decoder
+
+
+def test_logits_of_all_positions_equal_min_dalles_step_by_step(ours, upstream):
+    encoder, decoder = upstream
+    text = torch.tensor([[0, 2] + [1] * 10, [0, 7, 8, 9, 2] + [1] * 7])
+    tokens = torch.randint(0, 40, (1, 6), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits = ours(text, tokens.repeat(2, 1))
+        memory = encoder(text)
+        mask = text.not_equal(1)[:, None, None, :]
+        state = torch.zeros(2, 4, 256, 32)
+        previous = torch.full((1,), SIZE.start_token)
+        for position in range(6):
+            theirs, state = decoder(
+                attention_mask=mask,
+                encoder_state=memory,
+                attention_state=state,
+                prev_tokens=previous[:, None],
+                token_index=torch.tensor([position]),
+            )
+            torch.testing.assert_close(logits[:, position], theirs[:, -1], rtol=1e-4, atol=1e-4)
+            previous = tokens[:, position]
+
+
+def test_padding_of_the_text_changes_no_logit(ours):
+    tokens = torch.arange(8)[None]
+    short = torch.tensor([[0, 5, 6, 2]])
+    padded = torch.tensor([[0, 5, 6, 2, 1, 1, 1]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(short, tokens), ours(padded, tokens))
+
+
+def test_no_logit_depends_on_a_later_token(ours):
+    text = torch.tensor([[0, 5, 2]])
+    tokens = torch.arange(10)[None]
+    changed = tokens.clone()
+    changed[0, 6:] = 39
+    with torch.no_grad():
+        before, after = ours(text, tokens), ours(text, changed)
+    torch.testing.assert_close(before[:, :7], after[:, :7])
+    assert not torch.allclose(before[:, 7:], after[:, 7:])
+
+
+def test_pixel_blocks_equal_min_dalles():
+    x = torch.randn(1, 512, 4, 4, generator=torch.Generator().manual_seed(2))
+    pairs = [
+        (Middle(512, 32), upstream_pixels.MiddleLayer()),
+        (ResnetBlock(512, 256, 32), upstream_pixels.ResnetBlock(9, 8)),
+        (UpLevel(512, 256, 3, 32, False), upstream_pixels.UpsampleBlock(9, 8, False, True)),
+    ]
+    for mine, theirs in pairs:
+        theirs.load_state_dict(mine.state_dict())
+        with torch.no_grad():
+            torch.testing.assert_close(mine(x), theirs(x.clone()), rtol=1e-4, atol=1e-4)
+
+
+def test_the_detokenizers_table_holds_exactly_what_the_quantizer_writes():
+    levels = (8, 5, 4)
+    z = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(3)) * 3
+    codes, tokens = quantize(z, levels)
+    assert int(tokens.min()) >= 0
+    assert int(tokens.max()) < 160
+    looked_up = code_table(levels)[tokens].transpose(1, 2).unflatten(2, (5, 5))
+    torch.testing.assert_close(looked_up, codes)
+
+
+def test_a_detokenizer_draws_its_stated_size():
+    size = DetokenizerSize((4, 4), (16, 8, 8), 1, 4, image_grid=3)
+    pixels = Detokenizer(size)(torch.zeros(2, 9, dtype=torch.long))
+    assert pixels.shape == (2, 3, size.image_size_px, size.image_size_px) == (2, 3, 12, 12)
+
+
+def test_pooled_dropout_keeps_the_mean_and_differs_between_calls():
+    dropout, ones = Dropout(0.25), torch.ones(200, 1000)
+    first, second = dropout(ones), dropout(ones)
+    assert abs(first.mean().item() - 1) < 0.02
+    assert abs((first == 0).float().mean().item() - 0.25) < 0.02
+    assert not torch.equal(first, second)
+    assert dropout.eval()(ones) is ones
