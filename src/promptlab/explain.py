@@ -30,7 +30,7 @@ def explained_errors() -> Iterator[None]:
     except HydraException as error:
         raise ConfigError(explain_composition(error)) from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The config cannot be read: {_first_line(error)}") from error
+        raise ConfigError(explain_config(error)) from error
 
 
 def explain_missing(path: str, message: str) -> str:
@@ -70,6 +70,14 @@ def explain_composition(error: Exception) -> str:
     elif cause is not None:
         message += f" ({_first_line(cause)})"
     return message
+
+
+def explain_config(error: Exception) -> str:
+    """Explain what OmegaConf could not resolve."""
+    hint = ""
+    if "nterpolation" in type(error).__name__ + str(error):
+        hint = " ${…} reads another key of the config; for the characters themselves write \\${…}."
+    return f"The config cannot be read: {_first_line(error)}.{hint}"
 
 
 def close_names(name: str, known: Iterable[str]) -> list[str]:

@@ -55,18 +55,15 @@ def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: RunFold
 def describe_start(plan: Plan, store: Store, paths: RunPaths) -> str:
     """Return one line on what is about to be drawn."""
     todo = f"{_count(store.num_pending, 'image')} to draw" if store.num_pending else "nothing to do"
-    known = [
-        f"{number:,} {words}"
-        for number, words in (
-            (store.num_done, "already here"),
-            (store.num_reused, "found in earlier runs"),
-        )
-        if number
-    ]
     return (
         f"{plan.sweep}: {_count(plan.num_images, 'image')} in {_count(len(plan.cells), 'cell')}, "
-        f"{', '.join([*known, todo])} → {paths.root}"
+        f"{', '.join([*_known_before(store), todo])} → {paths.root}"
     )
+
+
+def _known_before(store: Store) -> list[str]:
+    numbers = ((store.num_done, "already here"), (store.num_reused, "found in earlier runs"))
+    return [f"{number:,} {words}" for number, words in numbers if number]
 
 
 def describe_failure(result: Result) -> str:
@@ -83,17 +80,15 @@ def describe_job_failure(cell: Cell, error: str) -> str:
 def describe_end(
     plan: Plan,
     session: Session,
-    counts: Counts,
+    store: Store,
     paths: RunPaths,
     sheet: Sequence[str],
     settings: Settings,
 ) -> str:
     """Return the summary: what was drawn, where it lies, how to look at it."""
-    num_failed = len(session.errors)
-    parts = [f"{session.num_drawn - num_failed:,} drawn"]
-    earlier = counts.total - session.num_drawn
-    if earlier > 0:
-        parts.append(f"{earlier:,} reused")
+    counts = store.counts
+    parts = [f"{session.num_drawn - len(session.errors):,} drawn"]
+    parts += _known_before(store)
     if counts.flagged:
         parts.append(f"{counts.flagged:,} flagged as odd")
     parts.append(f"{counts.failed:,} failed")

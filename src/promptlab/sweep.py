@@ -105,7 +105,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
                 session = draw_pending(plan, store)
         is_new = session.num_drawn + store.num_reused > 0
         sheet = write_sheet(paths, options.report, is_new)
-    log.info("%s", summary.describe_end(plan, session, store.counts, paths, sheet, settings))
+    log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
     return Outcome(plan, session, paths, store.counts)

@@ -7,11 +7,13 @@ sweeps/ shadow the packaged ones, as they do for Hydra.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from promptlab.config import RESERVED_KEYS
 from promptlab.errors import ConfigError
 from promptlab.locations import packaged_conf, packaged_sweeps
 
@@ -50,14 +52,16 @@ def read_option(option: Option) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def root_keys() -> set[str]:
+@cache
+def root_keys() -> frozenset[str]:
     """Return the root keys that models and templates bring: parameters and slots."""
-    return {
-        key
+    contents = [
+        read_option(option)
         for group in ("model", "template")
         for option in find_options(group).values()
-        for key in read_option(option)
-    }
+        if "_global_" in option.path.read_text(encoding="utf-8").partition("\n")[0]
+    ]
+    return frozenset(key for content in contents for key in content) - RESERVED_KEYS
 
 
 def _folder(group: str, is_own: bool) -> Path:

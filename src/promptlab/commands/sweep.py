@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import io
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ from functools import cache
 from typing import Any
 
 from promptlab.errors import PromptlabError, StoreError
+from promptlab.vocabulary import root_keys
 
 VERSION_BASE = "1.3"
 
@@ -29,7 +31,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     if folder is not None:
         hydra_arguments = [*recorded_arguments(folder), *hydra_arguments]
     task = SweepTask(hydra_arguments, flags.plan, folder, flags.retry_failed is not None)
-    run_hydra(task, hydra_arguments)
+    run_hydra(task, open_slots(hydra_arguments))
     return 0
 
 
@@ -41,6 +43,20 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
     folders.add_argument("--resume", metavar="RUN")
     folders.add_argument("--retry-failed", metavar="RUN")
     return parser.parse_known_args(list(arguments))
+
+
+def open_slots(arguments: Sequence[str]) -> list[str]:
+    """Let slots and parameters be set whichever template and model are chosen.
+
+    Hydra composes once without the choices that vary (template=cctv,dashcam), and would not know
+    the keys that these bring. `++` sets a key whether it is there or not; one that no template
+    and no model of a job knows is refused by the plan.
+    """
+    known = root_keys()
+    return [
+        f"++{argument}" if argument.partition("=")[0] in known and "=" in argument else argument
+        for argument in arguments
+    ]
 
 
 def recorded_arguments(run_folder: str) -> list[str]:
@@ -75,9 +91,14 @@ class SweepTask:
         from promptlab.compose import job_from_config
 
         hydra_config = HydraConfig.get()
-        errors = self._run([job_from_config(config, hydra_config)], hydra_config.run.dir)
-        for error in errors.values():
-            raise PromptlabError(error)
+        try:
+            errors = self._run([job_from_config(config, hydra_config)], hydra_config.run.dir)
+            for error in errors.values():
+                raise PromptlabError(error)
+        except Exception:
+            # Hydra would print a line of its own before ours; `_command_line` gives stderr back.
+            sys.stderr = io.StringIO()
+            raise
 
     def run_jobs(self, jobs: Sequence[Any]) -> Mapping[int, str]:
         """Draw all jobs of a multirun as one plan; return what failed, by job number."""
@@ -133,13 +154,13 @@ def run_hydra(task: Any, arguments: Sequence[str]) -> None:
 @contextmanager
 def _command_line(arguments: Sequence[str]) -> Iterator[None]:
     """Give Hydra its arguments, and let its exceptions reach us instead of being printed."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    argv, stderr, full_error = sys.argv, sys.stderr, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = ["promptlab", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
-        sys.argv = argv
+        sys.argv, sys.stderr = argv, stderr
         if full_error is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
