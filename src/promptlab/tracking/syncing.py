@@ -97,7 +97,7 @@ class Syncer:
         """Number of MLflow runs known."""
         return len(self._runs)
 
-    def sync_images(self, on_batch: Callable[[int], None] | None = None) -> int:
+    def sync_images(self, on_batch: Callable[[int], object] | None = None) -> int:
         """Log every image that MLflow does not hold; return how many those were.
 
         An arm that MLflow refuses does not keep the others back: the first such error is raised
@@ -262,7 +262,7 @@ def sync(
     run: str | RunPaths,
     options: TrackingOptions = TrackingOptions(),  # noqa: B008  frozen
     *,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> SyncReport:
     """Bring MLflow up to a run folder; a second sync changes nothing.
 

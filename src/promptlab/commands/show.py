@@ -1,0 +1,76 @@
+"""`promptlab show`: everything that made an image, and the command that draws it again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("image_id", help="an image's id, or its beginning (it is in the file name)")
+    parser.add_argument("--runs-dir", default="runs", help="where runs are looked for")
+    parser.add_argument(
+        "--command", action="store_true", help="print the command alone, to be run by a shell"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is known of the image."""
+    from promptlab.redraw import redraw_command
+    from promptlab.store import find_image
+
+    found, row = find_image(args.image_id, args.runs_dir)
+    command = redraw_command(row, model_config(found.meta, row))
+    if args.command:
+        print(command)
+        return 0
+    axes = {axis.name: row[axis.column] for axis in found.axes}
+    print("\n".join(describe(row, axes, found.paths.root)))
+    print(f"\nDraw it again:\n  {command}")
+    return 0
+
+
+def model_config(meta: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the config node of the model that drew a row, if sweep.yaml holds it."""
+    for key, model in meta.get("models", {}).items():
+        if model["name"] == row["model"] and model["fingerprint"] == row["model_fingerprint"]:
+            return meta.get("models_config", {}).get(key)
+    return None
+
+
+def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -> list[str]:
+    """Return a row in lines for people: what it shows, how it was drawn, where it lies."""
+    size = f"{row['width']} × {row['height']} px" if row["width"] else None
+    facts = {
+        "image": row["image_id"],
+        "status": row["status"] if row["error"] is None else f"{row['status']}: {row['error']}",
+        "prompt": row["prompt"],
+        "not read": "the end of the prompt, which is too long" if row["prompt_truncated"] else None,
+        "not seen": row["unseen"] or None,
+        "subject": row["subject"],
+        "style": row["style"],
+        "template": row["template"],
+        **axes,
+        "seed": row["seed"],
+        "model": f"{row['model']} ({row['model_fingerprint']}, {row['dtype']}, {row['device']})",
+        **json.loads(row["params"]),
+        "size": size,
+        "drawn": f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {row['seconds']:.3g} s, "
+        f"in a batch of {row['batch_size']}",
+        "descends from": ", ".join(row["parent_ids"] or ()) or None,
+        "pixels": None if row["sha256"] is None else f"sha256 {row['sha256']}",
+        "sweep": f"{row['sweep']}, job {row['job_id']}, cell {row['cell_id']}, arm {row['arm_id']}",
+        "run": run_folder,
+        "file": None if row["path"] is None else f"{run_folder}/{row['path']}",
+    }
+    shown = {name: value for name, value in facts.items() if value is not None}
+    width = max(map(len, shown))
+    # Prompts may hold line breaks and terminal codes: show them, do not obey them.
+    return [f"{name:<{width}}  {_printable(str(value))}" for name, value in shown.items()]
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

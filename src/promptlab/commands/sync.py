@@ -1,0 +1,42 @@
+"""`promptlab sync`: bring MLflow up to the images of a run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", nargs="?", help="a run folder (default: the newest)")
+    parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
+    parser.add_argument(
+        "--uri", help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Log what MLflow lacks; the second time nothing."""
+    from tqdm import tqdm
+
+    from promptlab.store import newest_run, read_run
+    from promptlab.tracking import TrackingOptions, resolve_tracking_uri, sync
+
+    folder = args.run or newest_run(args.runs_dir)
+    options = TrackingOptions(uri=args.uri, **recorded_options(read_run(folder).meta))
+    with tqdm(unit="image", disable=None, leave=False) as progress:
+        report = sync(folder, options, progress=progress.update)
+    print(
+        f"{resolve_tracking_uri(options.uri)} holds {report.num_images} images of {folder} in "
+        f"{report.num_runs} runs; {report.num_written} were missing."
+    )
+    return 0
+
+
+def recorded_options(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return how the sweep itself was tracked: its layout, so that a sync continues it."""
+    config = meta.get("config")
+    tracking = config.get("tracking") if isinstance(config, dict) else None
+    if not isinstance(tracking, dict):
+        return {}
+    return {name: tracking[name] for name in ("image_axis", "log_images") if name in tracking}
