@@ -1,0 +1,75 @@
+"""Drawing a plan into a run folder, and what must then hold; for store and tracking."""
+
+import contextlib
+import hashlib
+import io
+
+import numpy as np
+from PIL import Image
+
+from promptlab import engine
+from promptlab.records import Result
+from promptlab.store import StoreOptions, open_store, read_run
+from store.painting import paint
+
+
+def draw_plan(paths, plan, on_part=None, meta=None, **options):
+    """Draw what is pending of a plan; return the closed store."""
+    with open_store(paths, plan, StoreOptions(**options), meta=meta, on_part=on_part) as store:
+        for model_key, model in plan.models.items():
+            for result in engine.draw(model, store.pending(model_key)):
+                store.add(result)
+    return store
+
+
+def draw_and_stop(paths, plan, **options):
+    """Draw a plan's images and end as Ctrl-C does: all on disk, nothing compacted."""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        open_store(paths, plan, StoreOptions(**options)) as store,
+    ):
+        for request in store.pending("painter"):
+            store.add(Result(request, pixels=paint(request.image_id)))
+        raise KeyboardInterrupt
+
+
+def pixels_of(png):
+    """Return the pixels of PNG bytes."""
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def check_whole(run_folder, plan):
+    """Assert that a run folder holds each request of the plan once, its files whole and right."""
+    run = read_run(run_folder)
+    rows = run.rows()
+    asked = {(cell.cell_id, seed) for cell in plan.cells for seed in cell.seeds}
+    keys = [(row["cell_id"], row["seed"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    assert set(keys) == asked
+    images = dict(run.iter_images())
+    for row in rows:
+        if row["status"] == "failed":
+            assert row["path"] is None
+            assert row["error"]
+            continue
+        with open(run.paths.join(row["path"]), "rb") as file:
+            from_file = file.read()
+        assert from_file == images[row["image_id"]]
+        assert hashlib.sha256(pixels_of(from_file).tobytes()).hexdigest() == row["sha256"]
+    return rows
+
+
+def essence(rows):
+    """Return what must be equal in two runs of one plan, whenever and however they were drawn."""
+    names = (
+        "cell_id",
+        "seed",
+        "image_id",
+        "status",
+        "sha256",
+        "prompt",
+        "params",
+        "arm_id",
+        "path",
+    )
+    return sorted(tuple(row[name] for name in names) for row in rows)

@@ -1,0 +1,224 @@
+"""The run folder is read as it is by everyone's tools, and fast by ours."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from promptlab.errors import StoreError
+from promptlab.paths import RunPaths
+from promptlab.store import find_image, list_runs, newest_run, read_run
+from promptlab.store.compaction import compact
+from promptlab.store.folder import RunFolder
+from promptlab.store.parts import list_parts
+from promptlab.store.storage import LocalStorage
+from store.painting import make_plan, paint
+from store.sweeping import check_whole, draw_and_stop, draw_plan, essence, pixels_of
+
+PLAN = {"axes": {"temperature": [0.5, 1], "prompt": ["x", "y"], "is_warm": [True, None]}}
+
+
+@pytest.fixture
+def run(paths):
+    draw_plan(paths, make_plan(**PLAN), part_rows=7)
+    return read_run(paths)
+
+
+def test_columns_stand_in_order_and_axes_are_typed_columns_of_their_own(run):
+    table = run.table()
+    assert table.column_names[11:16] == [
+        "arm_id",
+        "temperature",
+        "axis_prompt",
+        "is_warm",
+        "params",
+    ]
+    assert [str(table.schema.field(n).type) for n in ("temperature", "axis_prompt", "is_warm")] == [
+        "double",
+        "string",
+        "bool",
+    ]
+    assert [axis.name for axis in run.axes] == ["temperature", "prompt", "is_warm"]
+    row = run.rows()[-1]
+    assert (row["temperature"], row["axis_prompt"], row["is_warm"]) == (1.0, "y", None)
+    assert json.loads(row["params"])["temperature"] == 1
+    assert row["created_at"].tzinfo is not None
+
+
+def test_pandas_duckdb_and_polars_read_the_folder_as_it_is(run):
+    import duckdb
+    import pandas as pd
+    import polars as pl
+
+    folder, num_rows = run.paths.images_parquet, run.num_rows
+    assert len(pd.read_parquet(folder)) == num_rows
+    assert len(pl.read_parquet(folder)) == num_rows
+    counted = duckdb.sql(
+        f"select style, count(*) from '{folder}/*.parquet' group by style order by 1"
+    )
+    assert counted.fetchall() == [("noto", num_rows // 2), ("openmoji", num_rows // 2)]
+
+
+def test_datasets_shows_the_images(run, tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    loaded = datasets.load_dataset(
+        "parquet", data_dir=run.paths.images_parquet, cache_dir=str(tmp_path / "cache")
+    )["train"]
+    assert len(loaded) == run.num_rows
+    assert isinstance(loaded.features["image"], datasets.Image)
+    assert loaded[0]["image"].size == (16, 16)
+    assert loaded.features["temperature"].dtype == "float64"
+
+
+def test_image_bytes_lie_uncompressed_in_row_groups_that_a_metadata_scan_skips(paths):
+    plan = make_plan(seeds=range(60))
+    draw_plan(paths, plan)
+    (part,) = list_parts(LocalStorage(), paths.images_parquet).parts
+    metadata = pq.ParquetFile(part.path).metadata
+    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [
+        100,
+        100,
+        40,
+    ]
+    group = metadata.row_group(0)
+    columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert columns["image.bytes"].compression == "UNCOMPRESSED"
+    assert not any("DICTIONARY" in encoding for encoding in columns["image.bytes"].encodings)
+    assert columns["style"].compression == "ZSTD"
+
+
+def test_images_are_found_by_id_from_file_or_parquet(run):
+    image_id, path = (run.rows()[3][name] for name in ("image_id", "path"))
+    from_file = run.image_bytes(image_id)
+    os.unlink(run.paths.join(path))
+    assert run.image_bytes(image_id) == from_file
+    assert (pixels_of(from_file) == paint(image_id)).all()
+    assert run.image_bytes("f" * 16) is None
+    assert dict(run.iter_images([image_id])) == {image_id: from_file}
+
+
+def test_an_unknown_column_is_an_error_that_lists_them(run):
+    with pytest.raises(StoreError, match=r"no column colour.*image_id, cell_id"):
+        run.table(["colour"])
+
+
+def test_an_image_is_found_by_the_beginning_of_its_id(run):
+    runs_dir = os.path.dirname(run.paths.root)
+    image_id = run.rows()[0]["image_id"]
+    found, row = find_image(image_id[:12], runs_dir)
+    assert (row["image_id"], found.paths) == (image_id, run.paths)
+    with pytest.raises(StoreError, match="No run below"):
+        find_image("zz", runs_dir)
+    with pytest.raises(StoreError, match="add digits"):
+        find_image(_shared_beginning(run), runs_dir)
+
+
+def _shared_beginning(run):
+    ids = sorted({row["image_id"] for row in run.rows()})
+    return next(a[:1] for a, b in itertools.pairwise(ids) if a[0] == b[0])
+
+
+def test_the_newest_run_is_the_one_written_last(tmp_path):
+    plan = make_plan()
+    for name in ("b", "a"):
+        draw_plan(RunPaths(str(tmp_path / name)), plan)
+    os.utime(tmp_path / "b" / "sweep.yaml", (0, 0))
+    assert list_runs(str(tmp_path)) == [str(tmp_path / "a"), str(tmp_path / "b")]
+    assert newest_run(str(tmp_path)) == str(tmp_path / "a")
+    with pytest.raises(StoreError, match="There is no run"):
+        newest_run(str(tmp_path / "nothing"))
+    with pytest.raises(StoreError, match="is no run folder"):
+        read_run(str(tmp_path))
+
+
+def test_reading_imports_no_torch_no_mlflow_and_no_pandas():
+    code = (
+        "import sys; from promptlab.store import read_run; "
+        "print([m for m in ('torch', 'mlflow', 'pandas') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_odd_prompts_are_stored_and_read_back(paths):
+    subjects = (
+        "a/b",
+        "..",
+        "<script>",
+        "line\nbreak",
+        "nul\0",
+        "\u202eright",
+        "🦊",
+        "",
+        "x" * 5000,
+    )
+    plan = make_plan(subjects=subjects)
+    rows = check_whole_prompts(paths, plan)
+    assert {row["subject"] for row in rows} == set(subjects)
+    assert all(os.path.dirname(row["path"]) == "images" for row in rows)
+
+
+def check_whole_prompts(paths, plan):
+    draw_plan(paths, plan)
+    return check_whole(paths.root, plan)
+
+
+def test_a_lone_surrogate_is_written_as_an_escape(paths):
+    plan = make_plan(subjects=("caf\udce9",))
+    draw_plan(paths, plan)
+    assert read_run(paths).rows(["subject"])[0]["subject"] == "caf\\udce9"
+
+
+@pytest.mark.parametrize("num_deleted", [0, 1, 3])
+def test_compaction_that_dies_between_its_steps_neither_doubles_nor_loses_a_row(paths, num_deleted):
+    plan = make_plan(seeds=range(10))
+    draw_and_stop(paths, plan, part_rows=5)
+    expected = essence(read_run(paths).rows())
+    reader = read_run(paths)  # looked before, reads after
+
+    class KilledError(Exception):
+        pass
+
+    class Dying(LocalStorage):
+        def delete_files(self, files):
+            super().delete_files(list(files)[:num_deleted])
+            raise KilledError
+
+    folder = RunFolder(LocalStorage(), paths)
+    with pytest.raises(KilledError):
+        compact(Dying(), paths, folder.parts, folder.axes, {}, len(folder.parts))
+    assert essence(read_run(paths).rows()) == expected
+    assert essence(reader.rows()) == expected
+    draw_plan(paths, plan)  # the next writer tidies up
+    assert len([n for n in os.listdir(paths.images_parquet) if n.startswith("part-")]) == 1
+    assert essence(check_whole(paths.root, plan)) == expected
+
+
+def test_a_reader_sees_every_row_once_while_parts_are_merged_under_it(paths):
+    import threading
+
+    plan = make_plan(seeds=range(50))
+    draw_and_stop(paths, plan, part_rows=5)
+    expected = essence(read_run(paths).rows())
+    stop, seen = threading.Event(), []
+
+    def read_on():
+        while not stop.is_set():
+            seen.append(essence(read_run(paths).rows()) == expected)
+
+    thread = threading.Thread(target=read_on)
+    thread.start()
+    for _ in range(5):
+        RunFolder(LocalStorage(), paths).compact()
+    stop.set()
+    thread.join()
+    assert seen
+    assert all(seen)

@@ -1,0 +1,262 @@
+"""A plan goes in; every request has one row and one whole image, now and after any resume."""
+
+import logging
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from promptlab.errors import StoreError
+from promptlab.paths import RunPaths
+from promptlab.records import Request, Result
+from promptlab.store import StoreOptions, open_store, read_run, survey
+from promptlab.store.parts import list_parts
+from promptlab.store.storage import LocalStorage
+from store.painting import Painter, make_plan, paint
+from store.sweeping import check_whole, draw_and_stop, draw_plan, pixels_of
+
+
+def sibling(paths, name):
+    return RunPaths(f"{paths.root.rpartition('/')[0]}/{name}")
+
+
+def parts_of(paths):
+    return sorted(name for name in os.listdir(paths.images_parquet) if name.startswith("part-"))
+
+
+def test_every_request_becomes_one_row_and_one_whole_png(paths):
+    plan = make_plan(seeds=range(6))
+    store = draw_plan(paths, plan)
+    rows = check_whole(paths.root, plan)
+    assert store.counts.ok == store.counts.total == len(rows) == 24
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+def test_a_finished_run_has_nothing_to_do_and_its_parts_stay_as_they_are(paths):
+    plan = make_plan()
+    draw_plan(paths, plan)
+    before = {n: os.stat(f"{paths.images_parquet}/{n}").st_mtime_ns for n in parts_of(paths)}
+    model = Painter()
+    plan = make_plan(model=model)
+    store = draw_plan(paths, plan)
+    assert (store.num_pending, store.num_done, model.drawn) == (0, 8, [])
+    assert before == {
+        n: os.stat(f"{paths.images_parquet}/{n}").st_mtime_ns for n in parts_of(paths)
+    }
+
+
+def test_an_interrupted_run_keeps_what_was_drawn_and_draws_only_the_rest(paths):
+    plan = make_plan(seeds=range(10))
+    with pytest.raises(KeyboardInterrupt), open_store(paths, plan) as store:  # noqa: PT012
+        for request in store.pending("painter")[:13]:
+            store.add(Result(request, pixels=paint(request.image_id)))
+        raise KeyboardInterrupt
+    assert read_run(paths).num_rows == 13
+    model = Painter()
+    plan = make_plan(seeds=range(10), model=model)
+    draw_plan(paths, plan)
+    assert len(model.drawn) == 27
+    check_whole(paths.root, plan)
+
+
+def test_an_extended_axis_draws_only_the_new_cells_and_copies_the_others(paths):
+    draw_plan(paths, make_plan(styles=("noto", "openmoji")))
+    model = Painter()
+    plan = make_plan(styles=("noto", "twemoji", "openmoji"), model=model)
+    extended = sibling(paths, "extended")
+    assert survey(None, plan, StoreOptions(runs_dir=os.path.dirname(paths.root))).num_reused == 8
+    store = draw_plan(extended, plan)
+    assert (store.num_reused, len(model.drawn)) == (8, 4)
+    old = {row["image_id"]: row for row in read_run(paths).rows()}
+    for row in check_whole(extended.root, plan):
+        if row["image_id"] in old:
+            kept = ("sha256", "created_at", "seconds", "device", "path")
+            assert [row[n] for n in kept] == [old[row["image_id"]][n] for n in kept]
+
+
+def test_reuse_false_draws_again_what_earlier_runs_hold(paths):
+    draw_plan(paths, make_plan())
+    model = Painter()
+    store = draw_plan(sibling(paths, "again"), make_plan(model=model), reuse=False)
+    assert (store.num_reused, len(model.drawn)) == (0, 8)
+
+
+def test_images_are_reused_from_a_run_that_keeps_no_bytes_in_parquet(paths):
+    plan = make_plan()
+    draw_plan(paths, plan, embed_images=False)
+    assert read_run(paths).table(["image"])["image"][0].as_py()["bytes"] is None
+    lost = read_run(paths).rows()[0]
+    os.unlink(paths.join(lost["path"]))
+    model = Painter()
+    draw_plan(sibling(paths, "second"), make_plan(model=model))
+    assert model.drawn == [lost["image_id"]]
+    check_whole(sibling(paths, "second").root, plan)
+
+
+def test_cells_that_ask_for_the_same_image_share_one_drawing_and_have_a_row_each(paths):
+    model = Painter()
+    plan = make_plan(styles=("noto", "noto"), axes={"note": [1, 2]}, model=model)
+    cells = [  # the same prompt and params, so the same images
+        type(cell)(**{**_fields(cell), "params": {}, "cell_id": f"{n:016x}"})
+        for n, cell in enumerate(plan.cells)
+    ]
+    plan = type(plan)(plan.sweep, plan.sweep_id, plan.axes, tuple(cells), plan.models)
+    draw_plan(paths, plan)
+    assert len(model.drawn) == 4
+    assert len(check_whole(paths.root, plan)) == 16
+
+
+def _fields(cell):
+    return {name: getattr(cell, name) for name in cell.__dataclass_fields__}
+
+
+def test_failed_rows_stay_until_they_are_retried_and_then_one_row_is_left(paths):
+    def fail_odd(request):
+        return Result(request, error="ValueError: odd") if request.seed % 2 else None
+
+    plan = make_plan(model=Painter(fail_odd))
+    store = draw_plan(paths, plan)
+    assert (store.counts.ok, store.counts.failed) == (4, 4)
+    assert store.failures[0][1] == "ValueError: odd"
+    assert draw_plan(paths, make_plan(model=Painter())).counts.failed == 4
+
+    model = Painter()
+    store = draw_plan(paths, make_plan(model=model), retry_failed=True)
+    assert (len(model.drawn), store.counts.ok, store.counts.failed) == (4, 8, 0)
+    check_whole(paths.root, plan)
+    on_disk = sum(part.num_rows for part in list_parts(LocalStorage(), paths.images_parquet).parts)
+    assert on_disk == 8  # tools that know nothing of retries see no outdated row either
+
+
+def test_a_flagged_image_is_kept_with_its_reason(paths):
+    black = np.zeros((8, 8, 3), np.uint8)
+    plan = make_plan(model=Painter(lambda request: Result(request, pixels=black)))
+    store = draw_plan(paths, plan)
+    assert store.counts.flagged == 8
+    assert {(r["status"], r["error"]) for r in check_whole(paths.root, plan)} == {
+        ("flagged", "every pixel is black")
+    }
+
+
+def test_pixels_may_be_drawn_over_as_soon_as_they_are_added(paths):
+    plan = make_plan(seeds=range(8))
+    canvas = np.empty((16, 16, 3), np.uint8)
+    with open_store(paths, plan) as store:
+        for request in store.pending("painter"):
+            canvas[:] = paint(request.image_id)
+            store.add(Result(request, pixels=canvas))
+    for image_id, png in read_run(paths).iter_images():
+        assert (pixels_of(png) == paint(image_id)).all()
+
+
+def test_a_slow_model_has_its_images_acknowledged_in_time(paths):
+    plan = make_plan()
+    with open_store(paths, plan, StoreOptions(flush_s=0.05)) as store:
+        request = store.pending("painter")[0]
+        store.add(Result(request, pixels=paint(request.image_id)))
+        give_up_at = time.monotonic() + 10
+        while read_run(paths).num_rows == 0 and time.monotonic() < give_up_at:
+            time.sleep(0.02)
+        assert read_run(paths).num_rows == 1
+
+
+def test_flush_returns_when_all_is_on_disk_and_parts_are_announced(paths):
+    plan, told = make_plan(seeds=range(10)), []
+    with open_store(paths, plan, StoreOptions(part_rows=16), on_part=told.append) as store:
+        for request in store.pending("painter"):
+            store.add(Result(request, pixels=paint(request.image_id)))
+        store.flush()
+        assert read_run(paths).num_rows == 40
+        assert told == [paths.part(number) for number in range(3)]
+
+
+def test_an_answer_to_nothing_that_was_asked_is_refused(paths):
+    with (
+        pytest.raises(StoreError, match="not in the plan"),
+        open_store(paths, make_plan()) as store,
+    ):
+        store.add(Result(Request("f" * 16, "?", 0, {}), pixels=paint("?")))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_last_part_is_set_aside_with_one_warning_and_drawn_again(paths, damage, caplog):
+    plan = make_plan(seeds=range(10))
+    draw_and_stop(paths, plan, part_rows=10)
+    last = f"{paths.images_parquet}/{parts_of(paths)[-1]}"
+    with open(last, "r+b") as file:
+        size = os.path.getsize(last)
+        if damage == "flipped":
+            file.seek(size // 2)
+            file.write(bytes(255 - byte for byte in file.read(64)) or b"?")
+        else:
+            file.truncate(size // 2 if damage == "truncated" else 0)
+    if damage != "flipped":  # reading rows does not look at image bytes
+        with caplog.at_level(logging.WARNING):
+            assert read_run(paths).num_rows == 30
+        assert len(caplog.records) == 1
+        caplog.clear()
+    model = Painter()
+    plan = make_plan(seeds=range(10), model=model)
+    with caplog.at_level(logging.WARNING):
+        draw_plan(paths, plan)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert len(model.drawn) == 10
+    check_whole(paths.root, plan)
+
+
+def test_leftovers_of_interrupted_writes_are_removed(paths):
+    plan = make_plan()
+    draw_plan(paths, plan)
+    for folder in (paths.images, paths.images_parquet):
+        with open(f"{folder}/.half.png.tmp", "wb") as file:
+            file.write(b"half")
+    draw_plan(paths, plan)
+    assert not any(name.endswith(".tmp") for name in os.listdir(paths.images))
+    assert not any(name.endswith(".tmp") for name in os.listdir(paths.images_parquet))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_ends_the_run_with_one_message_and_the_same_command_goes_on(paths, monkeypatch):
+    plan = make_plan(seeds=range(20))
+    real_open = open
+
+    def full_after_30(path, *args, **kwargs):
+        if str(path).endswith(".png.tmp") and len(os.listdir(paths.images)) > 30:
+            return real_open("/dev/full", *args, **kwargs)
+        return real_open(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", full_after_30)
+    with pytest.raises(StoreError, match=r"disk is full.*20 images are safe.*same command"):
+        draw_plan(paths, plan, part_rows=20)
+    monkeypatch.undo()
+    assert not [name for name in os.listdir(paths.images) if name.endswith(".tmp")]
+    assert read_run(paths).num_rows == 20
+    draw_plan(paths, plan)
+    check_whole(paths.root, plan)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
+    (tmp_path / "runs").write_text("a file where a folder is wanted")
+    with (
+        pytest.raises(StoreError, match="is no folder"),
+        open_store(RunPaths(str(tmp_path / "runs" / "one")), make_plan()),
+    ):
+        pass
+
+
+def test_the_writing_thread_ends_with_the_store(paths):
+    draw_plan(paths, make_plan())
+    assert not [t for t in threading.enumerate() if t.name == "promptlab-store"]
+
+
+def test_a_later_plan_of_the_same_folder_widens_its_columns(paths):
+    draw_plan(paths, make_plan(axes={"top_k": [1, 2]}))
+    plan = make_plan(axes={"top_k": [1, 2, 2.5]})
+    draw_plan(paths, plan)
+    run = read_run(paths)
+    assert [axis.kind for axis in run.axes] == ["float"]
+    assert sorted(set(run.table(["top_k"])["top_k"].to_pylist())) == [1.0, 2.0, 2.5]
+    assert run.meta["axes"]["top_k"] == [1, 2, 2.5]
+    assert len(run.meta["resumed_at"]) == 1
