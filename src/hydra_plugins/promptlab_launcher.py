@@ -81,15 +81,23 @@ class PromptlabSweeper(BasicSweeper):
     found as early, at half the time.
     """
 
-    @staticmethod
-    def split_arguments(
-        overrides: list[Override], max_batch_size: int | None
+    def split_arguments(  # type: ignore[override]
+        self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        """Enumerate the jobs; style='glob(art/*)' lists the options of a sub-group."""
+        """Enumerate the jobs, unless they are too many; globs reach into sub-groups."""
         from promptlab.compose import open_nested_globs
+        from promptlab.overrides import check_num_jobs
 
         open_nested_globs(overrides)
+        if isinstance(self.launcher, PromptlabLauncher) and self.config is not None:
+            check_num_jobs(overrides, self.config)
         return BasicSweeper.split_arguments(overrides, max_batch_size)
+
+    def _parse_config(self) -> list[str]:
+        """Return `hydra.sweeper.params`, prompts among them quoted as on the command line."""
+        from promptlab.overrides import prepare_override
+
+        return [prepare_override(override) for override in super()._parse_config()]
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Leave the composition to the launcher, unless another launcher was chosen."""

@@ -7,23 +7,26 @@ images. Does not know Hydra.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from promptlab.config import RESERVED_KEYS, Job, Settings
-from promptlab.errors import ConfigError, PlanTooLargeError, PromptError
+from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
-from promptlab.language import Pattern
+from promptlab.language import Grid, Point, format_count
 from promptlab.models.protocol import Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.plan import Axis, Plan
-from promptlab.prompts import check_prompt, fill_prompt, read_pattern, slot_names
+from promptlab.prompts import check_prompt, read_grid
 from promptlab.records import Cell, Scalar
 from promptlab.seeds import parse_seeds
 
 NO_STYLE = "none"
 _OWN_COLUMNS = frozenset({"subject", "style", "template", "model", "seeds"})
+
+log = logging.getLogger(__name__)
 
 
 def expand(
@@ -31,30 +34,63 @@ def expand(
     settings: Settings,
     open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
 ) -> Plan:
-    """Return the plan of a sweep; jobs that differ in their seeds alone become one cell."""
+    """Return the plan of a sweep; jobs that differ in their seeds alone share their cells."""
     models = _Models(open_model)
-    further_axes = varying_keys(jobs) - _OWN_COLUMNS
+    frames = [_frame(job, models) for job in jobs]
+    grid = read_grid(jobs, [frame.model for frame in frames], [frame.fixed for frame in frames])
+    check_size(frames, grid, settings.limit)
+    further = _further_axes(jobs, grid)
     cells: dict[str, Cell] = {}
-    for job in jobs:
-        cell = _cell(job, models, further_axes)
+    for point in grid.points():
+        cell = _cell(frames[point.job_index], point, further)
         known = cells.get(cell.cell_id)
         if known is not None:
-            seeds = tuple(dict.fromkeys(known.seeds + cell.seeds))
-            cell = replace(known, seeds=seeds)
+            cell = replace(known, seeds=tuple(dict.fromkeys(known.seeds + cell.seeds)))
         cells[cell.cell_id] = cell
-    return make_plan(jobs, settings, tuple(cells.values()), models.opened)
+    for warning in grid.warnings:
+        log.warning("%s", warning)
+    return _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid)
 
 
-def make_plan(
-    jobs: Sequence[Job], settings: Settings, cells: tuple[Cell, ...], models: Mapping[str, Model]
-) -> Plan:
-    """Return the plan of the given cells, refused if it holds more images than the limit."""
-    num_images = sum(len(cell.seeds) for cell in cells)
-    if num_images > settings.limit:
-        raise PlanTooLargeError(
-            f"The sweep holds {num_images:,} images ({len(cells):,} cells), more than its limit of "
-            f"{settings.limit:,}. To draw them all add limit={num_images}; --plan shows them."
+def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:
+    """Refuse a plan that is too large or empty, by its counts alone: nothing is built."""
+    num_cells = grid.num_points
+    num_images = sum(n * len(f.seeds) for f, n in zip(frames, grid.counts, strict=True))
+    if num_images > limit:
+        num_cells, num_images = _count_folded(frames, grid)
+    if num_cells == 0:
+        raise ConfigError(
+            "Nothing is left to draw: zip, sample and the rules leave out all "
+            f"{format_count(grid.num_removed)} combinations. {_describe_removed(grid)}"
         )
+    if num_images > limit:
+        axes = ", ".join(f"{n} {format_count(c)}" for n, c in grid.axis_counts().items() if c > 1)
+        raise PlanTooLargeError(
+            f"The sweep holds {format_count(num_images)} images ({format_count(num_cells)} cells"
+            f"{f'; in the prompts: {axes}' if axes else ''}), more than its limit of {limit:,}. "
+            + (f"To draw them all add limit={num_images}; " if num_images < 10**9 else "")
+            + "to draw fewer use sample, only or exclude."
+        )
+
+
+def _count_folded(frames: Sequence[_Frame], grid: Grid) -> tuple[int, int]:
+    """Return cells and images when jobs that differ in their seeds alone share their cells."""
+    seeds: dict[str, set[int]] = {}
+    num_points: dict[str, int] = {}
+    for frame, number in zip(frames, grid.counts, strict=True):
+        seeds.setdefault(frame.content, set()).update(frame.seeds)
+        num_points[frame.content] = number
+    num_images = sum(number * len(seeds[content]) for content, number in num_points.items())
+    return sum(num_points.values()), num_images
+
+
+def _make_plan(
+    jobs: Sequence[Job],
+    settings: Settings,
+    cells: tuple[Cell, ...],
+    models: Mapping[str, Model],
+    grid: Grid,
+) -> Plan:
     content = [[cell.cell_id, list(cell.seeds)] for cell in cells]
     return Plan(
         sweep=settings.name,
@@ -62,7 +98,23 @@ def make_plan(
         axes=_axes(jobs, cells),
         cells=cells,
         models={key: models[key] for key in dict.fromkeys(cell.model_key for cell in cells)},
+        samples=grid.samples,
+        notes=_notes(grid, len(cells)),
     )
+
+
+def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
+    """Return what a reader of the plan should know beyond its axes and cells."""
+    notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
+    notes += [f"zip: {', '.join(link)} side by side" for link in grid.options.links]
+    notes += [f"{rule}: {number:,} cells left out" for rule, number in grid.removed.items()]
+    if grid.num_points > num_cells:
+        notes.append(f"{grid.num_points - num_cells:,} cells are the same as others: drawn once")
+    return (*notes, *grid.warnings)
+
+
+def _describe_removed(grid: Grid) -> str:
+    return " ".join(f"{rule}: {number:,}." for rule, number in grid.removed.items())
 
 
 def varying_keys(jobs: Sequence[Job]) -> set[str]:
@@ -74,6 +126,18 @@ def varying_keys(jobs: Sequence[Job]) -> set[str]:
             if key not in varying and seen.setdefault(key, value) != value:
                 varying.add(key)
     return varying
+
+
+def _further_axes(jobs: Sequence[Job], grid: Grid) -> tuple[str, ...]:
+    """Return the columns of further axes: keys that vary and the prompts' own axes, in order."""
+    varying = varying_keys(jobs)
+    keys = dict.fromkeys(key for job in jobs for key in job.values if key in varying)
+    config = jobs[0].config
+    for name, number in grid.axis_counts().items():
+        # A slot that has one value everywhere is no axis; what a prompt itself spans always is.
+        if number > 1 or name not in config:
+            keys[name] = None
+    return tuple(key for key in keys if key not in _OWN_COLUMNS)
 
 
 @dataclass
@@ -115,120 +179,98 @@ class _Models:
         return params
 
 
-def _cell(job: Job, models: _Models, further_axes: Iterable[str]) -> Cell:
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What all cells of one job share."""
+
+    job: Job
+    model: Model
+    model_key: str
+    params: Mapping[str, Scalar]
+    template: str
+    style: str
+    seeds: tuple[int, ...]
+    others: Mapping[str, Scalar]  # override keys that are neither parameters nor slots
+
+    @property
+    def fixed(self) -> dict[str, Scalar]:
+        """The axes that rules and links may name, but for those of the prompt."""
+        return {
+            **self.others,
+            **self.params,
+            "model": self.model.name,
+            "template": self.template,
+            "style": self.style,
+        }
+
+    @property
+    def content(self) -> str:
+        """All that the job's cells depend on: everything but its seeds."""
+        config = {key: value for key, value in self.job.config.items() if key != "seeds"}
+        return canonical_json([config, self.template, self.style, self.others])
+
+
+def _frame(job: Job, models: _Models) -> _Frame:
     config = job.config
     model_key = models.key(config.get("model"))
     model = models.opened[model_key]
-    template, style = _pattern(job, "template"), _pattern(job, "style")
-    free = {key: value for key, value in config.items() if key not in RESERVED_KEYS}
-    texts = {
-        key: _text(key, value) for key, value in {"subject": config.get("subject"), **free}.items()
+    given = {k: v for k, v in config.items() if k in model.parameters and k not in RESERVED_KEYS}
+    return _Frame(
+        job=job,
+        model=model,
+        model_key=model_key,
+        params=models.params(model_key, given),
+        template=str(job.choices.get("template") or "plain"),
+        style=str(job.choices.get("style") or NO_STYLE),
+        seeds=parse_seeds(config.get("seeds", 1)),
+        others={
+            key: _scalar(value)
+            for key, value in job.values.items()
+            if key not in _OWN_COLUMNS and key not in model.parameters
+        },
+    )
+
+
+def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
+    job = frame.job
+    check_prompt(point.prompt, f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}")
+    subject = point.coordinates.get("subject")
+    if subject is None:  # a template that shows no subject
+        subject = str(job.config.get("subject") or "")
+    slots = {
+        name: text
+        for name, text in point.coordinates.items()
+        if name != "subject" and name not in point.subject_parts
     }
-    values = {key: read_pattern(text, key) for key, text in texts.items() if text is not None}
-    slots = slot_names(template, style, values)
-    unknown = [
-        key
-        for key, value in free.items()
-        if key not in model.parameters and key not in slots and value is not None
-    ]
-    if unknown:
-        raise _unknown_keys_error(unknown, model, slots, job)
-    unfilled = [slot for slot in slots if slot not in values]
-    if unfilled:
-        raise _unfilled_slot_error(unfilled[0], slots, job)
-    params = models.params(model_key, {k: v for k, v in free.items() if k in model.parameters})
-    slot_values = {slot: str(values[slot]) for slot in slots if slot != "subject"}
-    prompt = fill_prompt(template, style, values).text
-    check_prompt(prompt, f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}")
-    subject = texts["subject"] or ""
-    style_name = str(job.choices.get("style") or NO_STYLE)
-    template_name = str(job.choices.get("template") or "plain")
-    axes = {key: _axis_value(key, job, params) for key in further_axes_in_order(job, further_axes)}
+    axes: dict[str, Scalar] = {}
+    for name in further_axes:
+        axes[name] = point.coordinates.get(name, frame.params.get(name, frame.others.get(name)))
     arm = {
-        "style": style_name,
-        "template": template_name,
-        "model": [model.name, model.fingerprint, model.dtype],
-        "params": params,
-        "slots": slot_values,
-        "axes": {k: v for k, v in axes.items() if k not in params and k not in slot_values},
+        "style": frame.style,
+        "template": frame.template,
+        "model": [frame.model.name, frame.model.fingerprint, frame.model.dtype],
+        "params": frame.params,
+        "slots": slots,
+        "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
     }
     return Cell(
-        cell_id=hash_id({**arm, "subject": subject, "prompt": prompt}),
+        cell_id=hash_id({**arm, "subject": subject, "prompt": point.prompt}),
         arm_id=hash_id(arm),
         job_id=job.number,
         subject=subject,
-        style=style_name,
-        template=template_name,
-        prompt=prompt,
-        model=model.name,
-        model_key=model_key,
-        params=params,
+        style=frame.style,
+        template=frame.template,
+        prompt=point.prompt,
+        model=frame.model.name,
+        model_key=frame.model_key,
+        params=frame.params,
         axes=axes,
-        seeds=parse_seeds(config.get("seeds", 1)),
+        seeds=frame.seeds,
     )
 
 
-def further_axes_in_order(job: Job, further_axes: Iterable[str]) -> list[str]:
-    """Return the further axes in the order of the command line."""
-    wanted = set(further_axes)
-    return [key for key in job.values if key in wanted]
-
-
-def _pattern(job: Job, group: str) -> Pattern:
-    """Return the pattern of the chosen template or style; without one, what it is put around."""
-    node = job.config.get(group)
-    inner = "{subject}" if group == "template" else "{prompt}"
-    text = inner if node is None else node.get("pattern") if isinstance(node, Mapping) else None
-    if not isinstance(text, str):
-        raise ConfigError(
-            f"The {group} {job.choices.get(group)} has no pattern: expected "
-            f"`pattern: … {inner} …` in conf/{group}, got {node!r}."
-        )
-    pattern = read_pattern(text, f"{group} {job.choices.get(group)}")
-    if group == "style" and "prompt" not in pattern.slots:
-        raise PromptError(
-            f"The style {job.choices.get(group)} has no {{prompt}} in its pattern {text!r}: "
-            "it would draw the same picture for every subject."
-        )
-    return pattern
-
-
-def _text(key: str, value: Any) -> str | None:
-    if value is None or value == "???":
-        return None
-    if isinstance(value, Mapping | list):
-        raise ConfigError(
-            f"{key}={value!r}: expected one text or number. To sweep write {key}=a,b."
-        )
-    return value if isinstance(value, str) else canonical_json(value)
-
-
-def _unfilled_slot_error(slot: str, slots: Sequence[str], job: Job) -> PromptError:
-    known = ", ".join(f"{{{name}}}" for name in slots)
-    example = "subject='a fox'" if slot == "subject" else f"+{slot}='…'"
-    return PromptError(
-        f"The slot {{{slot}}} is not filled. Template {job.choices.get('template')} and style "
-        f"{job.choices.get('style')} have the slots {known}. Give it a value: {example}"
-    )
-
-
-def _axis_value(key: str, job: Job, params: Mapping[str, Scalar]) -> Scalar:
-    if key in params:
-        return params[key]
-    value = job.values[key]
+def _scalar(value: Any) -> Scalar:
     return value if isinstance(value, str | int | float | bool | None) else canonical_json(value)
-
-
-def _unknown_keys_error(
-    unknown: Sequence[str], model: Model, slots: Sequence[str], job: Job
-) -> ConfigError:
-    accepted = ", ".join(model.parameters) or "none"
-    known = ", ".join(slots) or "none"
-    return ConfigError(
-        f"Unknown key {', '.join(unknown)}: neither a parameter of the model {model.name} "
-        f"({accepted}) nor a slot of template {job.choices.get('template')} and style "
-        f"{job.choices.get('style')} ({known})."
-    )
 
 
 def _axes(jobs: Sequence[Job], cells: Sequence[Cell]) -> tuple[Axis, ...]:
@@ -245,7 +287,11 @@ def _axes(jobs: Sequence[Job], cells: Sequence[Cell]) -> tuple[Axis, ...]:
             values.setdefault(name, {})[value_of(cell)] = None
         for name, value in cell.axes.items():
             values.setdefault(name, {})[value] = None
-    axes = [Axis(name, tuple(found)) for name, found in values.items() if len(found) > 1]
+    axes = [
+        Axis(name, tuple(value for value in found if value is not None))
+        for name, found in values.items()
+        if len(found) > 1  # None counts: a cell whose prompt does not have the axis
+    ]
     seeds = dict.fromkeys(seed for cell in cells for seed in cell.seeds)
     if len(seeds) > 1:
         axes.append(Axis("seed", tuple(seeds)))

@@ -7,7 +7,7 @@ drawn is the store's. Imports no torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from promptlab import identity
 from promptlab.models.protocol import Model
@@ -31,6 +31,8 @@ class Plan:
     axes: tuple[Axis, ...]  # those that vary; "seed" among them when cells hold several
     cells: tuple[Cell, ...]
     models: Mapping[str, Model]  # by Cell.model_key, in order of first use
+    samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # axis -> values drawn
+    notes: tuple[str, ...] = ()  # what rules, links and samples left out, for people
 
     @property
     def num_images(self) -> int:

@@ -19,8 +19,9 @@ from functools import cached_property
 from itertools import product
 
 from promptlab.errors import ConfigError
-from promptlab.language.bind import bind
+from promptlab.language.bind import Bound, bind
 from promptlab.language.blocks import Blocks, Option
+from promptlab.language.errors import PatternError
 from promptlab.language.options import GridOptions
 from promptlab.language.syntax import Pattern
 from promptlab.language.wildcards import Wildcards
@@ -61,10 +62,18 @@ class Grid:
     """The points of all jobs that sample, zip and the rules leave."""
 
     def __init__(
-        self, jobs: Sequence[JobPattern], options: GridOptions, wildcards: Wildcards
+        self,
+        jobs: Sequence[JobPattern],
+        options: GridOptions,
+        wildcards: Wildcards,
+        reserved: frozenset[str] = frozenset(),
     ) -> None:
-        """Read the jobs' prompts; raises PromptError or ConfigError for what cannot be drawn."""
+        """Read the jobs' prompts; raises PromptError or ConfigError for what cannot be drawn.
+
+        `reserved` are names that an axis of a prompt may not have.
+        """
         self.options = options
+        self._reserved = reserved
         self.warnings: list[str] = []
         self.samples: dict[str, tuple[str, ...]] = {}  # axis → the values that were chosen
         self.removed: dict[str, int] = {}  # rule → points that it took out
@@ -93,10 +102,21 @@ class Grid:
         blocks = self._bound.get(key)
         if blocks is None:
             bound = bind(job.pattern.fill(job.values), wildcards)
+            self._check_reserved(bound, job.values)
             aliased = (k for k, g in bound.groups.items() if g.alias in self._watched)
             blocks = self._bound[key] = Blocks(bound, self._watched.union(aliased))
             self._patterns += [job.pattern, *job.values.values()]
         return _Job(blocks, job.fixed)
+
+    def _check_reserved(self, bound: Bound, values: Mapping[str, Pattern]) -> None:
+        """Refuse an axis of a prompt that is called like a column or a key of the config."""
+        for key, group in bound.groups.items():
+            if key in self._reserved and key not in values and group.is_recorded:
+                raise PatternError(
+                    group.place,
+                    f"an axis cannot be called {key!r}: that is a column or a key of its own.",
+                    f"Give it another name: {{my_{key}: …}}.",
+                )
 
     def _check_names(self) -> None:
         """Refuse options on axes that no job has."""

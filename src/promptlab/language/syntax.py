@@ -220,7 +220,8 @@ def _list_names(names: set[str]) -> str:
 
 def print_pattern(pattern: Pattern) -> str:
     """Return the text that `parse_pattern` reads back as the same pattern."""
-    return "".join(_print_item(item, is_inside=False, is_first=False) for item in pattern.items)
+    text = "".join(_print_item(item, is_inside=False, is_first=False) for item in pattern.items)
+    return f"\\{text}" if text.startswith("@") else text  # a value that begins with @ is a file
 
 
 def _print_item(item: Item, *, is_inside: bool, is_first: bool) -> str:
