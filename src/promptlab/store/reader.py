@@ -195,7 +195,7 @@ def load_yaml(text: bytes) -> dict[str, Any]:
 def _empty_table(axes: Sequence[AxisColumn], names: Sequence[str]) -> pa.Table:
     schema = make_schema(axes)
     kinds = {field.name: field.type for field in schema} | {"path": pa.string()}
-    return pa.table({name: pa.array([], type=kinds[name]) for name in names})
+    return pa.table({name: pa.nulls(0, kinds[name]) for name in names})  # pa.array loads pandas
 
 
 def read_run(path: str | RunPaths) -> Run:
