@@ -107,10 +107,15 @@ def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
     """Return what a reader of the plan should know beyond its axes and cells."""
     notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
     notes += [f"zip: {', '.join(link)} side by side" for link in grid.options.links]
-    notes += [f"{rule}: {number:,} cells left out" for rule, number in grid.removed.items()]
+    notes += [f"{rule}: {_cells(number)} left out" for rule, number in grid.removed.items()]
     if grid.num_points > num_cells:
-        notes.append(f"{grid.num_points - num_cells:,} cells are the same as others: drawn once")
+        repeats = _cells(grid.num_points - num_cells)
+        notes.append(f"{repeats} left out: the same as others, so drawn once")
     return (*notes, *grid.warnings)
+
+
+def _cells(number: int) -> str:
+    return f"{number:,} cell" if number == 1 else f"{number:,} cells"
 
 
 def _describe_removed(grid: Grid) -> str:

@@ -26,6 +26,7 @@ NARROWING_KEYS = ("zip", "exclude", "only", "sample")  # they may leave few of m
 
 # Only prompts are quoted by themselves: a slip in a structured value must not become a text.
 _STRUCTURED_KEYS = (RESERVED_KEYS - {"subject"}) | {"hydra"}
+_TEXT_KEYS = frozenset({"template.pattern", "style.pattern"})
 _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOTALL)
 _FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\s*\("
@@ -53,7 +54,8 @@ def prepare_override(override: str) -> str:
         return override
     key, value = match["key"], match["value"]
     is_readable = _is_readable(override)
-    if re.split(r"[.@/]", key.lstrip("+"))[0] in _STRUCTURED_KEYS:
+    name = key.lstrip("+")
+    if re.split(r"[.@/]", name)[0] in _STRUCTURED_KEYS and name not in _TEXT_KEYS:
         if not is_readable:
             _explain_structured(key, value)
         return override
@@ -73,7 +75,8 @@ def prepare_override(override: str) -> str:
             f"{shlex.quote(f'{key}={quote(value)}')}"
         )
     parts = [
-        part if _is_readable(f"{key}={part}") else quote(_plain(part)) for part in _split(value)
+        part if part and _is_readable(f"{key}={part}") else quote(_plain(part))
+        for part in _split(value)
     ]
     return f"{key}={','.join(parts)}"
 
