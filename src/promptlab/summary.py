@@ -30,6 +30,7 @@ def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: RunFold
     """Return what a sweep would draw, where, and what that takes."""
     lines = [f"Sweep {plan.sweep} ({plan.sweep_id})", ""]
     lines += [f"  {_describe_axis(axis)}" for axis in plan.axes] or ["  no axis: a single cell"]
+    lines += [f"  {note}" for note in plan.notes]
     lines += [
         "",
         f"{_count(len(plan.cells), 'cell')}, {_count(plan.num_images, 'image')} "

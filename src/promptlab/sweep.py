@@ -99,13 +99,16 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     paths = folder.paths
     meta = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, options.tracking) as tracking:
-        with open_store(paths, plan, options.store, meta=meta, on_part=tracking.notify) as store:
+        with (
+            open_store(paths, plan, options.store, meta=meta, on_part=tracking.notify) as store,
+            keep_log(paths),
+        ):
             log.info("%s", summary.describe_start(plan, store, paths))
-            with keep_log(paths):
-                session = draw_pending(plan, store)
+            session = draw_pending(plan, store)
         is_new = session.num_drawn + store.num_reused > 0
         sheet = write_sheet(paths, options.report, is_new)
-    log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
+    with keep_log(paths):
+        log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
     return Outcome(plan, session, paths, store.counts)

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Any
 
 from promptlab.errors import PromptlabError, StoreError
+from promptlab.overrides import prepare_arguments
 from promptlab.vocabulary import root_keys
 
 VERSION_BASE = "1.3"
@@ -31,7 +32,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     if folder is not None:
         hydra_arguments = [*recorded_arguments(folder), *hydra_arguments]
     task = SweepTask(hydra_arguments, flags.plan, folder, flags.retry_failed is not None)
-    run_hydra(task, open_slots(hydra_arguments))
+    run_hydra(task, open_slots(prepare_arguments(overrides_last(hydra_arguments))))
     return 0
 
 
@@ -43,6 +44,17 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
     folders.add_argument("--resume", metavar="RUN")
     folders.add_argument("--retry-failed", metavar="RUN")
     return parser.parse_known_args(list(arguments))
+
+
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with all flags first: Hydra's parser takes overrides in one piece."""
+    from hydra._internal.utils import get_args_parser
+
+    overrides = get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides
+    flags = list(arguments)
+    for override in overrides:
+        flags.remove(override)
+    return [*flags, *overrides]
 
 
 def open_slots(arguments: Sequence[str]) -> list[str]:

@@ -1,0 +1,109 @@
+"""A user's folder to run promptlab in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).parent
+PAINT = """\
+# @package _global_
+# Paints colored tiles.
+model:
+  _target_: models.PaintModel
+  name: {name}
+  size: 32
+  delay_s: 0.0
+  fails_on: ""
+temperature: null
+top_k: null
+supercondition_factor: null
+"""
+
+
+@dataclass
+class Project:
+    """A working directory with a model of its own, `paint`, that draws at once."""
+
+    path: Path
+    capsys: pytest.CaptureFixture[str]
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file below the working directory."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def run(self, *arguments: str) -> Done:
+        """Run promptlab in this process, without MLflow, on the model `paint`."""
+        from promptlab.cli import main
+
+        if arguments[0] == "sweep":
+            arguments = ("sweep", "model=paint", "tracking=null", *arguments[1:])
+        self.capsys.readouterr()
+        code = main(list(arguments))
+        return Done(code, *self.capsys.readouterr())
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Run promptlab in a process of its own, the leader of its own group."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "promptlab.cli", *arguments],
+            cwd=self.path,
+            env=os.environ | {"PYTHONPATH": str(TESTS)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run folders, oldest first."""
+        return sorted((self.path / "runs").glob("*"))
+
+    def rows(self, run: Path | None = None) -> list[dict[str, Any]]:
+        """The rows of a run, by default the newest."""
+        from promptlab.store import read_run
+
+        return read_run(str(run or self.runs[-1])).rows()
+
+
+@dataclass
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hydra_restore_singletons: None,
+) -> Iterator[Project]:
+    """Enter an empty folder that knows the model `paint`."""
+    import models
+
+    import promptlab.vocabulary
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(TESTS))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    models.CALLS.clear()
+    promptlab.vocabulary.root_keys.cache_clear()
+    found = Project(tmp_path, capsys)
+    found.write("conf/model/paint.yaml", PAINT.format(name="paint"))
+    yield found
+    promptlab.vocabulary.root_keys.cache_clear()
