@@ -39,6 +39,7 @@ def make_run(
     parent_ids: Sequence[str] = (),
     embed_images: bool = True,
     prompt: str = "{subject}, {style}",
+    grain: float = 0.0,
 ) -> str:
     """Write a run folder and return its path."""
     model = model or PaintModel(size=48)
@@ -59,7 +60,7 @@ def make_run(
     options = StoreOptions(embed_images=embed_images, reuse=False)
     with open_store(RunPaths(str(root)), plan, options, meta={"overrides": ["seeds=2"]}) as store:
         for request in store.pending(model.name):
-            store.add(_result(request, model.size, fails_on, unseen))
+            store.add(_result(request, model.size, fails_on, unseen, grain))
     return str(root)
 
 
@@ -91,14 +92,16 @@ def _cells(subjects, styles, seeds, axes, params, model, parent_ids, prompt):
             )
 
 
-def _result(request: Request, size: int, fails_on: str, unseen: str) -> Result:
+def _result(request: Request, size: int, fails_on: str, unseen: str, grain: float) -> Result:
     if fails_on and fails_on in request.prompt:
         return Result(request, error=f"ValueError: {fails_on[:40]} cannot be painted")
     seconds = 0.5 + (request.seed % 7) / 10
-    return Result(request, paint(request, size), seconds=seconds, batch_size=4, unseen=unseen)
+    return Result(
+        request, paint(request, size, grain), seconds=seconds, batch_size=4, unseen=unseen
+    )
 
 
-def paint(request: Request, size: int) -> np.ndarray:
+def paint(request: Request, size: int, grain: float = 0.0) -> np.ndarray:
     """Return a soft picture of a ball, colored by the request: uint8 [size, size, 3]."""
     digest = identity.hash_id([request.prompt, request.seed, dict(request.params)])
     ground, light, ball, place = np.array_split(
@@ -113,6 +116,9 @@ def paint(request: Request, size: int) -> np.ndarray:
     inside = np.clip((0.55 - distance) * 12, 0, 1)[..., None]
     shade = 1.15 - 0.6 * distance[..., None]
     picture = picture * (1 - inside) + ball[:3] * shade * inside
+    if grain:  # as hard to compress as a photograph
+        noise = np.random.default_rng(int(digest, 16)).normal(0, grain, (size, size, 1))
+        picture = picture + noise.astype(np.float32)
     return picture.clip(0, 255).astype(np.uint8)
 
 

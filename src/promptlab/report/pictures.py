@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from promptlab.store import Run
 
 PNG_NAME = "contact_sheet.png"
-MAX_PNG_PIXELS = 36_000_000  # what every viewer opens; cells shrink first, then rows are left out
+MAX_PNG_PIXELS = 16_000_000  # what every viewer opens; cells shrink first, then rows are left out
 CELL_PX = (160, 128, 96, 64, 48, 32, 24)
 PDF_PAGE_PX = (1754, 1240)  # A4 across at 150 dpi
 PDF_DPI = 150

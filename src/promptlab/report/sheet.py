@@ -222,19 +222,23 @@ class _Builder:
 
     def _packs(self, whole: Mapping[int, bytes] | None = None) -> Iterator[str]:
         """Yield the packs in order, as JSON."""
-        try:
-            from promptlab.redraw import redraw_command  # type: ignore[import-untyped]
-        except ImportError:  # TEMPORARY until promptlab.redraw is committed
-            redraw_command = lambda row: ""  # noqa: E731
-
         for start in range(0, self.data.num_images, page.PACK_SIZE):
             numbers = range(start, min(start + page.PACK_SIZE, self.data.num_images))
             thumbnails = [self.thumbnails.get(number) for number in numbers]
             yield page.Pack(
                 thumbnails=[None if t is None else t.webp for t in thumbnails],
-                commands=[redraw_command(self.data.redraw_rows[number]) for number in numbers],
+                commands=[self._command(number) for number in numbers],
                 full=[(whole or {}).get(number) for number in numbers],
             ).to_json()
+
+    def _command(self, number: int) -> str:
+        """Return the line for a shell that draws an image again."""
+        from promptlab.commands.show import model_config
+        from promptlab.redraw import redraw_command
+
+        row = self.data.redraw_rows[number]
+        meta = self.runs[self.data.image_run[number]].meta
+        return redraw_command(row, model_config(meta, row))
 
     def _document(self, bases: Sequence[str | None], names: Sequence[str] = ()) -> str:
         shapes = {i: page.ThumbnailShape.of(t) for i, t in self.thumbnails.items()}

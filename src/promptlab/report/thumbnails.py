@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import os
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -119,50 +119,47 @@ def _windowed_map(
 
 
 class ThumbnailCache:
-    """The thumbnails of one size that a run folder keeps, in append-only Parquet parts."""
+    """The thumbnails of one size that a run folder keeps: one SQLite file."""
 
     def __init__(self, run_root: str, max_px: int) -> None:
-        self.folder = Path(run_root, FOLDER)
-        self.max_px = max_px
-        self._parts = sorted(self.folder.glob(f"{max_px}px-*.parquet"))
+        self.path = Path(run_root, FOLDER, f"{max_px}px.sqlite")
 
     def read(self) -> dict[tuple[str, str], Thumbnail]:
-        """Return what is kept, by (image_id, sha256); an unreadable part counts as empty."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        kept: dict[tuple[str, str], Thumbnail] = {}
-        for part in self._parts:
-            try:
-                rows = pq.read_table(part).to_pylist()
-                for row in rows:
-                    kept[row["image_id"], row["sha256"]] = Thumbnail(**row)
-            except (OSError, TypeError, KeyError, pa.ArrowException) as error:
-                log.warning("Making the thumbnails of %s again: %s", part, error)
-                with contextlib.suppress(OSError):
-                    part.unlink()
-        return kept
+        """Return what is kept, by (image_id, sha256); what cannot be read is made again."""
+        if not self.path.is_file():
+            return {}
+        try:
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                rows = connection.execute(f"select {_COLUMNS} from thumbnails").fetchall()
+                kept = (Thumbnail(*row[:-1], is_native=bool(row[-1])) for row in rows)
+                return {(t.image_id, t.sha256): t for t in kept}
+        except (sqlite3.Error, TypeError) as error:
+            log.warning("Making the thumbnails of %s again: %s", self.path, error)
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+            return {}
 
     def add(self, thumbnails: Sequence[Thumbnail]) -> None:
-        """Keep new thumbnails as one more part."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
+        """Keep new thumbnails; a folder that cannot be written keeps none."""
         if not thumbnails:
             return
-        names = Thumbnail.__slots__
-        table = pa.table({name: [getattr(t, name) for t in thumbnails] for name in names})
-        number = 1 + max((int(p.stem.rsplit("-", 1)[1]) for p in self._parts), default=-1)
-        path = self.folder / f"{self.max_px}px-{number:06d}.parquet"
-        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        rows = ([getattr(t, name) for name in Thumbnail.__slots__] for t in thumbnails)
+        marks = ", ".join("?" * len(Thumbnail.__slots__))
         try:
-            self.folder.mkdir(exist_ok=True)
-            pq.write_table(table, aside, compression="none")
-            aside.replace(path)
-        except OSError as error:
+            self.path.parent.mkdir(exist_ok=True)
+            with contextlib.closing(sqlite3.connect(self.path)) as connection, connection:
+                connection.execute(
+                    f"create table if not exists thumbnails ({_COLUMNS}, "
+                    "primary key (image_id, sha256))"
+                )
+                connection.executemany(
+                    f"insert or replace into thumbnails ({_COLUMNS}) values ({marks})", rows
+                )
+        except (OSError, sqlite3.Error) as error:
             log.info("Thumbnails are not kept for the next page: %s", error)
-            return
-        self._parts.append(path)
+
+
+_COLUMNS = ", ".join(Thumbnail.__slots__)
 
 
 def require_pillow() -> None:

@@ -85,6 +85,10 @@ let toastTimer = 0;
 function say(text) {
   const toast = byId("toast");
   toast.textContent = short(text, 160);
+  if (toast.showPopover) {
+    if (toast.matches(":popover-open")) toast.hidePopover();
+    toast.showPopover(); // above any dialog that is open
+  }
   toast.classList.add("is-shown");
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => toast.classList.remove("is-shown"), 2200);

@@ -27,8 +27,10 @@ function makeGrid(app) {
     const { state } = app;
     const isNarrow = scroller.clientWidth < 560;
     const many = layout.numSlots > 1;
-    const limit = isNarrow ? Math.max(72, (scroller.clientWidth - 76) / 1.6) : SIZES.max;
-    const base = Math.min(state.size, limit);
+    const barsW = state.margins && !isNarrow ? 64 : 0;
+    const headW = isNarrow ? 76 : Math.round(Math.min(190, 40 + longestOf(layout.rows) * 6.4) + barsW);
+    const limit = isNarrow ? Math.max(72, (scroller.clientWidth - headW) / 1.6) : SIZES.max;
+    const base = Math.min(state.size || fittingSize(headW, isNarrow), limit);
     const slotW = Math.round(many ? Math.max(36, base * (layout.slotColumns > 2 ? 0.55 : 0.8)) : base);
     const slotH = Math.round(slotW / sheet.aspect);
     const lines = Math.ceil(layout.numSlots / layout.slotColumns);
@@ -42,17 +44,26 @@ function makeGrid(app) {
     const longest = layout.cols.reduce((most, line) => Math.max(most, longestLabel(line)), 0);
     const perLine = Math.max(4, (cellW - 12) / 6.6);
     const labelLines = Math.min(3, Math.max(1, Math.ceil(longest / perLine) + (app.state.cols.length > 1 ? 1 : 0)));
-    const barsW = state.margins && !isNarrow ? 64 : 0;
     return {
+      base,
       slotW,
       slotH,
       cellW,
       cellH: Math.max(cellH, barsH(ranges.rows) + (ranges.rows.length ? 22 : 0)),
-      headW: isNarrow ? 76 : Math.min(190, 40 + longestOf(layout.rows) * 6.4) + barsW,
+      headW,
       headH: 16 + labelLines * 16 + barsH(ranges.cols),
       ranges,
       isNarrow,
     };
+  }
+
+  /** The size at which the columns fill the width, if that is a good size to look at. */
+  function fittingSize(headW, isNarrow) {
+    if (isNarrow) return (scroller.clientWidth - headW) / 2.25;
+    const perSlot = layout.slotColumns > 2 ? 0.55 : layout.slotColumns > 1 ? 0.8 : 1;
+    const cell = (scroller.clientWidth - headW - 24) / layout.cols.length - 2 * CELL_PAD;
+    const fitting = ((cell + GAP) / layout.slotColumns - GAP) / perSlot;
+    return fitting < 84 ? SIZES.initial : Math.min(fitting, SIZES.largestFitting);
   }
 
   const longestLabel = (line) => lineLabel(line).reduce((sum, text) => sum + Math.min(60, text.length), 0);
@@ -267,8 +278,8 @@ function makeGrid(app) {
 
   function cornerLabel() {
     const { rows, cols } = app.state;
-    const text = [rows.join(" · ") || "–", cols.join(" · ") || "–"];
-    return el("div", { class: "corner-label" }, el("span", { text: short(text[0], 40) }), el("span", { text: short(text[1], 40) }));
+    const text = `${rows.join(" · ") || "all"} × ${cols.join(" · ") || "all"}`;
+    return el("div", { class: "corner-label", text: short(text, 60), title: text });
   }
 
   function edges() {
@@ -486,7 +497,7 @@ function makeGrid(app) {
   scroller.addEventListener("scroll", schedule, { passive: true });
   new ResizeObserver(() => {
     if (!layout) return;
-    const isSame = measure().slotW === size.slotW && (scroller.clientWidth < 560) === size.isNarrow;
+    const isSame = measure().slotW === size.slotW && scroller.clientWidth < 560 === size.isNarrow;
     if (isSame) {
       lastEdges = "";
       schedule();
@@ -522,6 +533,7 @@ function makeGrid(app) {
     focus: () => plane.focus({ preventScroll: true }),
     numLive: () => plane.getElementsByTagName("*").length,
     layout: () => layout,
+    imageSize: () => size.base,
     active: () => active,
     scrollHome: () => scroller.scrollTo(0, 0),
   };

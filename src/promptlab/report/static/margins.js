@@ -7,9 +7,9 @@ function metricsOf(sheet) {
   for (const { name } of sheet.scores) {
     metrics.push([`score:${name}`, `mean ${name}`], [`best:${name}`, `best ${name}`]);
   }
-  metrics.push(["picked", "pick rate"], ["rating", "mean rating"]);
-  if (sheet.numbers.seconds.some((seconds) => seconds > 0)) metrics.push(["seconds", "seconds an image"]);
-  metrics.push(["failed", "failures"]);
+  metrics.push(["picked", "pick rate"], ["rating", "rating"]);
+  if (sheet.numbers.seconds.some((seconds) => seconds > 0)) metrics.push(["seconds", "s / image"]);
+  metrics.push(["failed", "failed"]);
   return metrics;
 }
 

@@ -31,7 +31,7 @@ function makePanels(app) {
       title: "Image size",
       oninput: () => app.setState({ size: Number(parts.size.value) }),
     });
-    parts.open = button("Open the stacks: every candidate in its cell (O)", () => app.setState({ open: !app.state.open }), { text: "Stacks", class: "toggle wide-only" });
+    parts.open = button("Open the stacks: every candidate in its cell (O)", () => app.setState({ open: !app.state.open }), { text: "Open stacks", class: "toggle wide-only" });
     parts.export = button("Save the picks as picks.json", exportPicks, { symbol: "save", text: "Picks" });
     parts.more = button("Settings (S)", toggleDrawer, { symbol: "more", class: "quiet", "aria-expanded": "false", "aria-controls": "drawer" });
     toolbar.append(
@@ -108,7 +108,7 @@ function makePanels(app) {
         toggle("Every candidate in its cell", "open", "O"),
         toggle("Numbers in the margins", "margins", "M"),
         labelled("Heat map", select("Heat map", [["", "off"], ...metrics], state.heat, (heat) => app.setState({ heat }))),
-        labelled("Size", el("input", { type: "range", min: SIZES.min, max: SIZES.max, step: 8, "aria-label": "Image size in settings", value: state.size, oninput: (event) => app.setState({ size: Number(event.target.value) }) })),
+        labelled("Size", el("input", { type: "range", min: SIZES.min, max: SIZES.max, step: 8, "aria-label": "Image size in settings", value: app.grid.imageSize(), oninput: (event) => app.setState({ size: Number(event.target.value) }) })),
         labelled("Colors", select("Colors", [["", "as the system"], ["dark", "dark"], ["light", "light"]], state.theme, (theme) => app.setState({ theme }))),
       ),
       section("Judge",
@@ -291,7 +291,7 @@ function makePanels(app) {
     parts.rows.value = state.rows[0] || "";
     parts.cols.value = state.cols[0] || "";
     parts.view.value = state.view;
-    parts.size.value = state.size;
+    parts.size.value = app.grid.imageSize();
     parts.open.setAttribute("aria-pressed", String(state.open));
     const shown = layout.numShown === sheet.numRows ? formatCount(sheet.numRows, "image") : `${layout.numShown.toLocaleString("en")} of ${formatCount(sheet.numRows, "image")}`;
     parts.summary.textContent = shown;

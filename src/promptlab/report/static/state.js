@@ -1,7 +1,7 @@
 // What the page shows, as one plain object: written to the URL's hash, so that a reload, a
 // bookmark or a link sent to a friend shows the same.
 
-const SIZES = { min: 40, max: 384, initial: 128 };
+const SIZES = { min: 40, max: 384, initial: 128, largestFitting: 208 };
 const VIEWS = [
   ["all", "All images"],
   ["picks", "Picks"],
@@ -24,7 +24,7 @@ function defaultState(sheet) {
     order: {}, // axis -> codes, in the order wanted
     sortRows: "",
     sortCols: "",
-    size: SIZES.initial,
+    size: 0, // px; 0: as large as the columns fit
     view: "all",
     find: "",
     heat: "",

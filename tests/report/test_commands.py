@@ -1,0 +1,131 @@
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from promptlab import picks
+from promptlab.cli import main
+from promptlab.store import read_run
+from tests.report.runs import make_run
+
+HEAVY = ("torch", "mlflow", "pandas", "hydra", "matplotlib")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "runs" / "20261122_1200_foxes")
+
+
+def first_image_id(run):
+    return read_run(run).rows(["image_id"])[0]["image_id"]
+
+
+def test_report_takes_the_newest_run_and_prints_what_it_wrote(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert [Path(path).name for path in printed] == ["index.html", "contact_sheet.png"]
+    assert all(Path(path).is_file() for path in printed)
+
+
+def test_report_of_no_run_says_how_to_get_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report"]) == 1
+    assert "promptlab" in capsys.readouterr().err
+
+
+def test_report_and_picks_import_no_heavy_package(run):
+    program = (
+        "import sys\n"
+        "from promptlab.cli import main\n"
+        f"assert main(['report', {run!r}, '--workers', '1']) == 0\n"
+        f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+
+def test_importing_report_costs_next_to_nothing():
+    program = (
+        "import time; start = time.perf_counter(); import promptlab.report, sys;"
+        "print(time.perf_counter() - start, 'pyarrow' in sys.modules)"
+    )
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    seconds, has_pyarrow = done.stdout.split()
+    assert float(seconds) < max(0.5, time.perf_counter() - started)
+    assert has_pyarrow == "False"
+
+
+def test_pick_rates_an_image_by_the_beginning_of_its_id(run, tmp_path, capsys):
+    image_id = first_image_id(run)
+    runs = str(tmp_path / "runs")
+    arguments = ["pick", image_id[:8], "--rating", "5", "--who", "ann", "--runs-dir", runs]
+    assert main([*arguments, "--note", "gold"]) == 0
+    pick = picks.current_picks(run)[image_id]
+    assert (pick.rating, pick.note, pick.who) == (5, "gold", "ann")
+    assert image_id in capsys.readouterr().out
+
+
+def test_a_second_verdict_keeps_what_the_first_one_said(run, tmp_path):
+    image_id = first_image_id(run)
+    where = ["--runs-dir", str(tmp_path / "runs"), "--no-report"]
+    assert main(["pick", image_id, "--rating", "4", *where]) == 0
+    assert main(["pick", image_id, "--favourite", *where]) == 0
+    pick = picks.current_picks(run)[image_id]
+    assert (pick.rating, pick.is_favourite) == (4, True)
+    assert main(["pick", image_id, "--clear", *where]) == 0
+    assert picks.current_picks(run) == {}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["pick"], ["pick", "0" * 16], ["pick", "0" * 16, "--favourite", "--reject"]],
+)
+def test_a_verdict_that_says_nothing_is_answered_in_one_line(arguments, tmp_path, capsys):
+    assert main([*arguments, "--runs-dir", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("promptlab: ")
+    assert "Traceback" not in message
+
+
+def test_the_picks_of_a_page_are_imported_and_baked_into_the_next_page(run, tmp_path, capsys):
+    image_id = first_image_id(run)
+    path = tmp_path / "picks.json"
+    path.write_text(picks.picks_to_json([picks.Pick(image_id, rating=5, note="gold dust")]))
+    assert main(["pick", "--import", str(path), run]) == 0
+    assert "1 new of 1" in capsys.readouterr().out
+    assert "gold dust" in Path(run, "index.html").read_text()
+    assert main(["pick", "--import", str(path), run]) == 0
+    assert "0 new of 1" in capsys.readouterr().out
+
+
+def test_picks_of_another_run_are_refused(run, tmp_path, capsys):
+    path = tmp_path / "picks.json"
+    path.write_text(picks.picks_to_json([picks.Pick("0" * 16, rating=5)]))
+    assert main(["pick", "--import", str(path), run]) == 1
+    assert "name the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[1, 2]"])
+def test_a_file_that_is_no_picks_json_is_refused(run, tmp_path, content, capsys):
+    path = tmp_path / "picks.json"
+    path.write_bytes(content)
+    assert main(["pick", "--import", str(path), run]) == 1
+    assert "no picks.json" in capsys.readouterr().err
+
+
+def test_export_prints_what_import_takes(run, tmp_path, capsys):
+    image_id = first_image_id(run)
+    picks.record_picks(run, [picks.Pick(image_id, is_favourite=True)])
+    assert main(["pick", "--export", run]) == 0
+    text = capsys.readouterr().out
+    assert picks.picks_from_json(text) == list(picks.current_picks(run).values())
+    assert json.loads(text)["format"] == "promptlab-picks"
+    assert main(["pick", "--list", run]) == 0
+    assert f"{image_id}" in capsys.readouterr().out

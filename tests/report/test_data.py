@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+
+from promptlab.errors import ReportError
+from promptlab.picks import Pick, record_picks
+from promptlab.report.best import best_of_cells
+from promptlab.report.data import collect
+from promptlab.store import read_run
+from tests.models import PaintModel
+from tests.report.runs import STYLES, SUBJECTS, make_run, write_scores
+
+
+def collect_runs(*roots):
+    return collect([read_run(root) for root in roots])
+
+
+def test_every_request_is_a_row_and_every_axis_has_a_code_for_it(foxes):
+    data = collect_runs(foxes)
+    assert data.num_rows == data.num_images == 24
+    assert data.axis("subject").values == SUBJECTS
+    assert data.axis("style").values == STYLES
+    assert data.axis("seed").is_numeric
+    rows = read_run(foxes).rows()
+    shown = {
+        (data.image_ids[data.image_of_row[i]], *(a.values[a.codes[i]] for a in data.axes[:2]))
+        for i in range(data.num_rows)
+    }
+    assert shown == {(row["image_id"], row["subject"], row["style"]) for row in rows}
+
+
+def test_values_of_axes_stand_in_the_order_of_the_sweep_and_numbers_ascend(tmp_path):
+    root = make_run(
+        tmp_path / "run",
+        subjects=["zebra", "ant"],
+        axes={"temperature": [1.0, 0.25], "action": ["running", "asleep"]},
+    )
+    data = collect_runs(root)
+    assert data.axis("subject").values == ("zebra", "ant")
+    assert data.axis("temperature").values == ("0.25", "1")
+    assert data.axis("action").values == ("running", "asleep")
+
+
+def test_rows_and_columns_default_to_subject_and_style_where_they_vary(foxes, tmp_path):
+    assert collect_runs(foxes).default_rows_and_columns() == ("subject", "style")
+    one = make_run(
+        tmp_path / "one", subjects=["a fox"], styles=["noto"], axes={"top_k": [8, 16]}, num_seeds=4
+    )
+    rows, columns = collect_runs(one).default_rows_and_columns()
+    assert "top_k" in (rows, columns)
+    assert collect_runs(foxes).default_rows_and_columns(rows="seed") == ("seed", "subject")
+
+
+def test_an_unknown_axis_is_answered_with_the_axes_there_are(foxes):
+    with pytest.raises(ReportError, match=r"no axis 'colour'.*subject, style"):
+        collect_runs(foxes).axis("colour")
+
+
+def test_images_are_numbered_candidate_by_candidate(foxes):
+    data = collect_runs(foxes)
+    seeds = data.axis("seed").codes
+    order = seeds[np.argsort(data.image_of_row)]
+    assert (np.diff(order) >= 0).all(), "all first candidates, then all second ones"
+
+
+def test_two_runs_share_their_axes_and_a_missing_axis_is_read_from_the_parameters(tmp_path):
+    cool = make_run(tmp_path / "cool", params={"temperature": 0.5})
+    warm = make_run(tmp_path / "warm", axes={"temperature": [1.0, 2.0]})
+    data = collect_runs(cool, warm)
+    assert data.axes[0].name == "run"
+    assert data.axis("run").values == ("cool", "warm")
+    temperature = data.axis("temperature")
+    in_cool = {temperature.values[c] for c in temperature.codes[data.run_of_row == 0]}
+    assert in_cool == {"0.5"}
+
+
+def test_runs_whose_folders_have_the_same_name_stay_apart(tmp_path):
+    a = make_run(tmp_path / "a" / "run")
+    b = make_run(tmp_path / "b" / "run", params={"temperature": 0.5})
+    assert len(set(collect_runs(a, b).axis("run").values)) == 2
+
+
+def test_an_image_with_other_pixels_in_another_run_is_an_image_of_its_own(tmp_path):
+    a = make_run(tmp_path / "a")
+    b = make_run(tmp_path / "b", grain=20.0)  # same requests, other pixels
+    data = collect_runs(a, b)
+    assert len(set(data.image_ids)) == 24
+    assert data.num_images == 48
+
+
+def test_failures_are_rows_without_pixels(tmp_path):
+    data = collect_runs(make_run(tmp_path / "run", fails_on="a fox, noto"))
+    assert int((~data.has_image).sum()) == 2
+    errors = data.texts["error"]
+    assert "cannot be painted" in "".join(errors.values)
+
+
+def test_a_run_without_a_row_cannot_be_shown(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=0)
+    with pytest.raises(ReportError, match="no images yet"):
+        collect_runs(root)
+
+
+@pytest.mark.parametrize("shape", ["a column a score", "a row a score"])
+def test_scores_are_joined_by_image_in_either_shape(tmp_path, shape):
+    root = make_run(tmp_path / "run")
+    ids = [row["image_id"] for row in read_run(root).rows(["image_id"])]
+    values = {image_id: i / 10 for i, image_id in enumerate(ids[:5])}
+    if shape == "a column a score":
+        write_scores(root, values)
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = {"image_id": list(values), "name": ["agreement"] * 5, "value": [*values.values()]}
+        pq.write_table(pa.table(table), f"{root}/scores.parquet")
+    data = collect_runs(root)
+    found = dict(zip(data.image_ids, data.scores["agreement"], strict=True))
+    assert {k: v for k, v in found.items() if v is not None} == values
+
+
+def test_the_best_of_a_cell_is_what_a_person_liked_then_what_scored_then_the_first(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=4)
+    ids = [row["image_id"] for row in sorted(read_run(root).rows(), key=lambda r: r["seed"])]
+
+    def best():
+        data = collect_runs(root)
+        table = best_of_cells(data, "subject", "style")
+        return ids.index(data.image_ids[data.image_of_row[table.best[0, 0]]])
+
+    assert best() == 0
+    write_scores(root, dict(zip(ids, (0.1, 0.2, 0.9, 0.3), strict=True)))
+    assert best() == 2
+    record_picks(root, [Pick(ids[1], rating=4), Pick(ids[2], is_reject=True)])
+    assert best() == 1
+    record_picks(root, [Pick(ids[3], is_favourite=True)])
+    assert best() == 3
+
+
+def test_lineage_is_kept_a_row(tmp_path, foxes):
+    parent = read_run(foxes).rows(["image_id"])[0]["image_id"]
+    root = make_run(tmp_path / "next", parent_ids=[parent], model=PaintModel(name="bigger"))
+    data = collect_runs(root)
+    assert set(data.parents) == set(range(data.num_rows))
+    assert data.parents[0] == (parent,)
+
+
+def test_the_whole_of_a_sweep_yaml_is_readable_on_the_page(foxes):
+    facts = dict(collect_runs(foxes).runs[0].facts)
+    assert facts["overrides"] == "seeds=2"
+    json.dumps(facts)
