@@ -99,7 +99,9 @@ def _explain(error: PromptlabError) -> int:
 
 
 def _print_error(message: str) -> int:
-    print(f"promptlab: {message}", file=sys.stderr)
+    # A message may quote bytes that are no UTF-8, which a terminal would refuse.
+    printable = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    print(f"promptlab: {printable}", file=sys.stderr)
     return 1
 
 
