@@ -75,7 +75,7 @@ def test_each_mistake_gets_one_clear_message_and_a_non_zero_exit(project: Projec
     [
         "a/b",
         "../../../etc/passwd",
-        "it's \"quoted\"",
+        'it\'s "quoted"',
         "<script>alert(1)</script>",
         "two\nlines\tand a tab",
         "مرحبا بالعالم",

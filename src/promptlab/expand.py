@@ -103,6 +103,28 @@ def _make_plan(
     )
 
 
+def check_limit(plan: Plan, limit: int) -> None:
+    """Refuse a plan that holds more images than its limit."""
+    if plan.num_images > limit:
+        raise PlanTooLargeError(
+            f"The sweep holds {plan.num_images:,} images ({len(plan.cells):,} cells), more than "
+            f"its limit of {limit:,}. To draw them all add limit={plan.num_images}."
+        )
+
+
+def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
+    """Return the plan with other cells of the same jobs and models: fewer, or with lineage."""
+    content = [[cell.cell_id, list(cell.seeds), list(cell.parent_ids)] for cell in cells]
+    keys = dict.fromkeys(cell.model_key for cell in cells)
+    return replace(
+        plan,
+        sweep_id=hash_id({"name": plan.sweep, "cells": content}),
+        axes=_axes(jobs, cells),
+        cells=cells,
+        models={key: plan.models[key] for key in keys},
+    )
+
+
 def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
     """Return what a reader of the plan should know beyond its axes and cells."""
     notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]

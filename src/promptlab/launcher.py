@@ -74,9 +74,12 @@ def launch(
     previous = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(master)
     try:
+        # A sweep from picks draws each picked job with each of the new overrides.
+        bases = getattr(task, "bases", None) or ((),)
+        combined = [(*base, *own) for base in bases for own in job_overrides]
         jobs = [
-            context.config_loader.compose_job(initial_job_idx + index, overrides)
-            for index, overrides in enumerate(job_overrides)
+            context.config_loader.compose_job(initial_job_idx * len(bases) + index, overrides)
+            for index, overrides in enumerate(combined)
         ]
         full_configs = _full_configs(context, master, jobs)
         for config in full_configs:

@@ -14,7 +14,8 @@ from promptlab import summary
 from promptlab.config import Job, Settings, build_options, settings_from_jobs
 from promptlab.engine import draw
 from promptlab.errors import ReportError, SweepInterruptedError
-from promptlab.expand import expand
+from promptlab.expand import check_limit, expand
+from promptlab.lineage import Lineage, keep_descendants
 from promptlab.paths import RunPaths
 from promptlab.plan import Plan
 from promptlab.progress import show_progress
@@ -24,6 +25,8 @@ from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.runs import choose_run_folder, file_exists, keep_log
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
+
+MAX_CELLS_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,7 @@ class Invocation:
     run_folder: str | None = None  # write here; None: the run of this same sweep if there is one,
     #   else a new folder below runs_dir
     retry_failed: bool = False  # draw failed rows again
+    lineage: Lineage | None = None  # draw only what descends from these picked cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     """Draw every pending image of a sweep, record it, and build its contact sheet."""
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
-    plan = expand(jobs, settings)
+    plan = make_plan(jobs, settings, invocation.lineage)
     options = Options.of(settings, invocation)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
@@ -112,6 +116,16 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
     return Outcome(plan, session, paths, store.counts)
+
+
+def make_plan(jobs: Sequence[Job], settings: Settings, lineage: Lineage | None) -> Plan:
+    """Return the plan of the jobs: all of it, or what descends from picked cells."""
+    if lineage is None:
+        return expand(jobs, settings)
+    every = expand(jobs, replace(settings, limit=max(settings.limit, MAX_CELLS_OF_PICKS)))
+    plan = keep_descendants(every, jobs, lineage)
+    check_limit(plan, settings.limit)
+    return plan
 
 
 def draw_pending(plan: Plan, store: Store) -> Session:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import dataclasses
 import io
 import os
 import shutil
@@ -16,23 +17,37 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import PromptlabError, StoreError
 from promptlab.overrides import prepare_arguments
 from promptlab.vocabulary import root_keys
+
+if TYPE_CHECKING:
+    from promptlab.config import Job
+    from promptlab.lineage import Lineage
+    from promptlab.plan import Plan
 
 VERSION_BASE = "1.3"
 
 
 def run_arguments(arguments: Sequence[str]) -> int:
     """Run a sweep as its command line says."""
-    flags, hydra_arguments = split_flags(arguments)
+    flags, overrides = split_flags(arguments)
+    picks_folder = flags.from_picks
     folder = flags.resume or flags.retry_failed
     if folder is not None:
-        hydra_arguments = [*recorded_arguments(folder), *hydra_arguments]
-    task = SweepTask(hydra_arguments, flags.plan, folder, flags.retry_failed is not None)
-    run_hydra(task, open_slots(prepare_arguments(overrides_last(hydra_arguments))))
+        recorded_flags, recorded = split_flags(recorded_arguments(folder))
+        picks_folder = recorded_flags.from_picks
+        overrides = [*recorded, *overrides]
+    lineage = None
+    argv = overrides
+    if picks_folder is not None:
+        lineage = lineage_of_picks(picks_folder, overrides)
+        argv = ["--from-picks", picks_folder, *overrides]
+        overrides = ["--multirun", *overrides]  # one job a picked cell, however many
+    task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage)
+    run_hydra(task, prepare(overrides))
     return 0
 
 
@@ -43,7 +58,41 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
     folders = parser.add_mutually_exclusive_group()
     folders.add_argument("--resume", metavar="RUN")
     folders.add_argument("--retry-failed", metavar="RUN")
+    folders.add_argument("--from-picks", metavar="RUN")
     return parser.parse_known_args(list(arguments))
+
+
+def lineage_of_picks(run_folder: str, overrides: Sequence[str]) -> Lineage:
+    """Return what a sweep from a run's picks descends from."""
+    from promptlab.lineage import Lineage, find_parents
+    from promptlab.picks import picked_images
+
+    picked = [(image.cell_id, image.image_id) for image in picked_images(run_folder)]
+    plan, jobs = plan_of_run(run_folder)
+    parents = find_parents(plan, jobs, picked, run_folder)
+    changed = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    return Lineage(parents, frozenset(changed))
+
+
+def plan_of_run(run_folder: str) -> tuple[Plan, list[Job]]:
+    """Return the plan and the jobs that a run's recorded command stands for."""
+    from promptlab.config import settings_from_jobs
+    from promptlab.expand import expand
+
+    flags, recorded = split_flags(recorded_arguments(run_folder))
+    collector = JobCollector()
+    if flags.from_picks is not None:  # picks of picks
+        collector.bases = lineage_of_picks(flags.from_picks, recorded).bases
+        recorded = ["--multirun", *recorded]
+    run_hydra(collector, prepare(recorded))
+    settings = settings_from_jobs(collector.jobs)
+    plan = expand(collector.jobs, dataclasses.replace(settings, limit=sys.maxsize))
+    return plan, collector.jobs
+
+
+def prepare(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments as Hydra has to get them."""
+    return open_slots(prepare_arguments(overrides_last(arguments)))
 
 
 def overrides_last(arguments: Sequence[str]) -> list[str]:
@@ -81,6 +130,27 @@ def recorded_arguments(run_folder: str) -> list[str]:
     return [str(argument) for argument in recorded]
 
 
+class JobCollector:
+    """A task that draws nothing: it keeps the jobs that a command line stands for."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.bases: tuple[tuple[str, ...], ...] = ()
+
+    def __call__(self, config: Any) -> None:
+        """Keep the single job of a run without --multirun."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from promptlab.compose import job_from_config
+
+        self.jobs = [job_from_config(config, HydraConfig.get())]
+
+    def run_jobs(self, jobs: Sequence[Job]) -> Mapping[int, str]:
+        """Keep all jobs of a multirun."""
+        self.jobs = list(jobs)
+        return {}
+
+
 class SweepTask:
     """Hydra's task function; `run_jobs` takes all jobs of a multirun at once."""
 
@@ -90,11 +160,14 @@ class SweepTask:
         is_plan_only: bool,
         run_folder: str | None,
         retry_failed: bool,
+        lineage: Lineage | None = None,
     ) -> None:
         self.arguments = tuple(arguments)
         self.is_plan_only = is_plan_only
         self.run_folder = run_folder
         self.retry_failed = retry_failed
+        self.lineage = lineage
+        self.bases = lineage.bases if lineage else ()  # see promptlab.launcher
 
     def __call__(self, config: Any) -> None:
         """Draw the single job of a run without --multirun."""
@@ -112,13 +185,13 @@ class SweepTask:
             sys.stderr = io.StringIO()
             raise
 
-    def run_jobs(self, jobs: Sequence[Any]) -> Mapping[int, str]:
+    def run_jobs(self, jobs: Sequence[Job]) -> Mapping[int, str]:
         """Draw all jobs of a multirun as one plan; return what failed, by job number."""
         from hydra.core.hydra_config import HydraConfig
 
         return self._run(jobs, HydraConfig.get().sweep.dir)
 
-    def _run(self, jobs: Sequence[Any], hydra_folder: str) -> Mapping[int, str]:
+    def _run(self, jobs: Sequence[Job], hydra_folder: str) -> Mapping[int, str]:
         from promptlab.sweep import Invocation, errors_by_job, run_sweep
 
         invocation = Invocation(
@@ -126,6 +199,7 @@ class SweepTask:
             is_plan_only=self.is_plan_only,
             run_folder=self.run_folder or _chosen_folder(hydra_folder),
             retry_failed=self.retry_failed,
+            lineage=self.lineage,
         )
         return errors_by_job(run_sweep(jobs, invocation))
 
