@@ -131,8 +131,7 @@ class ThumbnailCache:
         try:
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
                 rows = connection.execute(f"select {_COLUMNS} from thumbnails").fetchall()
-                kept = (Thumbnail(*row[:-1], is_native=bool(row[-1])) for row in rows)
-                return {(t.image_id, t.sha256): t for t in kept}
+                return {(row[0], row[1]): Thumbnail(*row) for row in rows}
         except (sqlite3.Error, TypeError) as error:
             log.warning("Making the thumbnails of %s again: %s", self.path, error)
             with contextlib.suppress(OSError):
