@@ -29,6 +29,14 @@ def redraw_command(row: Mapping[str, Any], model_config: Mapping[str, Any] | Non
     return " ".join(["promptlab", "sweep", *map(shlex.quote, overrides)])
 
 
+def model_config(meta: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the config node of the model that drew a row, if sweep.yaml holds it."""
+    for key, model in meta.get("models", {}).items():
+        if model["name"] == row["model"] and model["fingerprint"] == row["model_fingerprint"]:
+            return meta.get("models_config", {}).get(key)
+    return None
+
+
 def redraw_overrides(
     row: Mapping[str, Any], model_config: Mapping[str, Any] | None = None
 ) -> list[str]:

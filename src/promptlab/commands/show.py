@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of the image."""
-    from promptlab.redraw import redraw_command
+    from promptlab.redraw import model_config, redraw_command
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)
@@ -31,14 +31,6 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join(describe(row, axes, found.paths.root)))
     print(f"\nDraw it again:\n  {command}")
     return 0
-
-
-def model_config(meta: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the config node of the model that drew a row, if sweep.yaml holds it."""
-    for key, model in meta.get("models", {}).items():
-        if model["name"] == row["model"] and model["fingerprint"] == row["model_fingerprint"]:
-            return meta.get("models_config", {}).get(key)
-    return None
 
 
 def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -> list[str]:

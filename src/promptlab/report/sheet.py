@@ -233,8 +233,7 @@ class _Builder:
 
     def _command(self, number: int) -> str:
         """Return the line for a shell that draws an image again."""
-        from promptlab.commands.show import model_config
-        from promptlab.redraw import redraw_command
+        from promptlab.redraw import model_config, redraw_command
 
         row = self.data.redraw_rows[number]
         meta = self.runs[self.data.image_run[number]].meta
