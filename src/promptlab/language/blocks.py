@@ -12,11 +12,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from promptlab.errors import PlanTooLargeError
-from promptlab.language.bind import Bound, Ref, Sequence_, join
+from promptlab.language.bind import Bound, Ref, Sequence_, Value, join
 
 MAX_LISTED = 1_000_000  # values that a sample, a link or a rule may make us list
 HIDDEN = frozenset({"prompt"})  # what a style goes around: a name, but no axis
 SUBJECT = "subject"
+
+
+# Values of slots that are plain texts. They are left out of the bound pattern, so that ten thousand
+# jobs that differ in their subject's words share one.
+Literals = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,15 @@ class Blocks:
             number *= self.bound.count(factor)
         return number
 
-    def options(self, index: int, allowed: Mapping[str, frozenset[str]]) -> Iterator[Option]:
+    def values(self, key: str, chosen: Mapping[str, str], literals: Literals) -> Iterator[Value]:
+        """Yield the values of an axis: a literal's only one, or those of the pattern."""
+        if key in literals:
+            return iter([Value(literals[key], {})])
+        return self.bound.values(key, chosen)
+
+    def options(
+        self, index: int, allowed: Mapping[str, frozenset[str]], literals: Literals
+    ) -> Iterator[Option]:
         """Yield the options of a block, without the values that a sample left out."""
 
         def choose(
@@ -125,7 +138,7 @@ class Blocks:
                 return
             key, *others = factors
             position = 0
-            for value in self.bound.values(key, texts):
+            for value in self.values(key, texts, literals):
                 chosen = {**value.inner, key: value.text}
                 if any(
                     axis in chosen and chosen[axis] not in values
@@ -135,7 +148,7 @@ class Blocks:
                 yield from choose(others, {**texts, **chosen}, {**places, key: position})
                 position += 1
 
-        return choose(self.blocks[index], {}, {})
+        return choose(self.blocks[index], dict(literals), {})
 
     def check_listable(self, number: int, what: str) -> None:
         """Refuse to list more values than memory is worth."""
@@ -145,9 +158,9 @@ class Blocks:
                 f"{MAX_LISTED:,} are listed. Name smaller axes."
             )
 
-    def render(self, texts: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    def render(self, texts: Mapping[str, str], literals: Literals) -> tuple[str, dict[str, str]]:
         """Return the prompt of chosen values, and the value of every axis in it, in order."""
-        found = dict(texts)
+        found = {**literals, **texts}
 
         def text_of(sequence: Sequence_) -> str:
             return join([item if isinstance(item, str) else axis(item.key) for item in sequence])

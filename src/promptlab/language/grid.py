@@ -20,12 +20,14 @@ from itertools import product
 
 from promptlab.errors import ConfigError
 from promptlab.language.bind import Bound, bind
-from promptlab.language.blocks import Blocks, Option
+from promptlab.language.blocks import Blocks, Literals, Option
 from promptlab.language.errors import PatternError
 from promptlab.language.options import GridOptions
-from promptlab.language.syntax import Pattern
+from promptlab.language.syntax import Pattern, Text
 from promptlab.language.wildcards import Wildcards
 from promptlab.records import Scalar
+
+_PLACEHOLDER = Pattern.literal("…")  # stands for any plain text: its axes are the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class _Job:
     """One job with its blocks, those that are listed, and what rules say of it as a whole."""
 
     blocks: Blocks
+    literals: Literals
     fixed: Mapping[str, Scalar]
     listed: dict[tuple[int, ...], list[Option]] = field(default_factory=dict)  # by block numbers
     mask: int = -1
@@ -80,7 +83,7 @@ class Grid:
         self._rules = options.rules
         self._bound: dict[tuple[object, ...], Blocks] = {}
         self._patterns: list[object] = []  # keeps the objects alive whose ids are keys above
-        self._options: dict[tuple[int, int], list[Option]] = {}  # of blocks that jobs share
+        self._options: dict[tuple[object, ...], list[Option]] = {}  # of blocks that jobs share
         self._masks: dict[tuple[str, Scalar], int] = {}
         self._watched = self._watched_names()
         self._jobs = [self._read(job, wildcards) for job in jobs]
@@ -98,15 +101,23 @@ class Grid:
         return frozenset([*rules, *links, *self.options.samples])
 
     def _read(self, job: JobPattern, wildcards: Wildcards) -> _Job:
-        key = (id(job.pattern), *((name, id(value)) for name, value in job.values.items()))
+        literals: dict[str, str] = {}
+        values: dict[str, Pattern] = {}
+        for name, value in job.values.items():
+            if all(isinstance(item, Text) for item in value.items):
+                literals[name] = value.text
+                value = _PLACEHOLDER
+            values[name] = value
+        key = (id(job.pattern), *((name, id(value)) for name, value in values.items()))
         blocks = self._bound.get(key)
         if blocks is None:
-            bound = bind(job.pattern.fill(job.values), wildcards)
-            self._check_reserved(bound, job.values)
+            bound = bind(job.pattern.fill(values), wildcards)
+            self._check_reserved(bound, values)
             aliased = (k for k, g in bound.groups.items() if g.alias in self._watched)
             blocks = self._bound[key] = Blocks(bound, self._watched.union(aliased))
-            self._patterns += [job.pattern, *job.values.values()]
-        return _Job(blocks, job.fixed)
+            self._patterns += [job.pattern, *values.values()]
+        literals = {name: text for name, text in literals.items() if name in blocks.bound.groups}
+        return _Job(blocks, literals, job.fixed)
 
     def _check_reserved(self, bound: Bound, values: Mapping[str, Pattern]) -> None:
         """Refuse an axis of a prompt that is called like a column or a key of the config."""
@@ -166,7 +177,8 @@ class Grid:
                 f"{what}: {name} holds the linked axis {', '.join(sorted(held))}; name that one."
             )
         job.blocks.check_listable(bound.count(key), f"{what}: {name}")
-        return [value.text for value in bound.values(key, {})]
+        values = job.blocks.values(key, job.literals, job.literals)
+        return [value.text for value in values]
 
     def _allowed(self, job: _Job) -> dict[str, frozenset[str]]:
         names = job.blocks.names
@@ -181,10 +193,11 @@ class Grid:
             if number in numbers:
                 return numbers
         job.blocks.check_listable(job.blocks.count(number), f"{what}: {name}")
-        known = self._options.get((id(job.blocks), number))
+        cache_key = (id(job.blocks), number, frozenset(job.literals.items()))
+        known = self._options.get(cache_key)
         if known is None:
-            known = list(job.blocks.options(number, self._allowed(job)))
-            self._options[id(job.blocks), number] = known
+            known = list(job.blocks.options(number, self._allowed(job), job.literals))
+            self._options[cache_key] = known
         job.listed[(number,)] = known
         return (number,)
 
@@ -317,6 +330,9 @@ class Grid:
         kept = []
         for job in self._jobs:
             number = 0
+            if not self._rules and not job.listed and not job.is_out:
+                kept.append(job.blocks.bound.num_prompts)
+                continue
             for mask, points in self._classes(job).items():
                 matched |= mask if points else 0
                 remover = self._remover(mask)
@@ -366,7 +382,7 @@ class Grid:
         for number in range(len(blocks.blocks)):
             if number not in listed:
                 blocks.check_listable(blocks.count(number), "the sweep")
-                choices.append((number, list(blocks.options(number, {}))))
+                choices.append((number, list(blocks.options(number, {}, job.literals))))
         choices.sort(key=lambda choice: choice[0])
         for combination in product(*(options for _, options in choices)):
             mask = job.mask
@@ -376,21 +392,24 @@ class Grid:
                 texts.update(option.texts)
             if self._rules and self._remover(mask) is not None:
                 continue
-            prompt, coordinates = blocks.render(texts)
+            prompt, coordinates = blocks.render(texts, job.literals)
             yield Point(index, prompt, coordinates, blocks.subject_parts)
 
     def axis_counts(self) -> dict[str, int]:
         """Return every axis of the prompts with its number of values, before the rules."""
-        lists: dict[str, dict[object, int]] = {}
+        lists: dict[str, dict[object, int]] = {}  # axis → its lists of values → their lengths
         for blocks in self._bound.values():
-            for key in blocks.bound.groups:
-                group = blocks.bound.groups[key]
+            for key, group in blocks.bound.groups.items():
                 if group.is_recorded and key in blocks.names:
-                    number = blocks.bound.count(key)
-                    if key in self.samples:
-                        number = len(self.samples[key])
-                    lists.setdefault(key, {})[group.alternatives] = number
-        return {name: sum(found.values()) for name, found in lists.items()}
+                    lists.setdefault(key, {})
+                    if group.alternatives != ((_PLACEHOLDER.text,),):
+                        lists[key][group.alternatives] = blocks.bound.count(key)
+        for job in self._jobs:
+            for key, text in job.literals.items():
+                if key in lists:
+                    lists[key][text] = 1
+        counts = {name: sum(found.values()) for name, found in lists.items()}
+        return {name: len(self.samples.get(name, ())) or n for name, n in counts.items()}
 
 
 def _join(
