@@ -1,0 +1,188 @@
+"""The command line: help, completion, the verbs that only look, and the way out of errors."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+import pytest
+from conftest import Project
+
+from promptlab import cli
+from promptlab.cli import VERBS, main
+from promptlab.commands.completion import line_for_hydra, suggest
+from promptlab.errors import PromptlabError
+
+
+def test_help_names_every_verb_and_an_example(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+    assert "promptlab sweep +sweeps=subject_x_style" in out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_module_with_help(verb, capsys):
+    command = importlib.import_module(f"promptlab.commands.{verb}")
+    assert command.__doc__
+    if verb != "sweep":
+        command.add_arguments(argparse.ArgumentParser())
+        with pytest.raises(SystemExit, match="0"):
+            main([verb, "--help"])
+        assert f"promptlab {verb}" in capsys.readouterr().out
+
+
+def test_an_unknown_verb_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["swep"])
+    assert "sweep" in capsys.readouterr().err
+
+
+def test_the_help_of_a_sweep_has_our_examples_flags_groups_and_keys(project: Project):
+    with pytest.raises(SystemExit, match="0"):
+        project.run("sweep", "--help")
+    out = project.capsys.readouterr().out
+    for text in ("style=noto,openmoji seeds=4", "--plan", "--from-picks", "paint, tiny", "limit:"):
+        assert text in out
+
+
+def test_cfg_job_prints_the_composed_config(project: Project):
+    done = project.run("sweep", "--cfg", "job", "subject=a fox", "style=noto")
+    assert done.code == 0
+    assert "subject: a fox" in done.out
+    assert "in the style of noto" in done.out
+
+
+@pytest.mark.parametrize("verb", ["styles", "models"])
+def test_what_there_is_is_listed_with_ones_own(project: Project, verb):
+    project.write("conf/style/mine.yaml", "pattern: '{prompt}, mine'\ndescription: my own")
+    out = project.run(verb).out
+    expected = {
+        "styles": ["mine", "my own  (yours)", "art/ukiyo_e", "cctv", "action=robbing"],
+        "models": ["paint  (yours)", "Paints colored tiles.", "tiny", "min_dalle_mega"],
+    }[verb]
+    for text in expected:
+        assert text in out
+
+
+def test_styles_can_be_searched(project: Project):
+    out = project.run("styles", "woodcut").out
+    assert "art/durer" in out
+    assert "art/monet" not in out
+
+
+def test_one_model_says_what_it_accepts(project: Project):
+    out = project.run("models", "paint").out
+    assert "32×32 px" in out
+    assert "top_k" in out
+    assert "a whole number from 1 to 1000, default 64" in out
+    assert "tiny" in project.run("models", "tinny").err
+
+
+def test_doctor_says_what_is_here(project: Project):
+    done = project.run("doctor")
+    for text in ("torch", "processor", "GB free", "mlflow.db", "model paint"):
+        assert text in done.out
+    assert done.code == ("!! " in done.out)
+
+
+def test_doctor_goes_on_past_a_check_that_breaks(project: Project, monkeypatch):
+    from promptlab.commands import doctor
+
+    monkeypatch.setattr(doctor, "find_devices", lambda: 1 / 0)
+    done = project.run("doctor")
+    assert done.code == 1
+    assert "ZeroDivisionError" in done.out
+    assert "mlflow.db" in done.out
+
+
+def test_ui_starts_mlflow_on_the_store_of_this_folder(project: Project, monkeypatch):
+    started = []
+
+    class Ended:
+        returncode = 0
+
+    monkeypatch.setattr("subprocess.run", lambda command, **_: started.append(command) or Ended)
+    assert project.run("ui", "--port", "5001").code == 0
+    ((_, *command),) = started
+    assert command[:3] == ["-m", "mlflow", "ui"]
+    assert f"sqlite:///{project.path / 'mlflow.db'}" in command
+    assert command[-2:] == ["--port", "5001"]
+    started.clear()
+    assert "http://there:5000" in project.run("ui", "--uri", "http://there:5000").out
+    assert started == []
+
+
+VERB_LIST = tuple(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("line", "suggestions"),
+    [
+        ("promptlab ", list(VERBS)),
+        ("promptlab sw", ["sweep"]),
+        ("promptlab sweep", ["sweep"]),
+        ("promptlab show ", []),
+        ("promptlab sweep --re", ["--resume", "--retry-failed"]),
+        ("promptlab sweep style=art/ukiyo", ["style=art/ukiyo_e"]),
+        ("promptlab sweep -m style=noto,openm", ["style=noto,openmoji"]),
+        ("promptlab sweep +sweeps=sup", ["+sweeps=supercondition"]),
+        ("promptlab sweep model=min_dalle_me", ["model=min_dalle_mega"]),
+        ("promptlab sweep temp", None),
+    ],
+)
+def test_a_shell_is_told_what_may_come_next(project: Project, line, suggestions):
+    assert suggest(line, VERB_LIST) == suggestions
+
+
+def test_config_keys_are_completed_by_hydra(project: Project, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", "promptlab sweep --plan superc")
+    assert line_for_hydra("promptlab sweep --plan superc") == "promptlab superc"
+    project.capsys.readouterr()
+    main(["-sc", "query=bash"])
+    assert project.capsys.readouterr().out.split() == ["supercondition_factor="]
+
+
+def test_the_completion_script_is_for_promptlab(project: Project):
+    for arguments in (["-sc", "install=bash"], ["sweep", "-sc", "install=bash"]):
+        project.capsys.readouterr()
+        main(arguments)
+        assert project.capsys.readouterr().out.strip().endswith(" promptlab")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (PromptlabError("what to do"), 1, "promptlab: what to do\n"),
+        (PermissionError(13, "Permission denied", "runs/x"), 1, "Permission denied: runs/x"),
+        (OSError(28, "No space left on device"), 1, "No space left on device"),
+        (KeyboardInterrupt(), 130, "Interrupted"),
+    ],
+)
+def test_errors_become_one_message_and_an_exit_code(capsys, monkeypatch, error, code, message):
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def fail(arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert main([]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_a_defect_is_shown_as_one(monkeypatch):
+    def fail(arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "_run", fail)
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+def test_the_console_script_and_the_module_are_the_same_program(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["promptlab", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert capsys.readouterr().out.startswith("promptlab ")
