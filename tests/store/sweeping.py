@@ -22,13 +22,13 @@ def draw_plan(paths, plan, on_part=None, meta=None, **options):
     return store
 
 
-def draw_and_stop(paths, plan, **options):
+def draw_and_stop(paths, plan, num_images=None, **options):
     """Draw a plan's images and end as Ctrl-C does: all on disk, nothing compacted."""
     with (
         contextlib.suppress(KeyboardInterrupt),
         open_store(paths, plan, StoreOptions(**options)) as store,
     ):
-        for request in store.pending("painter"):
+        for request in store.pending("painter")[:num_images]:
             store.add(Result(request, pixels=paint(request.image_id)))
         raise KeyboardInterrupt
 

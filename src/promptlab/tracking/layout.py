@@ -100,7 +100,7 @@ def image_key(value: str) -> str:
     text = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode("ascii")
     text = re.sub(r"[^a-zA-Z0-9_\-./ ]+", " ", text)
     text = re.sub(r" +", " ", text).strip(" .")[:MAX_KEY_LENGTH].strip(" .")
-    if text == value:
+    if text and text == value:
         return text
     digest = hashlib.sha256(value.encode("utf-8", "backslashreplace")).hexdigest()[:6]
     return f"{text} {digest}".strip()

@@ -1,0 +1,188 @@
+"""MLflow may be there, away, stopped, slow or in a bad mood: in the end it equals the Parquet."""
+
+import logging
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+from store.painting import Painter, make_plan, paint
+from store.sweeping import draw_and_stop, draw_plan
+
+from promptlab.errors import TrackingError
+from promptlab.records import Result
+from promptlab.store import StoreOptions, open_store
+from promptlab.tracking import TrackingOptions, open_tracking, sync
+from promptlab.tracking.client import BulkClient
+from tracking.holding import check_equal_to_parquet, make_database
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's own
+]
+AWAY = "http://127.0.0.1:9"  # the discard port: nobody listens
+
+
+def draw_tracked(paths, plan, uri, **options):
+    with open_tracking(paths, TrackingOptions(uri=uri)) as tracking:
+        return draw_plan(paths, plan, on_part=tracking.notify, **options)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory):
+    return make_database(tmp_path_factory.mktemp("local"))
+
+
+def fail_some(request):
+    return Result(request, error="ValueError: no") if request.seed == 3 else None
+
+
+def test_a_tracked_sweep_is_in_mlflow_when_it_ends_and_a_sync_changes_nothing(paths, tmp_path, uri):
+    plan = make_plan(
+        subjects=("a fox", "a/b, c", "🦊"), seeds=range(4), sweep="whole", model=Painter(fail_some)
+    )
+    draw_tracked(paths, plan, uri)
+    found = check_equal_to_parquet(uri, paths.root, tmp_path)
+    assert {run.info.run_name for run in found.values()} == {"noto", "openmoji", "report"}
+    before = snapshot(uri)
+    report = sync(paths, TrackingOptions(uri=uri))
+    assert (report.num_runs, report.num_images, report.num_written) == (3, 18, 0)
+    assert snapshot(uri) == before
+
+
+def snapshot(uri):
+    """Return the whole content of a local MLflow: every table and every artifact."""
+    database = Path(uri.removeprefix("sqlite:///"))
+    connection = sqlite3.connect(database)
+    try:
+        names = [
+            n for (n,) in connection.execute("select name from sqlite_master where type='table'")
+        ]
+        tables = {
+            name: sorted(map(repr, connection.execute(f"select * from {name}"))) for name in names
+        }
+    finally:
+        connection.close()
+    root = database.parent / "mlartifacts"
+    files = {
+        str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in root.rglob("*") if p.is_file()
+    }
+    return tables, files
+
+
+def test_images_drawn_later_are_added_to_the_same_runs(paths, tmp_path, uri):
+    draw_and_stop(paths, make_plan(seeds=range(6), sweep="later"), num_images=10)
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 10
+    draw_plan(paths, make_plan(seeds=range(6), sweep="later"))
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 14
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_one_refused_call_holds_back_one_arm_until_the_next_sync(paths, tmp_path, uri, monkeypatch):
+    draw_plan(paths, make_plan(sweep="refused"))
+    real, refused = BulkClient.log_images, []
+
+    def refuse_once(self, run, png_from_stem):
+        from mlflow.exceptions import MlflowException
+
+        if not refused:
+            refused.append(run.run_id)
+            raise MlflowException("no such luck")
+        real(self, run, png_from_stem)
+
+    monkeypatch.setattr(BulkClient, "log_images", refuse_once)
+    with pytest.raises(TrackingError, match=r"refused a call \(no such luck\).*promptlab sync"):
+        sync(paths, TrackingOptions(uri=uri))
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 4  # the other arm is there
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_server_that_is_away_costs_one_warning_and_no_time_of_drawing(paths, tmp_path, caplog):
+    plan = make_plan(seeds=range(20))
+    started_at = time.monotonic()
+    with (
+        caplog.at_level(logging.WARNING),
+        open_tracking(paths, TrackingOptions(uri=AWAY)) as tracking,
+    ):
+        draw_plan(paths, plan, on_part=tracking.notify, part_rows=10)
+        drawn_at = time.monotonic()
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 1
+    assert "cannot be reached" in warnings[0]
+    assert f"promptlab sync {paths.root}" in warnings[0]
+    assert time.monotonic() - drawn_at < 60
+    assert drawn_at - started_at < 30
+    with pytest.raises(TrackingError, match="cannot be reached"):
+        sync(paths, TrackingOptions(uri=AWAY))
+
+
+def test_a_server_that_dies_in_the_middle_is_caught_up_with_after_it_is_back(
+    server, paths, tmp_path, caplog
+):
+    plan = make_plan(seeds=range(16), sweep="server dies")
+    with caplog.at_level(logging.WARNING):
+        with (
+            open_tracking(paths, TrackingOptions(uri=server.uri)) as tracking,
+            open_store(paths, plan, StoreOptions(part_rows=8), on_part=tracking.notify) as store,
+        ):
+            for number, request in enumerate(store.pending("painter")):
+                store.add(Result(request, pixels=paint(request.image_id)))
+                if number == 30:
+                    wait_for_images(server, 8)
+                    server.stop()
+        assert store.counts.ok == 64
+    assert sum("cannot be reached" in r.getMessage() for r in caplog.records) == 1
+    server.start()
+    report = sync(paths, TrackingOptions(uri=server.uri))
+    assert report.num_images == 64
+    assert 0 < report.num_written < 64
+    check_equal_to_parquet(server.uri, paths.root, tmp_path)
+    again = sync(paths, TrackingOptions(uri=server.uri))
+    assert (again.num_written, again.num_runs) == (0, report.num_runs)
+
+
+def wait_for_images(server, count):
+    give_up_at = time.monotonic() + 120
+    while time.monotonic() < give_up_at:
+        if len(list((server.folder / "artifacts").rglob("*.png"))) >= count:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the server got no image")
+
+
+def test_a_server_that_hangs_does_not_hold_up_drawing(server, paths, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    plan = make_plan(seeds=range(10), sweep="server hangs")
+    with open_tracking(paths, TrackingOptions(uri=server.uri)) as tracking:
+        server.pause()
+        try:
+            started_at = time.monotonic()
+            draw_plan(paths, plan, on_part=tracking.notify, part_rows=4)
+            assert time.monotonic() - started_at < 30
+        finally:
+            server.go_on()
+    sync(paths, TrackingOptions(uri=server.uri))
+    check_equal_to_parquet(server.uri, paths.root, tmp_path)
+
+
+def test_a_sweep_with_nothing_to_do_starts_no_second_process(paths, uri, monkeypatch):
+    plan = make_plan(sweep="nothing to do")
+    draw_tracked(paths, plan, uri)
+    started = []
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))
+    draw_tracked(paths, plan, uri)
+    assert started == []
+
+
+def test_a_sweep_that_was_killed_before_tracking_ended_catches_up_when_run_again(
+    paths, tmp_path, uri
+):
+    plan = make_plan(sweep="killed")
+    draw_plan(paths, plan)  # as if killed before the follower wrote a thing
+    draw_tracked(paths, plan, uri)
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_tracking_switched_off_starts_nothing(paths, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a process was started"))
+    with open_tracking(paths, TrackingOptions(enabled=False)) as tracking:
+        draw_plan(paths, make_plan(), on_part=tracking.notify)
