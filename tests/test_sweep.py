@@ -297,3 +297,12 @@ def test_durations_are_told_in_one_unit(seconds, text):
     from promptlab.progress import format_seconds
 
     assert format_seconds(seconds) == text
+
+
+def test_a_plan_does_not_download_weights(project: Project, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PROMPTLAB_CACHE", str(project.path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(project.path / "hub"))
+    done = project.run("sweep", *GRID, "model=min_dalle_mini", "model.device=cpu", "--plan")
+    assert done.code == 0, done.err
+    assert "16 images" in done.out
+    assert "to be downloaded first" in done.out

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from promptlab.config import RESERVED_KEYS, Job, Settings
+from promptlab.config import LANGUAGE_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
 from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
 from promptlab.language import Grid, Point, format_count
@@ -24,6 +24,7 @@ from promptlab.records import Cell, Scalar
 from promptlab.seeds import parse_seeds
 
 NO_STYLE = "none"
+_SWEEP_WIDE = frozenset([*SWEEP_KEYS, *LANGUAGE_KEYS])
 _OWN_COLUMNS = frozenset({"subject", "style", "template", "model", "seeds"})
 
 log = logging.getLogger(__name__)
@@ -253,7 +254,9 @@ def _frame(job: Job, models: _Models) -> _Frame:
         others={
             key: _scalar(value)
             for key, value in job.values.items()
-            if key not in _OWN_COLUMNS and key not in model.parameters
+            if key not in _OWN_COLUMNS
+            and key not in model.parameters
+            and key.split(".")[0] not in _SWEEP_WIDE
         },
     )
 

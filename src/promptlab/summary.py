@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from promptlab.config import Settings
+from promptlab.models.protocol import Model
 from promptlab.paths import RunPaths
 from promptlab.plan import Axis, Plan
 from promptlab.progress import format_seconds
@@ -40,7 +41,7 @@ def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: RunFold
         f"  failed earlier         {found.num_failed:>8,}",
         f"  to draw                {found.num_pending:>8,}",
         "",
-        f"Models: {', '.join(f'{m.name} ({m.dtype}, {m.device})' for m in plan.models.values())}",
+        f"Models: {', '.join(map(_describe_model, plan.models.values()))}",
         f"Time:   {_describe_time(plan, found.num_pending, settings)}",
         f"Disk:   {_describe_disk(plan, found.num_pending, settings)}",
         f"Folder: {folder.paths.root}" + (" (continues)" if folder.exists else " (new)"),
@@ -120,6 +121,11 @@ def shorten(text: str) -> str:
     """Return a text on one line, cut to a readable width."""
     flat = " ".join(text.split())
     return flat if len(flat) <= MAX_WIDTH else f"{flat[: MAX_WIDTH - 1]}…"
+
+
+def _describe_model(model: Model) -> str:
+    state = "" if getattr(model, "is_downloaded", True) else ", to be downloaded first"
+    return f"{model.name} ({model.dtype}, {model.device}{state})"
 
 
 def _describe_axis(axis: Axis) -> str:

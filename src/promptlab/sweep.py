@@ -16,6 +16,7 @@ from promptlab.engine import draw
 from promptlab.errors import ReportError, SweepInterruptedError
 from promptlab.expand import check_limit, expand
 from promptlab.lineage import Lineage, keep_descendants
+from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.plan import Plan
 from promptlab.progress import show_progress
@@ -26,7 +27,7 @@ from promptlab.runs import choose_run_folder, file_exists, keep_log
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 
-MAX_CELLS_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
+MAX_IMAGES_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     """Draw every pending image of a sweep, record it, and build its contact sheet."""
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
-    plan = make_plan(jobs, settings, invocation.lineage)
+    plan = make_plan(jobs, settings, invocation)
     options = Options.of(settings, invocation)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
@@ -118,12 +119,14 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     return Outcome(plan, session, paths, store.counts)
 
 
-def make_plan(jobs: Sequence[Job], settings: Settings, lineage: Lineage | None) -> Plan:
+def make_plan(jobs: Sequence[Job], settings: Settings, invocation: Invocation) -> Plan:
     """Return the plan of the jobs: all of it, or what descends from picked cells."""
-    if lineage is None:
-        return expand(jobs, settings)
-    every = expand(jobs, replace(settings, limit=max(settings.limit, MAX_CELLS_OF_PICKS)))
-    plan = keep_descendants(every, jobs, lineage)
+    open_for = open_model_for_plan if invocation.is_plan_only else open_model
+    if invocation.lineage is None:
+        return expand(jobs, settings, open_for)
+    limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
+    every = expand(jobs, replace(settings, limit=limit), open_for)
+    plan = keep_descendants(every, jobs, invocation.lineage)
     check_limit(plan, settings.limit)
     return plan
 

@@ -76,6 +76,8 @@ def describe_model(option: Option) -> Iterator[str]:
 
 
 def _describe_weights(model: Model) -> str:
+    if not getattr(model, "is_downloaded", True):
+        return "not here yet: downloaded by its first sweep"
     try:
         return model.fingerprint
     except PromptlabError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from promptlab.errors import ConfigError, ModelError, PromptlabError
 from promptlab.models.protocol import Model
@@ -58,3 +58,21 @@ def open_model(node: Mapping[str, Any] | None) -> Model:
             "promptlab.models.protocol.Model says what each is for."
         )
     return model
+
+
+def open_model_for_plan(node: Mapping[str, Any] | None) -> Model:
+    """Return a model to plan with: one whose weights are not here yet is not downloaded for it."""
+    model = open_model(node)
+    return model if getattr(model, "is_downloaded", True) else cast(Model, _NotDownloaded(model))
+
+
+class _NotDownloaded:
+    """A model without the fingerprint that only its weights could tell."""
+
+    fingerprint = "0" * 16
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)

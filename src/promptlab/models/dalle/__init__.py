@@ -6,7 +6,7 @@ The functions here are what a config's `_target_` names. They are light: no torc
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from promptlab.errors import ConfigError
 from promptlab.models.dalle.config import CONFIG_FROM_SIZE, read_config
@@ -53,4 +53,19 @@ def open_min_dalle(
 
         return converted_folder(size, weights)
 
-    return DalleModel(config, locate, device, dtype, batch_size)
+    return MinDalleModel(config, locate, device, dtype, batch_size, size=size, weights=weights)
+
+
+class MinDalleModel(DalleModel):
+    """A model of min-dalle, which may have to be downloaded first."""
+
+    def __init__(self, *arguments: Any, size: str, weights: str | None):
+        super().__init__(*arguments)
+        self._size, self._weights = size, weights
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether the weights are on this machine; asks no network."""
+        from promptlab.models.dalle.min_dalle_files import is_present
+
+        return is_present(self._size, self._weights)

@@ -6,6 +6,7 @@ converted, neither the network nor the original files are needed again. Knows no
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = "kuprel/min-dalle"
 DEFAULT_FOLDER = "pretrained"  # where min-dalle itself looks
+NETWORK_S = 10.0  # patience with a server's first answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,20 @@ def converted_folder(size: str, weights: str | None = None) -> Path:
     return folder
 
 
+def is_present(size: str, weights: str | None = None) -> bool:
+    """Tell whether a model can be opened without a download; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not local_files(Path(weights or DEFAULT_FOLDER).expanduser(), size).missing():
+        return True
+    if weights is not None:
+        return False
+    is_converted = (cache_folder() / CONFIG_FROM_SIZE[size].name / CONFIG_FILE).is_file()
+    return is_converted or all(
+        isinstance(try_to_load_from_cache(REPOSITORY, name), str) for name in _file_names(size)
+    )
+
+
 def cache_folder() -> Path:
     """Return where converted models are kept: $PROMPTLAB_CACHE, else the user's cache."""
     if own := os.environ.get("PROMPTLAB_CACHE"):
@@ -97,15 +113,14 @@ def _key(files: SourceFiles) -> str:
 
 def download(size: str) -> SourceFiles:
     """Return the files from the Hugging Face cache, fetching those that are not in it."""
+    return SourceFiles(*(_fetch(name, size) for name in _file_names(size)))
+
+
+def _file_names(size: str) -> tuple[str, ...]:
     suffix = "_mini" if size == "mini" else ""
-    names = (
-        f"vocab{suffix}.json",
-        f"merges{suffix}.txt",
-        f"encoder{suffix}.pt",
-        f"decoder{suffix}.pt",
-        "detoker.pt",
-    )
-    return SourceFiles(*(_fetch(name, size) for name in names))
+    names = ("vocab", "merges", "encoder", "decoder")
+    ends = (".json", ".txt", ".pt", ".pt")
+    return (*(f"{name}{suffix}{end}" for name, end in zip(names, ends, strict=True)), "detoker.pt")
 
 
 def _fetch(name: str, size: str) -> Path:
@@ -117,6 +132,7 @@ def _fetch(name: str, size: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
+        _check_network()
         return Path(hf_hub_download(REPOSITORY, name))
     except Exception as error:  # offline, refused, broken off: whatever the reason, say what helps
         wanted = local_files(Path(DEFAULT_FOLDER), size)
@@ -125,6 +141,17 @@ def _fetch(name: str, size: str) -> Path:
             f"fetched from huggingface.co/{REPOSITORY} ({type(error).__name__}).\n"
             f"With a network, fetch them once: hf download {REPOSITORY}\n" + _where_files_go(wanted)
         ) from error
+
+
+def _check_network() -> None:
+    """Raise OSError at once where there is no network; the library would retry for a minute."""
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub.constants import ENDPOINT
+
+    with contextlib.suppress(urllib.error.HTTPError):  # an answer is an answer
+        urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=NETWORK_S)
 
 
 def _where_files_go(files: SourceFiles) -> str:
