@@ -7,7 +7,7 @@ axes; with failures, picks and scores where a test asks for them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,16 @@ def make_run(
     return str(root)
 
 
-def _cells(subjects, styles, seeds, axes, params, model, parent_ids, prompt):
+def _cells(
+    subjects: Sequence[str],
+    styles: Sequence[str],
+    seeds: Sequence[int],
+    axes: Mapping[str, Sequence[Scalar]],
+    params: Mapping[str, Scalar],
+    model: PaintModel,
+    parent_ids: tuple[str, ...],
+    prompt: str,
+) -> Iterator[Cell]:
     """Yield a cell for every combination, in the order of a sweep."""
     number = itertools.count()
     for subject, style in itertools.product(subjects, styles):

@@ -75,6 +75,12 @@ def test_two_runs_share_their_axes_and_a_missing_axis_is_read_from_the_parameter
     assert in_cool == {"0.5"}
 
 
+def test_the_values_of_a_second_run_follow_those_of_the_first(tmp_path):
+    a = make_run(tmp_path / "a", subjects=["zebra", "ant", "yak"])
+    b = make_run(tmp_path / "b", subjects=["zebra", "bee", "ant"], params={"top_k": 8})
+    assert collect_runs(a, b).axis("subject").values == ("zebra", "ant", "yak", "bee")
+
+
 def test_runs_whose_folders_have_the_same_name_stay_apart(tmp_path):
     a = make_run(tmp_path / "a" / "run")
     b = make_run(tmp_path / "b" / "run", params={"temperature": 0.5})

@@ -263,7 +263,7 @@ def _axis(name: str, values: Sequence[Any], order: Sequence[str]) -> SheetAxis:
     ordered = sorted(distinct) if is_numeric else list(distinct)
     texts = list(dict.fromkeys(axis_text(value) for value in ordered))
     if not is_numeric and order:
-        rank = {text: i for i, text in enumerate(order)}
+        rank = {text: i for i, text in enumerate(dict.fromkeys(order))}
         texts.sort(key=lambda text: rank.get(text, len(rank)))
     code_from_text = {text: i for i, text in enumerate(texts)}
     code_from_value = {value: code_from_text[axis_text(value)] for value in distinct}

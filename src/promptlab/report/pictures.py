@@ -19,7 +19,7 @@ import numpy as np
 from promptlab.errors import ReportError
 from promptlab.paths import slugify
 from promptlab.report.best import BestTable, best_of_cells
-from promptlab.report.canvas import LIGHT, Measures, Table, draw_table
+from promptlab.report.canvas import LIGHT, Measures, Table, draw_table, printable
 from promptlab.report.options import ReportOptions
 from promptlab.report.pixels import read_images
 
@@ -36,6 +36,7 @@ CELL_PX = (160, 128, 96, 64, 48, 32, 24)
 PDF_PAGE_PX = (1754, 1240)  # A4 across at 150 dpi
 PDF_DPI = 150
 PDF_COLUMNS = 8
+PDF_MAX_CELL_PX = 300
 MAX_PDF_PAGES = 400
 MAX_FRAMES = 120
 FRAME_MS = 700
@@ -137,7 +138,8 @@ def _measures(cell: int, num_columns: int) -> Measures:
 
 
 def _write_pdf(source: _Source, table: BestTable, path: Path) -> str:
-    pages = list(_pdf_pages(table))
+    measures = _pdf_measures(len(table.column_labels))
+    pages = list(_pdf_pages(table, measures))
     if len(pages) > MAX_PDF_PAGES:
         raise ReportError(
             f"contact_sheet.pdf would have {len(pages)} pages; at most {MAX_PDF_PAGES} are made. "
@@ -146,10 +148,8 @@ def _write_pdf(source: _Source, table: BestTable, path: Path) -> str:
 
     def draw_pages() -> Iterator[Image.Image]:
         for number, (rows, columns) in enumerate(pages, start=1):
-            footer = f"{number} of {len(pages)}"
-            yield _on_page(
-                draw_table(_table(source, table, rows, columns, footer), _pdf_measures())
-            )
+            part = _table(source, table, rows, columns, f"{number} of {len(pages)}")
+            yield _on_page(draw_table(part, measures))
 
     drawn = draw_pages()
     with _aside(path) as aside:
@@ -159,18 +159,17 @@ def _write_pdf(source: _Source, table: BestTable, path: Path) -> str:
             resolution=PDF_DPI,
             save_all=True,
             append_images=drawn,
-            title=source.data.title,
+            title=printable(source.data.title),
             producer="promptlab",
         )
     return str(path)
 
 
-def _pdf_measures() -> Measures:
-    width = PDF_PAGE_PX[0]
+def _pdf_measures(num_columns: int) -> Measures:
     margin, row_head, gap = 60, 200, 12
-    cell = (width - 2 * margin - row_head) // PDF_COLUMNS - gap
+    free = PDF_PAGE_PX[0] - 2 * margin - row_head
     return Measures(
-        cell=cell,
+        cell=min(PDF_MAX_CELL_PX, free // min(num_columns, PDF_COLUMNS) - gap),
         gap=gap,
         margin=margin,
         font=20,
@@ -181,9 +180,8 @@ def _pdf_measures() -> Measures:
     )
 
 
-def _pdf_pages(table: BestTable) -> Iterator[tuple[slice, slice]]:
+def _pdf_pages(table: BestTable, measures: Measures) -> Iterator[tuple[slice, slice]]:
     """Yield the rows and columns of each page; every page has headers of its own."""
-    measures = _pdf_measures()
     free = PDF_PAGE_PX[1] - measures.size(0, 1)[1]
     num_rows = max(1, free // measures.step_y)
     for row in range(0, len(table.row_labels), num_rows):

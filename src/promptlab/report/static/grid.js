@@ -40,6 +40,7 @@ function makeGrid(app) {
     };
     const cellW = layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
     const cellH = lines * (slotH + GAP) - GAP + 2 * CELL_PAD;
+    const hasInnerHeads = innerLabels().length > 1;
     const barsH = (bars) => (bars.length ? bars.length * 14 + 8 : 0);
     const longest = layout.cols.reduce((most, line) => Math.max(most, longestLabel(line)), 0);
     const perLine = Math.max(4, (cellW - 12) / 6.6);
@@ -51,10 +52,17 @@ function makeGrid(app) {
       cellW,
       cellH: Math.max(cellH, barsH(ranges.rows) + (ranges.rows.length ? 22 : 0)),
       headW,
-      headH: 16 + labelLines * 16 + barsH(ranges.cols),
+      headH: 16 + labelLines * 16 + barsH(ranges.cols) + (hasInnerHeads ? 15 : 0),
       ranges,
       isNarrow,
     };
+  }
+
+  /** What stands side by side in every cell, where it is one line; shown below each column's name. */
+  function innerLabels() {
+    const isOneLine = layout.inner.length === layout.numSlots && layout.slotColumns === layout.numSlots;
+    if (!isOneLine || layout.numSlots < 2 || app.state.blind) return [];
+    return layout.inner.map((line) => lineLabel(line).join(" · "));
   }
 
   /** The size at which the columns fill the width, if that is a good size to look at. */
@@ -98,10 +106,12 @@ function makeGrid(app) {
     return shuffles.get(name);
   }
 
-  const slotsAt = (row, col) => {
+  function slotsAt(row, col) {
     const from = source(row, col);
-    return layout.slotsAt(from.row, from.col);
-  };
+    const slots = layout.slotsAt(from.row, from.col);
+    if (!slots || !app.state.blind || slots.length < 2) return slots;
+    return shuffled(slots.length, `${layout.rows[from.row].key},${layout.cols[from.col].key}`).map((i) => slots[i]);
+  }
 
   const membersAt = (row, col) => {
     const from = source(row, col);
@@ -220,6 +230,7 @@ function makeGrid(app) {
     const isHidden = app.state.blind && !picks.isRevealed(idOf(sheet, slot.data));
     slot.note.textContent = app.state.blind && !isHidden ? short(blindCaption(slot.data), 60) : "";
     node.setAttribute("aria-label", slotLabel(slot, pick, isHidden));
+    node.title = isHidden ? "" : describeRow(sheet, slot.data);
   }
 
   const blindCaption = (row) =>
@@ -344,6 +355,8 @@ function makeGrid(app) {
       node.style.transform = `translateX(${size.headW + col * size.cellW}px)`;
       const isHidden = app.state.blind && isBlindByColumns();
       fillHeader(node, layout.cols[col], isHidden ? letter(col) : null, size.ranges.cols);
+      const inner = innerLabels().map((text) => userText("span", short(text, 60), { title: short(text, 400) }));
+      if (inner.length) node.append(el("div", { class: "inner-heads" }, inner));
       head.node.append(node);
       head.cells.set(col, node);
     }

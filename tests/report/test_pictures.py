@@ -1,0 +1,112 @@
+import io
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from promptlab import picks
+from promptlab.errors import ReportError
+from promptlab.report import ReportOptions, publish, write_contact_sheet
+from promptlab.report.canvas import load_font, printable, wrap
+from promptlab.store import read_run
+from tests.models import PaintModel
+from tests.report.runs import make_run
+
+
+def test_the_png_shows_every_cell_at_its_place(tmp_path):
+    root = make_run(tmp_path / "run", num_seeds=1, model=PaintModel(size=160))
+    with Image.open(write_contact_sheet(root).contact_sheet_png) as opened:
+        sheet = opened.convert("RGB")
+    rows = {(row["subject"], row["style"]): row for row in read_run(root).rows()}
+    cell, left = 160, 20 + 150
+    top = sheet.height - 20 - 4 * (cell + 6) - round(15 * 1.3)
+    top -= (sheet.height - 20 - round(15 * 1.3) - top) % (cell + 6)
+    for number, subject in enumerate(("a fox", "a robot", "a lighthouse", "a tiger")):
+        row = rows[subject, "openmoji"]
+        original = Image.open(io.BytesIO(read_run(root).image_bytes(row["image_id"])))
+        middle = original.convert("RGB").getpixel((80, 80))
+        x, y = left + (cell + 6) + 80, top + number * (cell + 6) + 80
+        shown = sheet.getpixel((x, y))
+        assert max(abs(a - b) for a, b in zip(middle, shown, strict=True)) < 24, (subject, shown)
+
+
+def test_a_run_whose_images_all_failed_has_a_page_and_no_picture(tmp_path):
+    root = make_run(tmp_path / "run", fails_on="a")
+    files = write_contact_sheet(root)
+    assert files.num_images == 0
+    assert files.contact_sheet_png is None
+    assert Path(files.index_html).is_file()
+
+
+def test_a_huge_sheet_shrinks_until_every_viewer_opens_it(tmp_path):
+    root = make_run(
+        tmp_path / "run",
+        subjects=[f"s{i}" for i in range(150)],
+        styles=[f"t{i}" for i in range(10)],
+        num_seeds=1,
+        model=PaintModel(size=8),
+    )
+    with Image.open(write_contact_sheet(root).contact_sheet_png) as sheet:
+        assert sheet.width * sheet.height <= 16_000_000
+
+
+def test_the_pdf_has_pages_with_headers_of_their_own(tmp_path):
+    root = make_run(tmp_path / "run", subjects=[f"subject {i}" for i in range(12)], num_seeds=1)
+    files = write_contact_sheet(root, ReportOptions(pdf=True))
+    (path,) = files.others
+    content = Path(path).read_bytes()
+    assert content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b(?!s)", content)) == 6, "two rows a page"
+
+
+def test_best_copies_the_chosen_image_of_each_cell_byte_for_byte(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], num_seeds=3)
+    chosen = next(r for r in read_run(root).rows() if r["seed"] == 2 and r["style"] == "noto")
+    picks.record_picks(root, [picks.Pick(chosen["image_id"], rating=5)])
+    files = write_contact_sheet(root, ReportOptions(best=True))
+    assert len(files.others) == 3
+    copy = next(path for path in files.others if chosen["image_id"] in path)
+    assert Path(copy).read_bytes() == Path(root, chosen["path"]).read_bytes()
+    assert {"a-fox", "noto"} < set(Path(copy).stem.split("_"))
+
+
+def test_the_animation_has_a_frame_for_each_value_of_its_axis(tmp_path):
+    root = make_run(tmp_path / "run", axes={"temperature": [0.5, 1.0, 2.0]}, num_seeds=1)
+    files = write_contact_sheet(root, ReportOptions(animate="temperature"))
+    for path in files.others:
+        with Image.open(path) as animation:
+            assert animation.n_frames == 3, path
+
+
+def test_an_animation_along_an_axis_of_one_value_is_refused(tmp_path):
+    root = make_run(tmp_path / "run")
+    with pytest.raises(ReportError, match="needs 2 to"):
+        write_contact_sheet(root, ReportOptions(animate="template"))
+
+
+def test_a_published_sheet_is_one_file_with_its_picture(tmp_path):
+    root = make_run(tmp_path / "run", model=PaintModel(size=200))
+    files = publish(root, "demo", reports_dir=str(tmp_path / "reports"))
+    assert sorted(p.name for p in (tmp_path / "reports" / "demo").iterdir()) == [
+        "contact_sheet.png",
+        "index.html",
+    ]
+    assert '"f":["' in Path(files.index_html).read_text(), "whole images are inside"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b"])
+def test_a_published_sheet_stays_in_its_folder(tmp_path, name):
+    with pytest.raises(ReportError, match="plain folder name"):
+        publish(str(tmp_path), name)
+
+
+def test_labels_are_cut_to_their_lines_and_hold_no_controls():
+    font = load_font(15)
+    lines = wrap("a very long label " * 40 + "\u202e", font, 100, 2)
+    assert len(lines) == 2
+    assert lines[1].endswith("…")
+    assert all(font.getlength(line) <= 110 for line in lines)
+    assert wrap("x" * 500, font, 100, 1)[0].endswith("…")
+    assert printable("a\x00b\u202ec\ud800d\ne") in ("a bcd e", "a bc?d e")
+    assert wrap("", font, 100, 2) == []
