@@ -34,11 +34,20 @@ def expand(
     jobs: Sequence[Job],
     settings: Settings,
     open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
+    recorded_samples: Mapping[str, Sequence[str]] | None = None,
 ) -> Plan:
-    """Return the plan of a sweep; jobs that differ in their seeds alone share their cells."""
+    """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
+
+    `recorded_samples` is what the run that goes on chose when it began.
+    """
     models = _Models(open_model)
     frames = [_frame(job, models) for job in jobs]
-    grid = read_grid(jobs, [frame.model for frame in frames], [frame.fixed for frame in frames])
+    grid = read_grid(
+        jobs,
+        [frame.model for frame in frames],
+        [frame.fixed for frame in frames],
+        recorded_samples,
+    )
     check_size(frames, grid, settings.limit)
     further = _further_axes(jobs, grid)
     cells: dict[str, Cell] = {}

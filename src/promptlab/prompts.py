@@ -36,11 +36,13 @@ def read_grid(
     jobs: Sequence[Job],
     models: Sequence[Model],
     fixed: Sequence[Mapping[str, Scalar]],
+    recorded_samples: Mapping[str, Sequence[str]] | None = None,
     project: str = ".",
 ) -> Grid:
     """Return the grid over all jobs' prompts.
 
-    `models` and `fixed` hold, job by job, the model and the axes that the job has one value of.
+    `models` and `fixed` hold, job by job, the model and the axes that the job has one value of;
+    `recorded_samples` is what the run that goes on chose.
     """
     options = jobs[0].config  # equal over all jobs, see `settings_from_jobs`
     reader = _Reader(project)
@@ -63,6 +65,7 @@ def read_grid(
         ),
         Wildcards.of_project(project, *folders),
         RESERVED_NAMES | parameters,
+        recorded_samples,
     )
 
 

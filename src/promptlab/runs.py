@@ -7,10 +7,11 @@ lines of sweep.yaml.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import fsspec
 
@@ -18,7 +19,7 @@ from promptlab.config import Settings
 from promptlab.errors import ConfigError, StoreError
 from promptlab.paths import RunPaths, slugify
 from promptlab.plan import Plan
-from promptlab.store import list_runs
+from promptlab.store import list_runs, read_run
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -68,6 +69,17 @@ def read_sweep_id(run_folder: str) -> str | None:
     except OSError as error:
         raise StoreError(f"{run_folder} cannot be read: {error.strerror or error}.") from error
     return None
+
+
+def read_samples(run_folder: str | None, sample: Any) -> Mapping[str, Sequence[str]]:
+    """Return the values that a run's samples chose when it began, if it asks for the same ones.
+
+    Lists may have grown since; the run that goes on still means the values that it began with.
+    """
+    if not sample or run_folder is None or read_sweep_id(run_folder) is None:
+        return {}
+    meta = read_run(run_folder).meta
+    return meta.get("samples") or {} if meta.get("config", {}).get("sample") == sample else {}
 
 
 def file_exists(path: str) -> bool:

@@ -23,7 +23,7 @@ from promptlab.progress import show_progress
 from promptlab.provenance import describe_sweep
 from promptlab.records import Result
 from promptlab.report import ReportOptions, write_contact_sheet
-from promptlab.runs import choose_run_folder, file_exists, keep_log
+from promptlab.runs import choose_run_folder, file_exists, keep_log, read_samples
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 
@@ -123,7 +123,8 @@ def make_plan(jobs: Sequence[Job], settings: Settings, invocation: Invocation) -
     """Return the plan of the jobs: all of it, or what descends from picked cells."""
     open_for = open_model_for_plan if invocation.is_plan_only else open_model
     if invocation.lineage is None:
-        return expand(jobs, settings, open_for)
+        samples = read_samples(invocation.run_folder, jobs[0].config.get("sample"))
+        return expand(jobs, settings, open_for, samples)
     limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
     every = expand(jobs, replace(settings, limit=limit), open_for)
     plan = keep_descendants(every, jobs, invocation.lineage)

@@ -108,6 +108,20 @@ def test_a_sample_is_resolved_once_and_drawn_again_the_same(project: Project):
     assert [row["subject"] for row in project.rows()] == first
 
 
+def test_a_run_goes_on_with_the_sample_that_it_began_with(project: Project):
+    things = [f"thing {i}" for i in range(50)]
+    project.write("wildcards/n.txt", "\n".join(things))
+    first = {row["subject"] for row in draw(project, "subject=__n__", "sample={n: 5}")}
+    (run,) = project.runs
+    project.write("wildcards/n.txt", "\n".join([*things, *(f"other {i}" for i in range(500))]))
+    done = project.run("sweep", "--resume", str(run))
+    assert done.code == 0, done.err
+    assert {row["subject"] for row in project.rows(run)} == first
+    project.write("wildcards/n.txt", "\n".join(f"other {i}" for i in range(500)))
+    gone = project.run("sweep", "--resume", str(run))
+    assert "no longer there" in gone.err
+
+
 def test_the_plan_counts_a_million_cells_without_building_them(project: Project):
     hundred = "|".join(map(str, range(100)))
     subject = f"{{a: {hundred}}} {{b: {hundred}}} {{c: {hundred}}}"

@@ -70,10 +70,12 @@ class Grid:
         options: GridOptions,
         wildcards: Wildcards,
         reserved: frozenset[str] = frozenset(),
+        recorded_samples: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Read the jobs' prompts; raises PromptError or ConfigError for what cannot be drawn.
 
-        `reserved` are names that an axis of a prompt may not have.
+        `reserved` are names that an axis of a prompt may not have; `recorded_samples` the values
+        that samples of a run that goes on chose when it began, whatever its lists hold by now.
         """
         self.options = options
         self._reserved = reserved
@@ -88,7 +90,7 @@ class Grid:
         self._watched = self._watched_names()
         self._jobs = [self._read(job, wildcards) for job in jobs]
         self._check_names()
-        self._apply_samples()
+        self._apply_samples(recorded_samples or {})
         for link in options.links:
             self._apply_link(link)
         self._apply_masks()
@@ -149,17 +151,21 @@ class Grid:
 
     # ------------------------------------------------------------------- samples and links
 
-    def _apply_samples(self) -> None:
+    def _apply_samples(self, recorded: Mapping[str, Sequence[str]]) -> None:
         for name, sample in self.options.samples.items():
             values: dict[str, None] = {}
             for job in self._jobs:
                 values.update(dict.fromkeys(self._values(job, name, "sample")))
-            if sample.count > len(values):
+            if name in recorded:
+                _check_recorded(name, recorded[name], values)
+                self.samples[name] = tuple(recorded[name])
+            elif sample.count <= len(values):
+                self.samples[name] = sample.choose(list(values))
+            else:
                 raise ConfigError(
                     f"sample: asks for {sample.count:,} values of {name}, which has "
                     f"{len(values):,}. Ask for fewer, or leave the sample out to draw them all."
                 )
-            self.samples[name] = sample.choose(list(values))
             allowed = frozenset(self.samples[name])
             for job in self._jobs:
                 if name not in job.blocks.names and name in job.fixed:
@@ -410,6 +416,15 @@ class Grid:
                     lists[key][text] = 1
         counts = {name: sum(found.values()) for name, found in lists.items()}
         return {name: len(self.samples.get(name, ())) or n for name, n in counts.items()}
+
+
+def _check_recorded(name: str, recorded: Sequence[str], values: Mapping[str, None]) -> None:
+    gone = [value for value in recorded if value not in values]
+    if gone:
+        raise ConfigError(
+            f"sample: this run began with values of {name} that are no longer there: "
+            f"{', '.join(gone[:5])}. Put them back, or draw it as a new sweep."
+        )
 
 
 def _join(
