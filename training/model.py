@@ -46,29 +46,26 @@ class Dropout(nn.Module):
     a random offset takes nothing, and no two steps get the same one.
     """
 
-    POOL_SIZE = 1 << 25
-
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
-        self.pool: Tensor | None = None
 
     def forward(self, state: Tensor) -> Tensor:
         """Zero a share of `state` and scale the rest up, in training only."""
         if not self.training or self.probability == 0.0:
             return state
-        if state.is_cuda or state.numel() * 2 > self.POOL_SIZE:
+        if state.is_cuda:
             return F.dropout(state, self.probability)
-        if self.pool is None or self.pool.dtype != state.dtype:
-            self.pool = _dropout_pool(self.probability, state.dtype, self.POOL_SIZE)
-        offset = int(torch.randint(self.POOL_SIZE - state.numel(), ()))
-        return state * self.pool[offset : offset + state.numel()].view(state.shape)
+        pool = _dropout_pool(self.probability, state.dtype, state.numel().bit_length())
+        offset = int(torch.randint(len(pool) - state.numel(), ()))
+        return state * pool[offset : offset + state.numel()].view(state.shape)
 
 
 @functools.cache
-def _dropout_pool(probability: float, dtype: torch.dtype, num: int) -> Tensor:
+def _dropout_pool(probability: float, dtype: torch.dtype, num_bits: int) -> Tensor:
+    """Zeros and scaled ones, four times as many as 2 to the power of `num_bits`."""
     generator = torch.Generator().manual_seed(7)
-    kept = torch.rand(num, generator=generator) >= probability
+    kept = torch.rand(4 << num_bits, generator=generator) >= probability
     return (kept / (1 - probability)).to(dtype)
 
 

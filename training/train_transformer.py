@@ -37,7 +37,7 @@ from training.tokenize_images import Shard
 from training.train_tokenizer import RUNS_DIR
 
 NOT_HIDDEN = ("embed_", "lm_head")
-PLAIN_PICTURE_SHARE = 0.4
+PLAIN_PICTURE_SHARE = 0.7
 CAPTION_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.02
 LOSS_ROWS = 256
@@ -154,9 +154,21 @@ def load_average(path: Path, device: str = "cpu") -> tuple[TextToTokens, dict[st
     return model.to(device).eval(), saved["vocabulary"]
 
 
-def train(num_steps: int, batch_size: int, device: str, out: Path, dropout: float) -> None:
-    """Train until `num_steps`, going on from the checkpoint if there is one."""
-    pictures = load_pictures()
+def train(
+    pictures: Pictures,
+    num_steps: int,
+    batch_size: int,
+    device: str,
+    out: Path,
+    dropout: float = 0.05,
+    checkpoint_every: int = 250,
+    **sizes: int,
+) -> None:
+    """Train until `num_steps`, going on from the checkpoint in `out` if there is one.
+
+    A training that was stopped and goes on ends with the weights of one that was not. `sizes` are
+    fields of TransformerSize that shall differ from its defaults.
+    """
     vocabulary = build_vocabulary(pictures.subjects, pictures.aliases)
     data = CaptionedTokens(pictures, vocabulary, out / "shards")
     grid = torch.load(out / "tokenizer.pt", map_location="cpu")["size"]["image_grid"]
@@ -165,6 +177,7 @@ def train(num_steps: int, batch_size: int, device: str, out: Path, dropout: floa
         image_vocab_size=DetokenizerSize.of_grid(grid).vocab_size,
         num_image_tokens=grid**2,
         dropout=dropout,
+        **sizes,
     )
     model = build_model(size).to(device)
     optimizer = TwoOptimizers(model, NOT_HIDDEN, muon_lr=0.02, adam_lr=2e-3, weight_decay=0.01)
@@ -205,7 +218,7 @@ def train(num_steps: int, batch_size: int, device: str, out: Path, dropout: floa
                 flush=True,
             )
             since, losses = time.monotonic(), []
-        if (step + 1) % 250 == 0 or step + 1 == num_steps:
+        if (step + 1) % checkpoint_every == 0 or step + 1 == num_steps:
             state = {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
@@ -216,7 +229,7 @@ def train(num_steps: int, batch_size: int, device: str, out: Path, dropout: floa
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-        if (step + 1) % 500 == 0 or step + 1 == num_steps:
+        if (step + 1) % (2 * checkpoint_every) == 0 or step + 1 == num_steps:
             right, shuffled = measure(size, average, data, device)
             print(
                 f"step {step + 1} held-out cross-entropy {right:.4f}, "
@@ -251,11 +264,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--dropout", type=float, default=0.05)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
-    train(options.steps, options.batch_size, options.device, options.out, options.dropout)
+    train(
+        load_pictures(),
+        options.steps,
+        options.batch_size,
+        options.device,
+        options.out,
+        options.dropout,
+    )
 
 
 if __name__ == "__main__":

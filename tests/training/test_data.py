@@ -7,6 +7,7 @@ import torch
 pytest.importorskip("resvg_py")
 pytest.importorskip("scipy")
 
+from promptlab.models.dalle.tokenizer import WordTokenizer
 from training.augment import recolor, repeat_side_by_side, set_background, warp
 from training.captions import (
     CHANGE_PATTERNS,
@@ -128,6 +129,14 @@ def test_plurals_share_the_number_of_their_word():
 def test_a_text_row_is_start_words_end_padding():
     rows = tokenize(["fox Nobody", ""], {"fox": 9}, length=5)
     np.testing.assert_array_equal(rows, [[0, 9, 2, 1, 1], [0, 2, 1, 1, 1]])
+
+
+def test_the_engine_reads_captions_as_training_does():
+    vocabulary = build_vocabulary(("fox", "red apple"), ((), ()))
+    captions = ["Red_apple, in the style of noto v1!", "", "two foxes on yellow " * 9, "a xyz fox"]
+    engine = WordTokenizer(vocabulary, 24)
+    for row, caption in zip(tokenize(captions, vocabulary), captions, strict=True):
+        assert tuple(row[row != 1]) == engine.tokenize(caption).ids
 
 
 @pytest.fixture
