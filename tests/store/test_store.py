@@ -2,6 +2,8 @@
 
 import logging
 import os
+import shutil
+import subprocess
 import threading
 import time
 
@@ -235,6 +237,42 @@ def test_a_full_disk_ends_the_run_with_one_message_and_the_same_command_goes_on(
     assert read_run(paths).num_rows == 20
     draw_plan(paths, plan)
     check_whole(paths.root, plan)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a folder on a file system of 1 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("embed_images", [True, False])
+def test_a_disk_that_is_really_full_loses_nothing_that_was_acknowledged(small_disk, embed_images):
+    paths = RunPaths(str(small_disk / "runs" / "one"))
+    plan = make_plan(seeds=range(300))
+    with pytest.raises(StoreError, match=r"disk is full.*images are safe"):
+        draw_plan(paths, plan, part_rows=20, embed_images=embed_images)
+    num_safe = read_run(paths).num_rows
+    assert num_safe > 0
+    assert not [n for n in os.listdir(paths.images_parquet) if n.endswith(".tmp")]
+    with pytest.raises(StoreError, match="disk is full"):  # still so: one message again
+        draw_plan(paths, plan, part_rows=20, embed_images=embed_images)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    model = Painter()
+    draw_plan(paths, make_plan(seeds=range(300), model=model), embed_images=embed_images)
+    assert len(model.drawn) <= plan.num_images - num_safe
+    check_rows(paths, plan)
+
+
+def check_rows(paths, plan):
+    rows = read_run(paths).rows()
+    assert len(rows) == len({(row["cell_id"], row["seed"]) for row in rows}) == plan.num_images
+    assert all(os.path.getsize(paths.join(row["path"])) > 100 for row in rows)
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):

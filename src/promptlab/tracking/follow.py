@@ -28,7 +28,7 @@ from promptlab.tracking.syncing import is_tracked
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 60.0  # wait no longer at the end of a sweep without any sign of progress
+PATIENCE_S = 120.0  # wait no longer at the end of a sweep without any sign of progress
 _POLL_S = 0.1
 
 

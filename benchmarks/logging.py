@@ -1,0 +1,384 @@
+"""What it costs to keep images: the pipeline against the loop that everybody writes first.
+
+    python -m benchmarks.logging compare     pipeline and naive loop, with and without MLflow
+    python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
+    python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
+    python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
+    python -m benchmarks.logging             all of them but memory: about 5 minutes
+
+The null model hands out ready pictures of 256 px, so that what is measured is everything but
+drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
+image, with one MLflow run per cell. Each benchmark prints a table, then one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from promptlab import engine
+from promptlab.identity import hash_id
+from promptlab.models.protocol import Model, Parameter
+from promptlab.paths import RunPaths, image_path
+from promptlab.plan import Axis, Plan
+from promptlab.records import Cell, Request, Result
+from promptlab.store import StoreOptions, open_store, read_run
+from promptlab.tracking import TrackingOptions, open_tracking
+
+SIZE = 256  # px
+NUM_PICTURES = 64  # different ones, handed out in turn
+NUM_SEEDS = 2  # images a cell
+STYLES = ("noto", "openmoji", "twemoji", "fluent", "fxemoji", "emojione")
+
+
+class NullModel:
+    """Hands out ready pictures."""
+
+    name = "null"
+    fingerprint = "0" * 16
+    image_size = (SIZE, SIZE)
+    dtype = "uint8"
+    device = "cpu"
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
+    is_deterministic = True
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self._pictures = [_picture(random) for _ in range(NUM_PICTURES)]
+
+    def load(self) -> None:
+        """Do nothing."""
+
+    def unload(self) -> None:
+        """Do nothing."""
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield a ready picture for each request."""
+        for number, request in enumerate(requests):
+            yield Result(request, pixels=self._pictures[number % NUM_PICTURES], seconds=1e-6)
+
+
+def _picture(random: np.random.Generator) -> np.ndarray:
+    """Return a smooth picture with a little grain: about 100 kB as PNG, as a photograph."""
+    coarse = random.integers(0, 256, (16, 16, 3), np.uint8)
+    smooth = np.asarray(Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+    grain = random.integers(-2, 3, smooth.shape)
+    return np.clip(smooth.astype(np.int16) + grain, 0, 255).astype(np.uint8)
+
+
+def make_plan(num_images: int, model: Model, params: Mapping[str, Any] | None = None) -> Plan:
+    """Return a plan of subject × style with NUM_SEEDS seeds a cell."""
+    num_cells = num_images // NUM_SEEDS
+    cells = []
+    for number in range(num_cells):
+        subject, style = f"subject {number // len(STYLES)}", STYLES[number % len(STYLES)]
+        cells.append(
+            Cell(
+                cell_id=hash_id([subject, style]),
+                arm_id=hash_id(style),
+                job_id=number,
+                subject=subject,
+                style=style,
+                template="plain",
+                prompt=f"{subject} in the style of {style}",
+                model=model.name,
+                model_key=model.name,
+                params=dict(params or {}),
+                axes={},
+                seeds=tuple(range(NUM_SEEDS)),
+            )
+        )
+    subjects = tuple(dict.fromkeys(cell.subject for cell in cells))
+    axes = (Axis("subject", subjects), Axis("style", STYLES), Axis("seed", (0, 1)))
+    return Plan("benchmark", hash_id(num_images), axes, tuple(cells), {model.name: model})
+
+
+def draw_with_pipeline(
+    root: str, plan: Plan, uri: str | None, on_image: Callable[[int], None] = lambda number: None
+) -> float:
+    """Draw a plan as `promptlab sweep` does; return the seconds until all is kept."""
+    started_at = time.perf_counter()
+    paths = RunPaths(root)
+    options = TrackingOptions(enabled=uri is not None, uri=uri)
+    with (
+        open_tracking(paths, options) as tracking,
+        open_store(paths, plan, StoreOptions(reuse=False), on_part=tracking.notify) as store,
+    ):
+        number = 0
+        for model_key, model in plan.models.items():
+            for result in engine.draw(model, store.pending(model_key)):
+                store.add(result)
+                number += 1
+                on_image(number)
+    assert store.counts.ok == plan.num_images, store.counts
+    return time.perf_counter() - started_at
+
+
+def draw_naively(root: str, plan: Plan, uri: str | None) -> float:
+    """Draw a plan as everybody's first script does; return the seconds."""
+    Path(root, "images").mkdir(parents=True)
+    client: Any = None
+    experiment, run_id = "", ""
+    if uri is not None:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.create_experiment(f"naive {root}", Path(root, "artifacts").as_uri())
+    started_at = time.perf_counter()
+    model = next(iter(plan.models.values()))
+    for cell in plan.cells:
+        if client is not None:
+            run_id = client.create_run(experiment).info.run_id
+            for name in ("subject", "style", "template", "prompt", "model"):
+                client.log_param(run_id, name, getattr(cell, name))
+        requests = [plan.request(cell, seed) for seed in cell.seeds]
+        for result in model.draw(requests):
+            request = result.request
+            assert result.pixels is not None
+            path = Path(root, image_path(cell.prompt, request.seed, request.image_id))
+            image = Image.fromarray(result.pixels)
+            image.save(path)
+            with open(Path(root, "rows.jsonl"), "a", encoding="utf-8") as file:
+                row = {"prompt": cell.prompt, "style": cell.style, "seed": request.seed}
+                file.write(json.dumps({**row, "path": str(path)}) + "\n")
+            if client is not None:
+                client.log_image(run_id, image, key="image", step=request.seed)
+        if client is not None:
+            client.set_terminated(run_id)
+    return time.perf_counter() - started_at
+
+
+def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> dict[str, Any]:
+    """Time pipeline and naive loop, with and without MLflow, in turns."""
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    MlflowClient(tracking_uri=uri).search_experiments()  # its first set-up is nobody's fault
+    model = NullModel()
+    ms: dict[str, list[float]] = {
+        name: [] for name in ("naive", "naive+mlflow", "ours", "ours+mlflow")
+    }
+    for number in range(num_rounds):
+        for name, with_mlflow in (("", None), ("+mlflow", uri)):
+            root = f"{folder}/naive{name}{number}"
+            seconds = draw_naively(root, make_plan(num_naive, model), with_mlflow)
+            ms["naive" + name].append(seconds / num_naive * 1000)
+            shutil.rmtree(root)
+            root = f"{folder}/ours{name}{number}"
+            seconds = draw_with_pipeline(root, make_plan(num_images, model), with_mlflow)
+            ms["ours" + name].append(seconds / num_images * 1000)
+            shutil.rmtree(root)
+    best = {name: min(values) for name, values in ms.items()}
+    naive_share = best["naive+mlflow"] - best["naive"]
+    our_share = best["ours+mlflow"] - best["ours"]
+    print(f"{f'ms an image (best of {num_rounds})':<34}{'naive':>10}{'promptlab':>12}{'ratio':>9}")
+    for label, naive, ours in (
+        ("PNG and rows", best["naive"], best["ours"]),
+        ("PNG, rows and MLflow", best["naive+mlflow"], best["ours+mlflow"]),
+        ("MLflow's share", naive_share, our_share),
+    ):
+        ratio = naive / ours if ours > 0 else float("inf")
+        print(f"{label:<34}{naive:>10.2f}{ours:>12.2f}{ratio:>8.1f}x")
+    return {
+        "benchmark": "logging.compare",
+        "num_images": num_images,
+        "num_naive": num_naive,
+        "ms_per_image": ms,
+        "images_per_second": 1000 / best["ours+mlflow"],
+        "speedup": best["naive+mlflow"] / best["ours+mlflow"],
+        "mlflow_share_speedup": naive_share / our_share if our_share > 0 else None,
+    }
+
+
+def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, Any]:
+    """Time the embedded model alone and with everything kept, in turns."""
+    from mlflow import MlflowClient
+
+    from promptlab.models.dalle import open_tiny
+    from promptlab.models.protocol import normalize_params
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    MlflowClient(tracking_uri=uri).search_experiments()
+    model = open_tiny()
+    plan = make_plan(num_images, model, normalize_params(model.name, model.parameters, {}))
+    requests = [request for _, request in plan.requests(model.name)]
+    alone, kept = [], []
+    list(engine.draw(model, requests[:16]))  # warm up
+    for number in range(num_rounds):
+        started_at = time.perf_counter()
+        num_ok = sum(result.status == "ok" for result in engine.draw(model, requests))
+        alone.append(num_ok / (time.perf_counter() - started_at))
+        root = f"{folder}/engine{number}"
+        times: list[float] = []
+        draw_with_pipeline(root, plan, uri, lambda number, t=times: t.append(time.perf_counter()))  # type: ignore[misc]
+        kept.append((len(times) - 1) / (times[-1] - times[0]))
+        shutil.rmtree(root)
+    share = statistics.median(kept) / statistics.median(alone)
+    print(
+        f"{'images/s (median of ' + str(num_rounds) + ')':<34}{'alone':>10}{'kept':>12}{'share':>9}"
+    )
+    print(
+        f"{model.name + ', ' + model.dtype:<34}{statistics.median(alone):>10.2f}"
+        f"{statistics.median(kept):>12.2f}{share:>9.1%}"
+    )
+    return {
+        "benchmark": "logging.engine",
+        "num_images": num_images,
+        "engine_images_per_second": alone,
+        "pipeline_images_per_second": kept,
+        "share": share,
+    }
+
+
+def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
+    """Draw a long sweep; report memory and speed along the way, then scan its metadata."""
+    import duckdb
+
+    model = NullModel()
+    started_at = time.perf_counter()
+    plan = make_plan(num_images, model)
+    planning_ms = (time.perf_counter() - started_at) / num_images * 1000
+    marks: list[tuple[int, float, float]] = []
+    every = max(1, num_images // 100)
+
+    def note(number: int) -> None:
+        if number % every == 0:
+            marks.append((number, time.perf_counter(), _resident_mb()))
+
+    uri = f"sqlite:///{folder}/mlflow.db" if with_mlflow else None
+    root = f"{folder}/memory"
+    seconds = draw_with_pipeline(root, plan, uri, note)
+    tenth = max(1, len(marks) // 10)
+
+    def rate(window: Sequence[tuple[int, float, float]]) -> float:
+        return (window[-1][0] - window[0][0]) / (window[-1][1] - window[0][1])
+
+    first, last = rate(marks[: tenth + 1]), rate(marks[-tenth - 1 :])
+    early_mb, peak_mb = marks[0][2], max(mark[2] for mark in marks)
+    parts = [path.stat().st_size for path in Path(root, "images.parquet").glob("*.parquet")]
+    query = f"select style, count(*) from '{root}/images.parquet/*.parquet' group by style"
+    scans = [_time(lambda: duckdb.connect().execute(query).fetchall()) for _ in range(3)]
+    table_s = _time(lambda: read_run(root).table())
+    resume_s = _time(lambda: draw_with_pipeline(root, plan, None))
+    disk_gb = sum(p.stat().st_size for p in Path(root).rglob("*") if p.is_file()) / 1e9
+    shutil.rmtree(root)
+    for label, value in (
+        (f"images/s, first tenth of {num_images}", f"{first:.0f}"),
+        ("images/s, last tenth", f"{last:.0f} ({last / first:.0%})"),
+        (f"memory at {marks[0][0]} images", f"{early_mb:.0f} MB"),
+        ("memory at its highest", f"{peak_mb:.0f} MB (+{peak_mb - early_mb:.0f})"),
+        ("disk", f"{disk_gb:.1f} GB in {len(parts)} parts"),
+        ("DuckDB: count(*) group by style", f"{min(scans) * 1000:.0f} ms"),
+        ("all metadata as one table", f"{table_s:.2f} s"),
+        ("resume: nothing to do", f"{resume_s:.2f} s"),
+    ):
+        print(f"{label:<34}{value:>24}")
+    return {
+        "benchmark": "logging.memory",
+        "num_images": num_images,
+        "with_mlflow": with_mlflow,
+        "seconds": seconds,
+        "images_per_second_first": first,
+        "images_per_second_last": last,
+        "memory_early_mb": early_mb,
+        "memory_peak_mb": peak_mb,
+        "num_parts": len(parts),
+        "largest_part_mb": max(parts) / 1e6,
+        "disk_gb": disk_gb,
+        "duckdb_scan_s": min(scans),
+        "table_s": table_s,
+        "resume_s": resume_s,
+        "planning_ms_per_image": planning_ms,
+    }
+
+
+def resume(folder: str, num_images: int) -> dict[str, Any]:
+    """Start a finished sweep again: the time until it is known that nothing is left to do."""
+    plan = make_plan(num_images, NullModel())
+    root = f"{folder}/resume"
+    draw_with_pipeline(root, plan, None)
+    seconds = [_time(lambda: draw_with_pipeline(root, plan, None)) for _ in range(3)]
+    shutil.rmtree(root)
+    print(f"{'resume of ' + str(num_images) + ' images, nothing to do':<44}{min(seconds):>8.2f} s")
+    return {"benchmark": "logging.resume", "num_images": num_images, "seconds": seconds}
+
+
+def _time(step: Callable[[], Any]) -> float:
+    started_at = time.perf_counter()
+    step()
+    return time.perf_counter() - started_at
+
+
+def _resident_mb() -> float:
+    """Return the memory that this process holds now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:  # no /proc: the highest so far is the best there is
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    packages = ("mlflow", "pyarrow", "pillow", "numpy", "duckdb")
+    return {
+        "machine": platform.machine(),
+        "num_cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+    }
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.logging",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = ("compare", "engine", "memory", "resume")
+    parser.add_argument("benchmark", nargs="?", choices=names, help="default: all but memory")
+    parser.add_argument("--images", type=int, help="images a measurement")
+    parser.add_argument("--naive-images", type=int, default=120, help="of the naive loop")
+    parser.add_argument("--rounds", type=int, default=2, help="repetitions, in turns")
+    parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
+    parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
+    args = parser.parse_args()
+    machine = describe_machine()
+    print(", ".join(f"{key} {value}" for key, value in machine.items()))
+    chosen = [args.benchmark] if args.benchmark else ["compare", "engine", "resume"]
+    for name in chosen:
+        folder = tempfile.mkdtemp(prefix="promptlab-benchmark-", dir=args.folder)
+        try:
+            if name == "compare":
+                figures = compare(folder, args.images or 2000, args.naive_images, args.rounds)
+            elif name == "engine":
+                figures = behind_engine(folder, args.images or 240, args.rounds)
+            elif name == "memory":
+                figures = memory(folder, args.images or 100_000, args.mlflow)
+            else:
+                figures = resume(folder, args.images or 10_000)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        print(json.dumps({**figures, "machine": machine}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

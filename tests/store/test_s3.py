@@ -1,0 +1,152 @@
+"""A run folder on an object store keeps the same promises; against a real S3 server on loopback."""
+
+import contextlib
+import json
+import time
+
+import boto3
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from promptlab.errors import RunLockedError
+from promptlab.paths import RunPaths
+from promptlab.records import Result
+from promptlab.store import (
+    StoreOptions,
+    find_image,
+    list_runs,
+    newest_run,
+    open_store,
+    read_run,
+    survey,
+)
+from promptlab.store.lock import hold_lock
+from promptlab.store.parts import list_parts
+from promptlab.store.storage import open_storage
+from store.painting import Painter, make_plan, paint
+from store.sweeping import draw_and_stop, draw_plan, essence, pixels_of
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # botocore's and moto's own
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """Return the URL of an empty bucket of a server on loopback."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys).create_bucket(
+        Bucket="promptlab"
+    )
+    fsspec.config.conf["s3"] = {
+        "endpoint_url": endpoint,
+        "key": "testing",
+        "secret": "testing",
+        "client_kwargs": {"region_name": "us-east-1"},
+    }
+    yield "s3://promptlab"
+    del fsspec.config.conf["s3"]
+    fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()
+
+
+@pytest.fixture
+def remote(bucket, request):
+    return RunPaths(f"{bucket}/{request.node.name}/runs/one")
+
+
+def check_remote(paths, plan):
+    run = read_run(paths)
+    rows = run.rows()
+    assert {(r["cell_id"], r["seed"]) for r in rows} == {
+        (cell.cell_id, seed) for cell in plan.cells for seed in cell.seeds
+    }
+    assert len(rows) == plan.num_images
+    for image_id, png in run.iter_images():
+        assert (pixels_of(png) == paint(image_id)).all()
+        assert run.image_bytes(image_id) == png
+    return rows
+
+
+def test_a_sweep_is_drawn_resumed_and_compacted_in_a_bucket(remote):
+    plan = make_plan(seeds=range(5))
+    draw_and_stop(remote, plan, num_images=12, part_rows=4)
+    assert read_run(remote).num_rows == 12
+    model = Painter()
+    store = draw_plan(remote, make_plan(seeds=range(5), model=model))
+    assert (len(model.drawn), store.counts.ok) == (8, 20)
+    check_remote(remote, plan)
+    parts = list_parts(open_storage(remote.root), remote.images_parquet)
+    assert (len(parts.parts), parts.replaced) == (1, ())
+    assert read_run(remote).meta["num_images"] == 20
+
+
+def test_runs_in_a_bucket_are_listed_searched_and_reused(remote):
+    draw_plan(remote, make_plan())
+    runs_dir = remote.root.rpartition("/")[0]
+    assert list_runs(runs_dir) == [remote.root]
+    assert newest_run(runs_dir) == remote.root
+    row = read_run(remote).rows()[0]
+    assert find_image(row["image_id"][:10], runs_dir)[1]["sha256"] == row["sha256"]
+    plan = make_plan(seeds=(0, 1, 2))
+    assert survey(None, plan, StoreOptions(runs_dir=runs_dir)).num_reused == 8
+    model = Painter()
+    second = RunPaths(f"{runs_dir}/two")
+    draw_plan(second, make_plan(seeds=(0, 1, 2), model=model))
+    assert len(model.drawn) == 4
+    check_remote(second, plan)
+
+
+def test_a_damaged_last_part_in_a_bucket_is_drawn_again(remote):
+    plan = make_plan(seeds=range(5))
+    draw_and_stop(remote, plan, part_rows=5)
+    expected = essence(read_run(remote).rows())
+    storage = open_storage(remote.root)
+    storage.write_files({remote.part(3): storage.read_bytes(remote.part(3))[:700]})
+    assert read_run(remote).num_rows == 15
+    model = Painter()
+    draw_plan(remote, make_plan(seeds=range(5), model=model))
+    assert len(model.drawn) == 5
+    assert essence(check_remote(remote, plan)) == expected
+
+
+def test_a_living_writer_keeps_others_out_of_a_bucket(remote):
+    with open_store(remote, make_plan()) as store:
+        with (
+            pytest.raises(RunLockedError, match="is being written by process"),
+            open_store(remote, make_plan()),
+        ):
+            pass
+        for request in store.pending("painter"):
+            store.add(Result(request, pixels=paint(request.image_id)))
+    with open_store(remote, make_plan()) as store:
+        assert store.num_done == 8
+
+
+@pytest.mark.parametrize(
+    "left_behind",
+    [
+        {"host": "elsewhere", "pid": 1, "since": "?", "owner": "x", "expires_at": 0},
+        {"pid": 2**22 + 1, "since": "?", "owner": "x", "expires_at": time.time() + 3600},
+        {},
+    ],
+    ids=["a lease that ran out", "a dead process of this machine", "half a lease"],
+)
+def test_the_lease_of_a_dead_writer_does_not_block(bucket, left_behind, request):
+    import socket
+
+    url = f"{bucket}/{abs(hash(request.node.name))}/.lock"
+    lease = {"host": socket.gethostname(), **left_behind} if left_behind else {}
+    open_storage(url).write_files({url: json.dumps(lease).encode()})
+    with hold_lock(url), pytest.raises(RunLockedError), hold_lock(url):
+        pass
+    with contextlib.suppress(FileNotFoundError):
+        open_storage(url).read_bytes(url)
+        raise AssertionError("the lease was not given back")
