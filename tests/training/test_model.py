@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 pytest.importorskip("min_dalle")
+pytest.importorskip("resvg_py")
+pytest.importorskip("scipy")
 
 from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 from min_dalle.models import vqgan_detokenizer as upstream_pixels
@@ -13,12 +15,14 @@ from training.model import Dropout, TextToTokens, TransformerSize
 from training.pixel_model import (
     Detokenizer,
     DetokenizerSize,
+    ImageEncoder,
     Middle,
     ResnetBlock,
     UpLevel,
     code_table,
     quantize,
 )
+from training.train_tokenizer import LightDecoder
 
 SIZE = TransformerSize(
     text_vocab_size=50,
@@ -135,3 +139,14 @@ def test_pooled_dropout_keeps_the_mean_and_differs_between_calls():
     assert abs((first == 0).float().mean().item() - 0.25) < 0.02
     assert not torch.equal(first, second)
     assert dropout.eval()(ones) is ones
+
+
+@pytest.mark.parametrize("grid", [10, 16])
+def test_tokenizer_and_detokenizer_agree_on_the_grid(grid):
+    size = DetokenizerSize.of_grid(grid)
+    pixels = torch.rand(1, 3, size.image_size_px, size.image_size_px)
+    with torch.no_grad():
+        codes, tokens = quantize(ImageEncoder(size)(pixels), size.levels)
+        assert tokens.shape == (1, grid * grid)
+        assert LightDecoder(size)(codes).shape == pixels.shape
+        assert Detokenizer(size)(tokens).shape == pixels.shape
