@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,10 @@ def test_the_commands_of_the_page_are_read_as_typed():
     for command in commands:
         arguments = shlex.split(command)[2:]
         assert prepare_arguments(arguments)
+
+
+def test_the_language_imports_neither_hydra_nor_anything_heavy():
+    heavy = ["hydra", "torch", "mlflow", "pandas", "pyarrow", "numpy", "yaml"]
+    code = f"import sys, promptlab.language; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -144,6 +144,16 @@ def test_more_than_two_axes_and_more_than_one_link():
     ]
 
 
+def test_linked_axes_may_stand_in_one_block():
+    text = "{c: x|y}{c} {d: p|q}{d} {f: {c}{d}|z}"
+    assert prompts(grid(job(text), zip=[["c", "d"]])) == [
+        "xx pp xp",
+        "xx pp z",
+        "yy qq yq",
+        "yy qq z",
+    ]
+
+
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
 @settings(deadline=None)
 def test_lengths_that_differ_are_an_error_that_gives_both(m, n, others):

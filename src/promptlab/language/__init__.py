@@ -6,7 +6,8 @@ model and no torch. GRAMMAR.md beside this file is its one page of documentation
 
 from promptlab.language.blocks import format_count
 from promptlab.language.errors import PatternError, Place
-from promptlab.language.grid import Grid, JobPattern, Point
+from promptlab.language.grid import Grid, Point
+from promptlab.language.job import JobPattern
 from promptlab.language.options import GridOptions
 from promptlab.language.parse import parse_pattern
 from promptlab.language.syntax import Choice, Pattern, Slot, Text, Wildcard

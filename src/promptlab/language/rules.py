@@ -96,3 +96,43 @@ def _is_number(item: Scalar, value: float) -> bool:
 
 def _show(item: Scalar) -> str:
     return "null" if item is None else str(item)
+
+
+class Verdicts:
+    """What several rules say: a bit each, so that verdicts on parts of a point join with `&`."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+        self.axes = {axis for rule in rules for axis in rule.conditions}
+        self._only = sum(1 << n for n, rule in enumerate(rules) if rule.kind == "only")
+        self._exclude = (1 << len(rules)) - 1 - self._only
+        self._known: dict[tuple[type, str, Scalar], int] = {}
+
+    def mask(self, axis: str, value: Scalar) -> int:
+        """Return the rules that a value of an axis satisfies or that do not name the axis."""
+        key = (type(value), axis, value)
+        if key not in self._known:
+            self._known[key] = sum(
+                1 << number
+                for number, rule in enumerate(self.rules)
+                if axis not in rule.conditions or rule.matches(axis, value)
+            )
+        return self._known[key]
+
+    def remover(self, mask: int) -> str | None:
+        """Return the rule that takes a point out, None if it stays."""
+        if self._only and not mask & self._only:
+            return "only"
+        excluding = mask & self._exclude
+        if excluding:
+            return str(self.rules[(excluding & -excluding).bit_length() - 1])
+        return None
+
+    def removers(self) -> list[str]:
+        """Return all that `remover` may return."""
+        only = ["only"] if self._only else []
+        return [*only, *(str(rule) for rule in self.rules if rule.kind == "exclude")]
+
+    def idle(self, matched: int) -> list[Rule]:
+        """Return the rules that none of the points satisfies whose masks were or-ed together."""
+        return [rule for number, rule in enumerate(self.rules) if not matched >> number & 1]
