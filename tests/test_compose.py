@@ -69,7 +69,7 @@ def loaders(tmp_path: Path, hydra_restore_singletons: None) -> Iterator[tuple]:
     setup_globals()
     OmegaConf.register_new_resolver("promptlab_scratch", lambda: str(tmp_path), replace=True)
     stock = ConfigLoaderImpl(create_config_search_path(packaged_conf()))
-    master = stock.load_configuration("config", [], RunMode.MULTIRUN)
+    master = stock.load_configuration("promptlab", [], RunMode.MULTIRUN)
     return stock, ComposingLoader(stock, master), master
 
 
@@ -158,7 +158,7 @@ def test_a_glob_sees_what_hydra_searchpath_adds_and_leaves_out_none(tmp_path, lo
     (tmp_path / "style").mkdir()
     (tmp_path / "style" / "mine.yaml").write_text("pattern: my {prompt}")
     override = f"hydra.searchpath=[file://{tmp_path}]"
-    master = stock.load_configuration("config", [override], RunMode.MULTIRUN)
+    master = stock.load_configuration("promptlab", [override], RunMode.MULTIRUN)
     options = ComposingLoader(stock, master).get_group_options("style")
     assert "mine" in options
     assert "noto" in options

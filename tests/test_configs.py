@@ -131,7 +131,7 @@ def test_the_embedded_model_opens_without_loading_anything():
 
 
 def test_the_root_config_explains_each_key():
-    text = Path(packaged_conf(), "config.yaml").read_text(encoding="utf-8")
+    text = Path(packaged_conf(), "promptlab.yaml").read_text(encoding="utf-8")
     keys = yaml.safe_load(text).keys() - {"defaults", "hydra"}
     for key in keys:
         match = re.search(rf"^{key}:.*#.*$", text, re.MULTILINE)

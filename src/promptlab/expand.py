@@ -51,7 +51,11 @@ def expand(
     check_size(frames, grid, settings.limit)
     further = _further_axes(jobs, grid)
     cells: dict[str, Cell] = {}
+    of_subject: set[str] = set()
+    of_others: set[str] = set()
     for point in grid.points():
+        of_subject |= point.subject_parts
+        of_others |= point.coordinates.keys() - point.subject_parts
         cell = _cell(frames[point.job_index], point, further)
         known = cells.get(cell.cell_id)
         if known is not None:
@@ -59,7 +63,9 @@ def expand(
         cells[cell.cell_id] = cell
     for warning in grid.warnings:
         log.warning("%s", warning)
-    return _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid)
+    plan = _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid)
+    parts = (name for name in further if name in of_subject and name not in of_others)
+    return replace(plan, subject_axes=tuple(parts))
 
 
 def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:

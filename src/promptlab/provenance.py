@@ -28,6 +28,7 @@ def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> dict
         "num_jobs": len(jobs),
         "config": dict(jobs[0].config),  # of the first job, resolved; the axes are beside it
         "samples": {axis: list(values) for axis, values in plan.samples.items()},
+        "subject_axes": list(plan.subject_axes),
         "models_config": _model_configs(plan, jobs),
         "versions": versions(),
         "git": git_revision(),

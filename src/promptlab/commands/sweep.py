@@ -231,7 +231,7 @@ def run_hydra(task: Any, arguments: Sequence[str]) -> None:
 
     OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
     decorate = hydra.main(
-        config_path=packaged_conf(), config_name="config", version_base=VERSION_BASE
+        config_path=packaged_conf(), config_name="promptlab", version_base=VERSION_BASE
     )
     with explained_errors(), _command_line(arguments):
         decorate(task)()
