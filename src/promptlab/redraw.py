@@ -26,7 +26,7 @@ def redraw_command(row: Mapping[str, Any], model_config: Mapping[str, Any] | Non
     `model_config` is the model's node in sweep.yaml, for what differs from its file in conf/.
     """
     overrides = redraw_overrides(row, model_config)
-    return " ".join(["promptlab", "sweep", *map(shlex.quote, overrides)])
+    return " ".join(["promptlab", "sweep", *map(quote_for_shell, overrides)])
 
 
 def model_config(meta: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -55,6 +55,25 @@ def redraw_overrides(
         *(f"{name}={hydra_value(value)}" for name, value in {**settings, **params}.items()),
         f"seeds=[{row['seed']}]",
     ]
+
+
+def quote_for_shell(word: str) -> str:
+    """Return one word for a shell, in printable characters on one line.
+
+    A prompt may hold line breaks and terminal codes: these are written as escapes that bash, zsh
+    and ksh read ($'…').
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        f"\\{char}"
+        if char in "\\'"
+        else char
+        if char.isprintable()
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "backslashreplace"))
+        for char in word
+    )
+    return f"$'{escaped}'"
 
 
 def hydra_value(value: Any) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", nargs="?", help="a run folder (default: the newest)")
+    parser.add_argument(
+        "folder", nargs="?", metavar="RUN", help="a run folder (default: the newest)"
+    )
     parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
     parser.add_argument(
         "--uri", help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
@@ -22,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from promptlab.store import newest_run, read_run
     from promptlab.tracking import TrackingOptions, resolve_tracking_uri, sync
 
-    folder = args.run or newest_run(args.runs_dir)
+    folder = args.folder or newest_run(args.runs_dir)
     options = TrackingOptions(uri=args.uri, **recorded_options(read_run(folder).meta))
     with tqdm(unit="image", disable=None, leave=False) as progress:
         report = sync(folder, options, progress=progress.update)

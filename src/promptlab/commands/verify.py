@@ -17,7 +17,9 @@ EXIT_DIFFERENT = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("run", nargs="?", help="a run folder (default: the newest)")
+    parser.add_argument(
+        "folder", nargs="?", metavar="RUN", help="a run folder (default: the newest)"
+    )
     parser.add_argument("--sample", type=int, default=20, help="images to draw (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="chooses the sample (default: 0)")
     parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.sample < 1:
         raise ParameterError(f"--sample {args.sample}: expected at least 1 image.")
-    found = read_run(args.run or newest_run(args.runs_dir))
+    found = read_run(args.folder or newest_run(args.runs_dir))
     rows = [row for row in found.rows() if row["status"] != "failed"]
     if not rows:
         raise StoreError(f"{found.paths.root} holds no image to verify.")
