@@ -32,6 +32,7 @@ class Plan:
     cells: tuple[Cell, ...]
     models: Mapping[str, Model]  # by Cell.model_key, in order of first use
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # axis -> values drawn
+    subject_axes: tuple[str, ...] = ()  # axes that are parts of the subject: columns, but no arms
     notes: tuple[str, ...] = ()  # what rules, links and samples left out, for people
 
     @property

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
+from promptlab.store import read_run
+from promptlab.tracking.layout import make_layout
+
 PARTI_PROMPTS = Path(__file__).parents[3] / "shared" / "data" / "PartiPrompts.tsv"
 
 
@@ -47,6 +50,11 @@ def test_parts_of_the_subject_are_no_arm_of_their_own_and_other_axes_are(project
     arms = {(row["by"], row["arm_id"]) for row in rows}
     assert len(rows) == 8
     assert len(arms) == 2
+    run = read_run(str(project.runs[0]))
+    assert run.meta["subject_axes"] == ["red_blue", "fox_cat"]
+    layout = make_layout(run.axes, list(run.meta["axes"]), "subject", run.meta["subject_axes"])
+    assert {layout.run_name(row) for row in rows} == {"day", "night"}
+    assert not layout.params(rows[0]).keys() & {"red_blue", "fox_cat"}
 
 
 def test_a_slot_takes_alternatives_lists_and_files(project: Project):

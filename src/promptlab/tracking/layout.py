@@ -36,11 +36,13 @@ class Layout:
     columns: Mapping[str, str]  # axis -> column, the seed left out
     varying: tuple[str, ...]  # axes with more than one value, in the plan's order
     image_axis: str | None
+    subject_axes: frozenset[str] = frozenset()  # parts of the subject: one run has all their values
 
     @property
     def arm_axes(self) -> list[str]:
         """The axes that tell runs apart: those that vary first, as a caption shows few."""
-        axes = [axis for axis in self.columns if axis != self.image_axis]
+        hidden = self.subject_axes if self.image_axis == "subject" else frozenset()
+        axes = [axis for axis in self.columns if axis != self.image_axis and axis not in hidden]
         return sorted(axes, key=lambda axis: (axis not in self.varying, axes.index(axis)))
 
     def arm_key(self, row: Row) -> str:
@@ -75,7 +77,10 @@ class Layout:
 
 
 def make_layout(
-    axes: Sequence[AxisColumn], varying: Sequence[str], image_axis: str | None
+    axes: Sequence[AxisColumn],
+    varying: Sequence[str],
+    image_axis: str | None,
+    subject_axes: Sequence[str] = (),
 ) -> Layout:
     """Return the layout of a run; raises TrackingError for an axis that it does not have."""
     columns = {axis: axis for axis in _FIXED_AXES} | {axis.name: axis.column for axis in axes}
@@ -84,7 +89,8 @@ def make_layout(
             f"tracking.image_axis={image_axis}: expected one of {', '.join(columns)}, or null for "
             "one MLflow run per cell."
         )
-    return Layout(columns, tuple(axis for axis in varying if axis in columns), image_axis)
+    shown = tuple(axis for axis in varying if axis in columns)
+    return Layout(columns, shown, image_axis, frozenset(subject_axes))
 
 
 def param_key(name: str) -> str:
