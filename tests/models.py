@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig, OmegaConf
 
 from promptlab.errors import WeightsMissingError
 from promptlab.identity import canonical_json
@@ -84,3 +86,22 @@ def paint(request: Request, size: int) -> np.ndarray:
     tiles = np.frombuffer(digest[:27], dtype=np.uint8).reshape(3, 3, 3)
     rows = np.arange(size) * 3 // size
     return tiles[rows][:, rows]
+
+
+class RecordingCallback:
+    """A Hydra callback that notes what it is told, as any user's own would."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: object) -> None:
+        """Note the job's number and subject; a run without --multirun has no number."""
+        CALLS.append(f"start {OmegaConf.select(config, 'hydra.job.num')} {config.subject}")
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
+        """Note how the job ended."""
+        number = OmegaConf.select(config, "hydra.job.num")
+        CALLS.append(f"end {number} {job_return.status.name}")
+
+    def __getattr__(self, name: str) -> object:
+        """Take every other event."""
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda **kwargs: CALLS.append(name)
