@@ -20,7 +20,7 @@ from promptlab.models.dalle.encode import padded_length
 from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import Settings
 
-REFERENCE = 32  # images: 64 rows, from where matrix units run well
+REFERENCE = {"cpu": 32, "cuda": 128}  # images, two rows each: where matrix units run well
 SIZE_STEP = 4  # blocks hold a multiple of so many images
 MEMORY_SHARE = 0.4  # of the free memory, for the cache
 LARGEST = {"cpu": 64, "cuda": 512}  # images; beyond, nothing is gained
@@ -32,21 +32,22 @@ class BlockSizes:
     def __init__(self, decoder: Decoder, text_length: int, largest: int):
         self.largest = largest
         self._decoder, self._text_length = decoder, text_length
-        self._is_exact = {REFERENCE: True}
+        self._reference = REFERENCE.get(decoder.device.type, REFERENCE["cpu"])
+        self._is_exact = {self._reference: True}
 
     def fit(self, num_images: int) -> int:
         """Return the size of the block that so many images are padded to."""
-        size = -(-num_images // SIZE_STEP) * SIZE_STEP
-        while size < REFERENCE and not self.is_exact(size):
+        size = _rounded(num_images)
+        while not self.is_exact(size):  # the reference and `most` both are
             size += SIZE_STEP
         return size
 
     def most(self) -> int:
         """Return the largest number of images to decode together."""
-        size = self.largest // SIZE_STEP * SIZE_STEP
-        while size > REFERENCE and not self.is_exact(size):
-            size -= SIZE_STEP
-        return min(max(size, 1), self.largest) if size else self.largest
+        most = self.largest
+        while most > self._reference and not self.is_exact(_rounded(most)):
+            most -= SIZE_STEP
+        return most
 
     def is_exact(self, num_images: int) -> bool:
         """Tell whether blocks of this size give the bits of the reference; checked once."""
@@ -55,17 +56,17 @@ class BlockSizes:
         return self._is_exact[num_images]
 
     def _agrees(self, num_images: int) -> bool:
-        common = min(num_images, REFERENCE)
+        common = min(num_images, self._reference)
         steps = (0, self._decoder.num_steps // 3, self._decoder.num_steps - 1)
         own = self._probe(num_images, steps)[:, :common]
-        return torch.equal(own, self._probe(REFERENCE, steps)[:, :common])
+        return torch.equal(own, self._probe(self._reference, steps)[:, :common])
 
     @torch.inference_mode()
     def _probe(self, num_images: int, steps: tuple[int, ...]) -> torch.Tensor:
         """Return the logits [step, image, token] of one layer over made-up states."""
         decoder = dataclasses.replace(self._decoder, layers=self._decoder.layers[:1])
         generator = torch.Generator().manual_seed(0)
-        most = max(num_images, REFERENCE)
+        most = max(num_images, self._reference)
 
         def noise(*shape: int) -> torch.Tensor:
             # The same numbers for the same row, whatever the number of rows.
@@ -87,6 +88,10 @@ class BlockSizes:
         return torch.stack(
             [decode_logits(decoder, cache, text, settings, previous, step) for step in steps]
         )
+
+
+def _rounded(num_images: int) -> int:
+    return -(-num_images // SIZE_STEP) * SIZE_STEP
 
 
 def default_batch_size(config: DalleConfig, dtype: torch.dtype, device: str) -> int:

@@ -82,10 +82,11 @@ def decode_block(
     the encoder's states of each of them and of its empty prompt.
     """
     text = prepare_text(decoder, prompts, states, text_length)
-    tokens = torch.empty(
-        (len(prompts), decoder.num_steps), dtype=torch.int64, device=decoder.device
+    # What is not drawn yet reads as the start token, as in min-dalle: previews show it.
+    tokens = torch.full(
+        (len(prompts), decoder.num_steps), decoder.start_token, device=decoder.device
     )
-    previous = torch.full_like(tokens[:, 0], decoder.start_token)
+    previous = tokens[:, 0]
     for step in range(decoder.num_steps):
         previous = decode_step(decoder, cache, text, settings, previous, step)
         tokens[:, step] = previous

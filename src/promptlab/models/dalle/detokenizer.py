@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from promptlab.models.dalle import strips
 from promptlab.models.dalle.config import DalleConfig
 
 Tensors = Mapping[str, Tensor]
@@ -25,6 +26,11 @@ class Conv:
 
     weight: Tensor  # [out, in, kernel, kernel], channels-last
     bias: Tensor
+
+    @property
+    def of(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias."""
+        return self.weight, self.bias
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return [image, out, height, width]."""
@@ -42,6 +48,11 @@ class GroupNorm:
     def __call__(self, x: Tensor) -> Tensor:
         """Return x normalized."""
         return functional.group_norm(x, self.num_groups, self.weight, self.bias)
+
+    @property
+    def of(self) -> tuple[int, Tensor, Tensor]:
+        """Number of groups, weight and bias."""
+        return self.num_groups, self.weight, self.bias
 
     def activated(self, x: Tensor) -> Tensor:
         """Return x normalized, times its own sigmoid."""
@@ -121,16 +132,79 @@ class Detokenizer:
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return uint8 [image, height, width, 3] of int64 [image, row, column]."""
+        x = self.start(tokens)
+        for level in self.levels:
+            x = level(x)
+        return to_pixels(self.conv_out(self.norm_out.activated(x)))
+
+    def start(self, tokens: Tensor) -> Tensor:
+        """Return the lowest resolution's activation."""
         x = self.embedding[tokens].permute(0, 3, 1, 2)  # channels-last in memory
         x = self.conv_in(self.post_quant_conv(x))
         for block in self.mid:
             x = block(x)
-        for level in self.levels:
-            x = level(x)
-        x = self.conv_out(self.norm_out.activated(x))
-        # As min-dalle: clipped, scaled, and cut (not rounded) to whole numbers.
-        x = x.to(torch.float32).clamp_(0.0, 1.0).mul_(255)
-        return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return x
+
+
+def to_pixels(x: Tensor) -> Tensor:
+    """Return uint8 [image, height, width, 3]: clipped, scaled and cut to whole numbers.
+
+    Cut, not rounded: as in min-dalle.
+    """
+    x = x.to(torch.float32).clamp_(0.0, 1.0).mul_(255)
+    return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+class StripDetokenizer:
+    """The same network for one image at a time on a CPU, its large levels in strips."""
+
+    def __init__(self, network: Detokenizer):
+        self.network = network
+        self._buffers = strips.Buffers()
+        self._upsamples = [
+            None if conv is None else strips.UpsampleConv.of(conv.weight, conv.bias)
+            for conv in (level.upsample for level in network.levels)
+        ]
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Return uint8 [1, height, width, 3] of int64 [1, row, column]."""
+        x = self.network.start(tokens)
+        activation: strips.Activation | None = None
+        for level, upsample in zip(self.network.levels, self._upsamples, strict=True):
+            if activation is None and (level.attentions or x[0].numel() < strips.LARGE_NUMBERS):
+                x = level(x)
+                continue
+            if activation is None:
+                activation = strips.measure(x[0].permute(1, 2, 0).contiguous())
+            activation = self._level(level, upsample, activation)
+        norm, conv = self.network.norm_out, self.network.conv_out
+        if activation is None:
+            return to_pixels(conv(norm.activated(x)))
+        drawn = strips.normalized_conv(activation, norm.of, conv.of, self._buffers)
+        pixels = to_pixels(drawn.pixels.permute(2, 0, 1)[None])
+        self._buffers.give(drawn)
+        self._buffers.give(activation)
+        return pixels
+
+    def _level(
+        self, level: Level, upsample: strips.UpsampleConv | None, x: strips.Activation
+    ) -> strips.Activation:
+        buffers = self._buffers
+        for block in level.blocks:
+            h = strips.normalized_conv(x, block.norm1.of, block.conv1.of, buffers)
+            shortcut = None if block.shortcut is None else block.shortcut.of
+            y = strips.normalized_conv(
+                h, block.norm2.of, block.conv2.of, buffers, x.pixels, shortcut
+            )
+            buffers.give(h)
+            buffers.give(x)
+            x = y
+        if upsample is None:
+            return x
+        y = strips.upsampled_conv(x, upsample, buffers)
+        buffers.give(x)
+        return y
 
 
 class _Loader:
@@ -146,9 +220,10 @@ class _Loader:
         return Conv(weight, self.tensor(f"{name}.bias"))
 
     def norm(self, name: str) -> GroupNorm:
-        return GroupNorm(
-            self.num_groups, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
-        )
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        if self.device.type == "cpu":  # its kernels take half-precision images with these
+            weight, bias = weight.to(torch.float32), bias.to(torch.float32)
+        return GroupNorm(self.num_groups, weight, bias)
 
     def block(self, name: str) -> ResnetBlock:
         has_shortcut = f"detokenizer.{name}.nin_shortcut.weight" in self.tensors

@@ -19,7 +19,9 @@ from promptlab.models.protocol import Parameter
 from promptlab.records import Request, Result
 
 if TYPE_CHECKING:
-    from promptlab.models.dalle.runner import Runner
+    import numpy as np
+
+    from promptlab.models.dalle.runner import OnPreview, Runner
 
 DEVICES = ("cpu", "cuda", "auto")
 DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -100,18 +102,30 @@ class DalleModel:
         """Bring the weights to the device."""
         if self._runner is not None:
             return
-        from promptlab.models.dalle.runner import Runner
+        from promptlab.models.dalle.runner import open_runner
 
         if self.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
                 raise ModelError("device=cuda: torch finds no CUDA device; use device=cpu.")
-        self._runner = Runner(self.config, self.folder, self.dtype, self.device, self._batch_size)
+        self._runner = open_runner(
+            self.config, self.folder, self.dtype, self.device, self._batch_size
+        )
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish."""
         return self.runner.draw(requests)
+
+    def draw_with_previews(
+        self, requests: Sequence[Request], on_preview: OnPreview, every: int = 32
+    ) -> Iterator[Result]:
+        """Draw as `draw` does; every so many tokens, `on_preview` gets the images so far."""
+        return self.runner.draw_with_previews(requests, on_preview, every)
+
+    def draw_seamless(self, requests: Sequence[Request], num_columns: int) -> np.ndarray:
+        """Return one picture of all requests, row by row, that shows no seams between them."""
+        return self.runner.draw_seamless(requests, num_columns)
 
     def unload(self) -> None:
         """Free the weights."""

@@ -28,6 +28,8 @@ class Norm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x normalized, in x's dtype."""
+        if x.dtype != self.weight.dtype and x.device.type != "cpu":
+            return self(x.to(self.weight.dtype)).to(x.dtype)  # only CPU kernels mix dtypes
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias)
 
 
@@ -217,7 +219,8 @@ def load_decoder(tensors: Tensors, config: DalleConfig, dtype: torch.dtype, devi
             for layer in (f"decoder.layers.{n}" for n in range(config.num_decoder_layers))
         ),
         final_norm=load.norm("decoder.final_ln"),
-        logits=Linear(lm_head.to(device=load.device, dtype=dtype)),
+        # Once an image, not once a row: the two states of an image are mixed before.
+        logits=Linear(lm_head.to(device=load.device, dtype=dtype), num_rows=32),
         num_heads=config.num_heads,
         width=config.width,
         num_steps=config.num_image_tokens,

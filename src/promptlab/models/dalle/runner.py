@@ -15,36 +15,58 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptlab.errors import ModelError
 from promptlab.models.batching import draw_in_batches
 from promptlab.models.dalle.blocks import BlockSizes, default_batch_size
 from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.decode import Cache, OnTokens, decode_block, empty_prompt
-from promptlab.models.dalle.detokenizer import load_detokenizer
+from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode, padded_length
 from promptlab.models.dalle.network import load_decoder, load_encoder
 from promptlab.models.dalle.sampling import Settings
-from promptlab.models.dalle.tokenizer import TokenizedPrompt, open_tokenizer
+from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer, open_tokenizer
 from promptlab.models.dalle.weights import open_tensors
 from promptlab.records import Request, Result
 
 MAX_REMEMBERED_PROMPTS = 512
 
-OnPreview = Callable[[int, list[Result]], None]  # (tokens so far, images so far)
+# (tokens so far, the requests drawn together, their images so far: uint8 [image, h, w, 3])
+OnPreview = Callable[[int, Sequence[Request], np.ndarray], None]
+
+
+def open_runner(
+    config: DalleConfig, folder: Path, dtype: str, device: str, batch_size: int | None
+) -> Runner:
+    """Return a model folder's model, its weights read straight to the device."""
+    tokenizer = open_tokenizer(folder, config.tokenizer, config.text_length)
+    runner_class = Runner
+    if device == "cuda":
+        from promptlab.models.dalle.cuda import CudaRunner as runner_class  # noqa: N813
+    with open_tensors(folder) as tensors:
+        return runner_class(config, tensors, tokenizer, dtype, device, batch_size)
 
 
 class Runner:
     """Weights on a device, one cache, and the states of recent prompts."""
 
     def __init__(
-        self, config: DalleConfig, folder: Path, dtype: str, device: str, batch_size: int | None
+        self,
+        config: DalleConfig,
+        tensors: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        dtype: str = "float32",
+        device: str = "cpu",
+        batch_size: int | None = None,
     ):
-        self.config, self.device = config, device
+        self.config, self.tokenizer, self.device = config, tokenizer, device
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.tokenizer = open_tokenizer(folder, config.tokenizer, config.text_length)
-        with open_tensors(folder) as tensors, torch.inference_mode():
+        with torch.inference_mode():
             self.encoder = load_encoder(tensors, config, self.dtype, device)
             self.decoder = load_decoder(tensors, config, self.dtype, device)
-            self.detokenizer = load_detokenizer(tensors, config, self.dtype, device)
+            network = load_detokenizer(tensors, config, self.dtype, device)
+        # Half-precision activations are small enough to pass whole.
+        is_in_strips = device == "cpu" and self.dtype == torch.float32
+        self.detokenizer = StripDetokenizer(network) if is_in_strips else network
         largest = batch_size or default_batch_size(config, self.dtype, device)
         self.sizes = BlockSizes(self.decoder, config.text_length, largest)
         self._cache: Cache | None = None
@@ -54,6 +76,43 @@ class Runner:
         """Yield one result a request; out of memory halves the block."""
         yield from draw_in_batches(requests, self.sizes.most(), self.draw_block)
 
+    def draw_with_previews(
+        self, requests: Sequence[Request], on_preview: OnPreview, every: int
+    ) -> Iterator[Result]:
+        """Draw as `draw` does, and show the images so far every so many tokens."""
+
+        def draw_batch(batch: Sequence[Request]) -> list[Result]:
+            def on_tokens(num_tokens: int, tokens: Tensor) -> None:
+                if num_tokens % every == 0 and num_tokens < self.config.num_image_tokens:
+                    on_preview(num_tokens, batch, self.detokenize(tokens))
+
+            return self.draw_block(batch, on_tokens)
+
+        yield from draw_in_batches(requests, self.sizes.most(), draw_batch)
+
+    def draw_seamless(self, requests: Sequence[Request], num_columns: int) -> np.ndarray:
+        """Return one picture of all requests, row by row, without seams between them.
+
+        Their tokens are laid side by side before they become pixels, so that neighbours meet as
+        if they were one image: uint8 [height, width, 3]. Unlike a result of `draw`, the picture
+        depends on all its requests.
+        """
+        if len(requests) % num_columns:
+            raise ModelError(
+                f"Expected a whole number of rows of {num_columns}, got {len(requests)} requests."
+            )
+        grid, most = self.config.image_grid, self.sizes.most()
+        batches = [requests[first : first + most] for first in range(0, len(requests), most)]
+        tokens = torch.cat(
+            [
+                self.decode(batch, [self.tokenizer.tokenize(r.prompt).ids for r in batch])
+                for batch in batches
+            ]
+        )
+        tokens = tokens.view(-1, num_columns, grid, grid).transpose(1, 2)
+        picture = self.detokenizer(tokens.reshape(1, -1, num_columns * grid))
+        return picture[0].cpu().numpy()
+
     def draw_block(
         self, requests: Sequence[Request], on_tokens: OnTokens | None = None
     ) -> list[Result]:
@@ -61,12 +120,7 @@ class Runner:
         started = time.perf_counter()
         prompts = [self.tokenizer.tokenize(request.prompt) for request in requests]
         tokens = self.decode(requests, [prompt.ids for prompt in prompts], on_tokens)
-        pixels = self.detokenize(tokens)
-        seconds = (time.perf_counter() - started) / len(requests)
-        return [
-            _result(request, prompt, image, seconds, len(requests))
-            for request, prompt, image in zip(requests, prompts, pixels, strict=True)
-        ]
+        return make_results(requests, prompts, self.detokenize(tokens), started)
 
     def decode(
         self,
@@ -84,20 +138,28 @@ class Runner:
             [requests[index] for index in padded], self.config.num_image_tokens, self.device
         )
         report = on_tokens and (lambda step, tokens: on_tokens(step, tokens[place]))
-        tokens = decode_block(
+        tokens = self.decode_padded([prompts[index] for index in padded], settings, report)
+        return tokens[place]
+
+    def decode_padded(
+        self, prompts: Sequence[Ids], settings: Settings, on_tokens: OnTokens | None
+    ) -> Tensor:
+        """Return the tokens of a whole block, padded to one of the sizes: int64 [image, step]."""
+        return decode_block(
             self.decoder,
-            self._cache_for(len(padded)),
-            [prompts[index] for index in padded],
-            self._states_for(prompts),
+            self._cache_for(len(prompts)),
+            prompts,
+            self.states_for(prompts),
             settings,
             self.config.text_length,
-            report,
+            on_tokens,
         )
-        return tokens[place]
 
     def detokenize(self, tokens: Tensor) -> np.ndarray:
         """Return uint8 [image, height, width, 3] of int64 [image, step]."""
         grid = self.config.image_grid
+        # Before an image is whole, the start token stands for what is missing; it has no picture.
+        tokens = tokens.clamp(max=self.config.detokenizer.vocab_size - 1)
         images = [self.detokenizer(row.view(1, grid, grid)) for row in tokens]
         return torch.cat(images).cpu().numpy()
 
@@ -107,7 +169,7 @@ class Runner:
             self._cache = Cache(self.decoder, num_images)
         return self._cache
 
-    def _states_for(self, prompts: Sequence[Ids]) -> Mapping[Ids, Tensor]:
+    def states_for(self, prompts: Sequence[Ids]) -> Mapping[Ids, Tensor]:
         """Return the encoder's states of prompts and their empty prompts."""
         wanted = dict.fromkeys([*map(empty_prompt, prompts), *prompts])
         new = [ids for ids in wanted if ids not in self._states]
@@ -120,14 +182,22 @@ class Runner:
         return states
 
 
-def _result(
-    request: Request, prompt: TokenizedPrompt, pixels: np.ndarray, seconds: float, batch_size: int
-) -> Result:
-    return Result(
-        request,
-        pixels=pixels,
-        seconds=seconds,
-        batch_size=batch_size,
-        is_prompt_truncated=prompt.is_truncated,
-        unseen=prompt.unseen,
-    )
+def make_results(
+    requests: Sequence[Request],
+    prompts: Sequence[TokenizedPrompt],
+    pixels: np.ndarray,
+    started: float,
+) -> list[Result]:
+    """Return the results of requests drawn together since `started` (perf_counter)."""
+    seconds = (time.perf_counter() - started) / len(requests)
+    return [
+        Result(
+            request,
+            pixels=image,
+            seconds=seconds,
+            batch_size=len(requests),
+            is_prompt_truncated=prompt.is_truncated,
+            unseen=prompt.unseen,
+        )
+        for request, prompt, image in zip(requests, prompts, pixels, strict=True)
+    ]
