@@ -6,13 +6,19 @@ Takes Hydra's exceptions, raises promptlab's. Knows which keys and options there
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptlab.config import RESERVED_KEYS
 from promptlab.errors import ConfigError
 from promptlab.vocabulary import list_options, root_keys
+
+if TYPE_CHECKING:
+    from yaml import MarkedYAMLError
 
 MAX_LISTED = 12  # options named in a message
 
@@ -22,9 +28,12 @@ def explained_errors() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise about a config into a ConfigError."""
     from hydra.errors import HydraException, MissingConfigException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import MarkedYAMLError
 
     try:
         yield
+    except MarkedYAMLError as error:
+        raise ConfigError(explain_yaml(error)) from error
     except MissingConfigException as error:
         raise ConfigError(explain_missing(error.missing_cfg_file or "", str(error))) from error
     except HydraException as error:
@@ -56,6 +65,26 @@ def explain_missing(path: str, message: str) -> str:
         group, "promptlab models" if group == "model" else ""
     )
     return f"{text} Known: {shown}{more}." + (f" `{lister}` lists them." if lister else "")
+
+
+def explain_yaml(error: MarkedYAMLError) -> str:
+    """Explain a config file that is not YAML: the place, and the line with its value quoted."""
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "cannot be read"
+    if mark is None:
+        return f"A config file is not valid YAML: {problem}."
+    text = (
+        f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: not valid YAML: {problem}."
+    )
+    try:
+        line = Path(mark.name).read_text(encoding="utf-8").splitlines()[mark.line]
+    except (OSError, ValueError, IndexError):
+        return text
+    match = re.fullmatch(r"(?P<head>\s*(?:- )?(?:[\w./-]+:\s+)?)(?P<value>[^\s#'\"].*?)\s*", line)
+    if match is None:
+        return text
+    quoted = json.dumps(match["value"], ensure_ascii=False)
+    return f"{text}\nA prompt with such characters needs quotes: {match['head'].strip()} {quoted}"
 
 
 def explain_composition(error: Exception) -> str:

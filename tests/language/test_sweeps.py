@@ -182,6 +182,19 @@ def test_mistakes_are_answered_before_any_model_is_loaded(project: Project, argu
     assert CALLS == []
 
 
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("subject: @file.txt", 'subject: "@file.txt"'),
+        ("subject: {red|blue} fox", 'subject: "{red|blue} fox"'),
+        ("subject: {red|blue}", 'subject: "{red|blue}"'),
+    ],
+)
+def test_what_yaml_wants_quoted_is_said_with_the_quoted_line(project: Project, line, quoted):
+    project.write("sweeps/mine.yaml", f"# @package _global_\n{line}\n")
+    assert quoted in refuse(project, "+sweeps=mine")
+
+
 @pytest.mark.skipif(not PARTI_PROMPTS.exists(), reason="PartiPrompts.tsv is not at hand")
 def test_each_of_1632_parti_prompts_becomes_a_cell(project: Project):
     done = project.run("sweep", f"subject=@{PARTI_PROMPTS}:Prompt", "--plan")

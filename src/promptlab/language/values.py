@@ -52,10 +52,12 @@ def _choice(patterns: Sequence[Pattern]) -> Pattern:
 
 def _explain_mapping(key: str, value: Mapping[Any, Any]) -> tuple[str, str]:
     """Return what happened to {name: a|b} on Hydra's command line and what to type instead."""
-    content = ", ".join(f"{name}: {item}" for name, item in value.items())
+    content = ", ".join(
+        str(name) if item is None else f"{name}: {item}" for name, item in value.items()
+    )
     return (
-        f"{key}={{{content}}}: expected a text, got keys and values: Hydra and YAML read braces "
-        "that hold a colon so.",
+        f"{key}={{{content}}}: expected a text, got keys and values: that is how Hydra and YAML "
+        "read braces.",
         f"Quote it once more. In a shell: '{key}=\"{{{content}}}\"'; in YAML: "
         f'{key}: "{{{content}}}"',
     )
