@@ -237,7 +237,10 @@ def test_a_failed_image_is_told_and_can_be_drawn_again(project: Project):
     assert {row["status"] for row in project.rows()} == {"ok", "failed"}
     assert (run / "index.html").exists()
     CALLS.clear()
-    assert "nothing to do" in project.run("sweep", *GRID, "model.fails_on=robot").out
+    later = project.run("sweep", *GRID, "model.fails_on=robot")
+    assert "nothing to do" in later.out
+    assert "8 failed" in later.out
+    assert later.code == 1
     assert CALLS == []
     again = project.run("sweep", "--retry-failed", str(run))
     assert again.code == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -98,13 +98,20 @@ def _new_folder(settings: Settings) -> RunPaths:
     return RunPaths(f"{runs_dir}/{name}")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, on a full disk say, is no reason to stop or to complain."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        pass
+
+
 @contextmanager
 def keep_log(paths: RunPaths) -> Iterator[None]:
     """Write promptlab's log records to sweep.log for as long as the context is open."""
     if "://" in paths.root:
         yield  # an object store cannot be appended to; the console has the log
         return
-    handler = logging.FileHandler(paths.log, encoding="utf-8")
+    handler = _LogFile(paths.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logger = logging.getLogger("promptlab")
     logger.addHandler(handler)
@@ -112,4 +119,5 @@ def keep_log(paths: RunPaths) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()

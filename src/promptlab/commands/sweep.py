@@ -48,7 +48,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
         overrides = ["--multirun", *overrides]  # one job a picked cell, however many
     task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage)
     run_hydra(task, prepare(overrides))
-    return 0
+    return 1 if task.has_failed_images else 0
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -168,6 +168,7 @@ class SweepTask:
         self.retry_failed = retry_failed
         self.lineage = lineage
         self.bases = lineage.bases if lineage else ()  # see promptlab.launcher
+        self.has_failed_images = False  # now, or left over from an earlier time
 
     def __call__(self, config: Any) -> None:
         """Draw the single job of a run without --multirun."""
@@ -201,7 +202,9 @@ class SweepTask:
             retry_failed=self.retry_failed,
             lineage=self.lineage,
         )
-        return errors_by_job(run_sweep(jobs, invocation))
+        outcome = run_sweep(jobs, invocation)
+        self.has_failed_images |= outcome.counts is not None and outcome.counts.failed > 0
+        return errors_by_job(outcome)
 
 
 def _chosen_folder(hydra_folder: str) -> str | None:
