@@ -195,6 +195,19 @@ def test_stacks_open_to_all_candidates(browse, sheet):
     assert "open=1" in page.hash()
 
 
+def test_one_prompt_with_many_seeds_is_a_wall_of_its_candidates(browse, tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=30)
+    page = browse().open(write_contact_sheet(root).index_html).settle()
+    boxes = [slot.bounding_box() for slot in page.page.locator(".slot").all()]
+    assert len(boxes) == 30
+    assert len({box["x"] for box in boxes}) >= 8, "the width is filled"
+    assert max(box["x"] + box["width"] for box in boxes) <= 1280
+    page.keys("o")
+    assert len(page.labels()) == 1
+    again = browse().open(write_contact_sheet(root).index_html, page.hash())
+    assert len(again.labels()) == 1
+
+
 def test_the_large_view_walks_along_columns_rows_and_candidates(browse, sheet):
     page = browse().open(sheet).focus_grid()
     page.keys("Enter")

@@ -50,6 +50,8 @@ def test_rows_and_columns_default_to_subject_and_style_where_they_vary(foxes, tm
     rows, columns = collect_runs(one).default_rows_and_columns()
     assert "top_k" in (rows, columns)
     assert collect_runs(foxes).default_rows_and_columns(rows="seed") == ("seed", "subject")
+    seeds = make_run(tmp_path / "seeds", subjects=["a fox"], styles=["noto"], num_seeds=9)
+    assert "seed" not in collect_runs(seeds).default_rows_and_columns()
 
 
 def test_an_unknown_axis_is_answered_with_the_axes_there_are(foxes):

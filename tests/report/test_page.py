@@ -109,6 +109,21 @@ def test_a_page_elsewhere_links_to_the_images_of_the_run(tmp_path):
     assert base == "../runs/run%20with%20spaces/"
 
 
+def test_a_run_on_a_remote_store_gets_its_page_there(tmp_path):
+    import fsspec
+
+    local = make_run(tmp_path / "run", subjects=["a fox"])
+    memory = fsspec.filesystem("memory")
+    memory.put(local, "/report-test/run", recursive=True)
+    files = write_contact_sheet("memory://report-test/run", ReportOptions(single_file_mb=0))
+    assert files.index_html == "memory://report-test/run/index.html"
+    names = {Path(path).name for path in memory.ls("/report-test/run", detail=False)}
+    assert {"index.html", "contact_sheet.png", "sheet"} <= names
+    data = next(p for p in memory.ls("/report-test/run/sheet", detail=False) if "data-" in p)
+    assert b'"base":""' in memory.cat(data)
+    assert not Path("memory:").exists()
+
+
 def test_a_sheet_too_large_for_one_file_is_not_written(tmp_path, caplog):
     root = make_run(tmp_path / "run")
     assert write_standalone(root, tmp_path / "page.html", max_mb=0.01) is None

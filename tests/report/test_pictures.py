@@ -31,6 +31,13 @@ def test_the_png_shows_every_cell_at_its_place(tmp_path):
         assert max(abs(a - b) for a, b in zip(middle, shown, strict=True)) < 24, (subject, shown)
 
 
+def test_a_picture_of_one_prompt_shows_all_its_candidates(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=20)
+    with Image.open(write_contact_sheet(root).contact_sheet_png) as sheet:
+        assert sheet.width > 8 * 160
+        assert sheet.height > 3 * 160
+
+
 def test_a_run_whose_images_all_failed_has_a_page_and_no_picture(tmp_path):
     root = make_run(tmp_path / "run", fails_on="a")
     files = write_contact_sheet(root)

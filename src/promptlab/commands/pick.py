@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--list", action="store_true", help="print the current picks")
     many.add_argument("--export", action="store_true", help="print them as picks.json")
     parser.add_argument("--no-report", action="store_true", help="leave the contact sheet as it is")
+    parser.add_argument("--no-sync", action="store_true", help="leave MLflow as it is")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -166,13 +167,29 @@ def describe(pick: Pick) -> str:
 
 
 def _bring_up_to_date(roots: Iterable[str], args: argparse.Namespace) -> None:
-    """Build the pages of changed runs again; picks are safe already, so problems are warnings."""
-    if args.no_report:
-        return
-    from promptlab.report import ReportOptions, write_contact_sheet
-
+    """Bring pages and MLflow up to the picks; these are safe already, so problems are warnings."""
     for root in dict.fromkeys(roots):
-        try:
-            write_contact_sheet(root, ReportOptions())
-        except PromptlabError as error:
-            log.warning("The picks are kept, but the page is not: %s", error)
+        for name, bring in (("the page", _report), ("MLflow", _sync)):
+            if getattr(args, f"no_{bring.__name__.strip('_')}"):
+                continue
+            try:
+                bring(root)
+            except PromptlabError as error:
+                log.warning("The picks are kept, but %s is not up to date: %s", name, error)
+
+
+def _report(root: str) -> None:
+    from promptlab.report import write_contact_sheet
+
+    write_contact_sheet(root)
+
+
+def _sync(root: str) -> None:
+    """Bring MLflow up to the run, if it ever held it."""
+    from promptlab.commands.sync import recorded_options
+    from promptlab.store import read_run
+    from promptlab.tracking import TrackingOptions, sync
+    from promptlab.tracking.syncing import MARKER_FILE
+
+    if Path(root, MARKER_FILE).is_file():
+        sync(root, TrackingOptions(**recorded_options(read_run(root).meta)))

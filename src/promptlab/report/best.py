@@ -68,3 +68,18 @@ def liking(pick: Pick | None) -> int:
     if pick.is_reject:
         return -10
     return 10 * pick.is_favourite + (pick.rating or 0)
+
+
+def wrapped(table: BestTable, num_columns: int) -> BestTable:
+    """Return a table of one long row as several shorter ones, named by what they hold."""
+    labels = table.column_labels
+    if len(table.row_labels) != 1 or len(labels) <= num_columns:
+        return table
+    starts = range(0, len(labels), num_columns)
+    best = np.full((len(starts), num_columns), -1, np.int32)
+    best.flat[: len(labels)] = table.best[0]
+    ends = [min(start + num_columns, len(labels)) - 1 for start in starts]
+    names = (
+        f"{table.columns} {labels[a]} – {labels[b]}" for a, b in zip(starts, ends, strict=True)
+    )
+    return BestTable(table.rows, table.columns, tuple(names), ("",) * num_columns, best)

@@ -113,12 +113,11 @@ class SheetData:
     ) -> tuple[str, str]:
         """Return the axes for rows and columns: those asked for, else the two that tell most.
 
-        Subject by style where they vary; else the varying axes with the most values, and the
-        seed only when nothing else varies.
+        Subject by style where they vary, else the other axes that vary; never the seed, whose
+        values are the candidates of a cell.
         """
         varying = [a.name for a in self.axes if len(a.values) > 1 and a.name not in ("run", "seed")]
         preferred = sorted(varying, key=lambda n: _PREFERENCE.get(n, len(_PREFERENCE)))
-        preferred += [a.name for a in self.axes if a.name == "seed" and len(a.values) > 1]
         preferred += [n for n in ("subject", "style", "seed") if n not in preferred]
         for name in (rows, columns):
             if name is not None:
@@ -129,6 +128,11 @@ class SheetData:
             if columns is None and rows in ("style", "model") and "subject" not in varying:
                 rest.insert(0, "subject")  # one subject: styles read better as rows of one column
         return rows, columns if columns is not None else rest.pop(0)
+
+    def num_cells(self, rows: str, columns: str) -> int:
+        """Return how many cells a sheet of these axes has."""
+        codes = (self.axis(rows).codes, self.axis(columns).codes)
+        return len(np.unique(np.stack(codes), axis=1).T)
 
 
 _PREFERENCE = {"subject": 0, "style": 1, "template": 3, "model": 4}  # 2: none; others follow

@@ -23,6 +23,7 @@ from promptlab.report.data import STATUSES, Coded, SheetData
 from promptlab.report.thumbnails import Thumbnail
 
 PACK_SIZE = 64  # images whose thumbnails and commands travel together
+MAX_OPEN_CELLS = 6  # so few cells show all their candidates at first
 SCRIPTS = (
     "dom.js",
     "data.js",
@@ -155,7 +156,11 @@ def sheet_document(
             for pick in data.picks
         ],
         "packs": {"size": PACK_SIZE, "names": list(pack_names)},
-        "defaults": {"rows": rows, "columns": columns},
+        "defaults": {
+            "rows": rows,
+            "columns": columns,
+            "open": data.num_cells(rows, columns) <= MAX_OPEN_CELLS,
+        },
     }
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from promptlab.errors import ReportError
 from promptlab.paths import slugify
-from promptlab.report.best import BestTable, best_of_cells
+from promptlab.report.best import BestTable, best_of_cells, wrapped
 from promptlab.report.canvas import LIGHT, Measures, Table, draw_table, printable
 from promptlab.report.options import ReportOptions
 from promptlab.report.pixels import read_images
@@ -38,6 +38,7 @@ PDF_DPI = 150
 PDF_COLUMNS = 8
 PDF_MAX_CELL_PX = 300
 MAX_PDF_PAGES = 400
+WRAPPED_COLUMNS = 8
 MAX_FRAMES = 120
 FRAME_MS = 700
 
@@ -83,8 +84,10 @@ def write_pictures(
     """Write what the options ask for; return the paths."""
     source = _Source(data, thumbnails, runs)
     rows, columns = data.default_rows_and_columns(options.rows, options.columns)
+    if options.columns is None and data.num_cells(rows, columns) == 1:
+        columns = "seed" if rows != "seed" else columns  # one cell: a picture of its candidates
     paths: list[str] = []
-    table = best_of_cells(data, rows, columns)
+    table = wrapped(best_of_cells(data, rows, columns), WRAPPED_COLUMNS)
     if not table.row_labels:
         return paths  # all failed: the page says so
     if options.png:
@@ -208,7 +211,7 @@ def _write_best(source: _Source, table: BestTable, folder: Path) -> list[str]:
         name = "_".join(
             (
                 slugify(table.row_labels[row], 40),
-                slugify(table.column_labels[column], 40),
+                slugify(table.column_labels[column] or table.columns, 40),
                 f"{data.image_ids[number]}.png",
             )
         )

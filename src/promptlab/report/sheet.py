@@ -6,11 +6,13 @@ that an opened page never points at something half-written.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import logging
 import os
 import sys
+import tempfile
 import urllib.parse
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,12 +50,39 @@ def write_contact_sheet(runs: Runs, options: ReportOptions | None = None) -> She
     """
     options = options or ReportOptions()
     builder = _Builder(open_runs(runs), options)
-    output = Path(options.output or builder.data.runs[0].root)
+    root = builder.runs[0].paths.root
+    if options.output is None and "://" in root:
+        return _write_remote(builder, root)
+    output = Path(options.output or root)
     try:
         output.mkdir(parents=True, exist_ok=True)
         return builder.files(str(builder.write_page(output)), output)
     except OSError as error:
         raise ReportError(f"The contact sheet cannot be written to {output}: {error}") from error
+
+
+def _write_remote(builder: _Builder, root: str) -> SheetFiles:
+    """Write the page and its pictures into a run folder on a remote store."""
+    from promptlab.store.storage import open_storage
+
+    storage = open_storage(root)
+    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+        output = Path(folder)
+        builder.home = output  # the page's own folder is the first run's
+        files = builder.files(str(builder.write_page(output)), output)
+        written = [path for path in sorted(output.rglob("*")) if path.is_file()]
+        written.sort(key=lambda path: path.name == "index.html")  # the page last
+        for path in written:
+            remote = f"{root}/{path.relative_to(output).as_posix()}"
+            storage.write_files({remote: path.read_bytes()})
+    return dataclasses.replace(
+        files,
+        index_html=f"{root}/index.html",
+        contact_sheet_png=files.contact_sheet_png and f"{root}/contact_sheet.png",
+        others=tuple(
+            f"{root}/{Path(path).relative_to(output).as_posix()}" for path in files.others
+        ),
+    )
 
 
 def write_standalone(
@@ -120,6 +149,7 @@ class _Builder:
         require_pillow()
         self.runs = runs
         self.options = options
+        self.home: Path | None = None  # stands for the first run's folder, which is elsewhere
         self.data: SheetData = collect(runs)
         self.rows, self.columns = self.data.default_rows_and_columns(options.rows, options.columns)
         self.made_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -163,7 +193,10 @@ class _Builder:
     def write_page(self, output: Path) -> Path:
         """Write the page as one file, or as a file and a folder; return its path."""
         num_bytes = sum(len(t.webp) for t in self.thumbnails.values())
-        bases = [_relative_url(output, run.paths.root) for run in self.runs]
+        bases = [
+            "" if output == self.home and number == 0 else _relative_url(output, run.paths.root)
+            for number, run in enumerate(self.runs)
+        ]
         index = output / "index.html"
         if num_bytes <= self.options.single_file_mb * 2**20:
             parts = page.page_parts(self.data.title, self._document(bases), self._packs())

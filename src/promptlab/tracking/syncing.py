@@ -8,19 +8,17 @@ but its tracking lock.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from promptlab.errors import RunLockedError, TrackingError
+from promptlab import picks
+from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
-from promptlab.store.lock import hold_lock
 from promptlab.store.parts import Key, Part, iter_row_groups, list_parts, read_part
 from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import open_storage
@@ -35,19 +33,18 @@ from promptlab.tracking.layout import (
     small_image,
     table_json,
 )
+from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
 from promptlab.tracking.options import (
     TrackingOptions,
     default_artifact_root,
     resolve_tracking_uri,
 )
+from promptlab.tracking.picked import pick_metrics, pick_tags
 from promptlab.tracking.report_run import REPORT_KEY, log_report_run
 
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 400  # logged together: a call to MLflow costs milliseconds whatever it carries
-LOCK_FILE = ".tracking.lock"
-LOCK_PATIENCE_S = 30.0
-MARKER_FILE = ".tracked"
 
 _ROW_COLUMNS = (
     "image_id",
@@ -132,7 +129,12 @@ class Syncer:
 
     def _layout(self, part: Part | None = None) -> Layout:
         axes = self._run.axes if part is None else part.axes
-        return make_layout(axes, list(self._meta.get("axes", {})), self._options.image_axis)
+        return make_layout(
+            axes,
+            list(self._meta.get("axes", {})),
+            self._options.image_axis,
+            self._meta.get("subject_axes", ()),
+        )
 
     def _batches(self, part: Part) -> Iterator[list[Row]]:
         """Yield the rows of a part that are not logged yet, images included."""
@@ -196,12 +198,6 @@ class Syncer:
             )
         return self._runs[arm]
 
-    def _mark(self) -> None:
-        """Note beside the rows that MLflow holds them."""
-        opened = self._run.paths
-        text = tracked_state(opened, self._options)
-        open_storage(opened.root).write_files({opened.join(MARKER_FILE): text.encode()})
-
     def _tags(self) -> dict[str, str]:
         return {
             RUN_ID_TAG: self._run_id,
@@ -215,9 +211,11 @@ class Syncer:
         layout = self._layout()
         columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
         rows = self._run.rows(columns)
+        history = picks.read_picks(self._run.paths.root)
         for arm, arm_rows in _group(rows, layout).items():
             run = self._ensure_run(arm, arm_rows[0], layout)
-            self.client.log_metrics(run, arm_metrics(arm_rows))
+            self.client.log_metrics(run, arm_metrics(arm_rows) | pick_metrics(arm_rows, history))
+            self.client.set_tags(run, pick_tags(arm_rows, history))
             drawn = [row for row in arm_rows if row["status"] != "failed"]
             if self._options.log_images and drawn:
                 self.client.log_table(run, TABLE_FILE, table_json(layout, drawn))
@@ -229,7 +227,7 @@ class Syncer:
                     "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
                 )
             log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
-        self._mark()
+        mark_as_tracked(self._run.paths, self._options)
         return sum(row["status"] != "failed" for row in rows)
 
 
@@ -283,41 +281,6 @@ def sync(
                 raise
             raise TrackingError(describe_failure(options, opened.paths, error)) from error
     return SyncReport(syncer.num_runs, num_images, num_written)
-
-
-def tracked_state(paths: RunPaths, options: TrackingOptions) -> str:
-    """Return what changes whenever a run folder has something that MLflow may not have."""
-    names = sorted(open_storage(paths.root).list_sizes(paths.images_parquet))
-    return hash_id([names, resolve_tracking_uri(options.uri), options.image_axis])
-
-
-def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:
-    """Tell, without asking MLflow, whether it was brought up to this run folder."""
-    try:
-        text = open_storage(paths.root).read_bytes(paths.join(MARKER_FILE))
-    except FileNotFoundError:
-        return False
-    return text.decode() == tracked_state(paths, options)
-
-
-@contextlib.contextmanager
-def hold_tracking_lock(paths: RunPaths) -> Iterator[None]:
-    """Be the only process that writes a run folder to MLflow, waiting a little for another.
-
-    Two at once would create every run twice; the follower of a sweep that was killed needs a
-    moment to notice.
-    """
-    give_up_at = time.monotonic() + LOCK_PATIENCE_S
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(hold_lock(paths.join(LOCK_FILE)))
-                break
-            except RunLockedError:
-                if time.monotonic() > give_up_at:
-                    raise
-                time.sleep(0.2)
-        yield
 
 
 def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:

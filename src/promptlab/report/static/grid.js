@@ -28,10 +28,10 @@ function makeGrid(app) {
     const isNarrow = scroller.clientWidth < 560;
     const many = layout.numSlots > 1;
     const barsW = state.margins && !isNarrow ? 64 : 0;
-    const headW = isNarrow ? 76 : Math.round(Math.min(190, 40 + longestOf(layout.rows) * 6.4) + barsW);
+    const headW = isNarrow ? 76 : Math.round(Math.min(190, Math.max(108, 40 + longestOf(layout.rows) * 6.4)) + barsW);
     const limit = isNarrow ? Math.max(72, (scroller.clientWidth - headW) / 1.6) : SIZES.max;
     const base = Math.min(state.size || fittingSize(headW, isNarrow), limit);
-    const slotW = Math.round(many ? Math.max(36, base * (layout.slotColumns > 2 ? 0.55 : 0.8)) : base);
+    const slotW = Math.round(many ? Math.max(36, base * partOfSize()) : base);
     const slotH = Math.round(slotW / sheet.aspect);
     const lines = Math.ceil(layout.numSlots / layout.slotColumns);
     const ranges = {
@@ -65,12 +65,17 @@ function makeGrid(app) {
     return layout.inner.map((line) => lineLabel(line).join(" · "));
   }
 
+  /** Several images of a cell are smaller than one would be, unless there are few cells. */
+  function partOfSize() {
+    if (layout.slotColumns === 1 || layout.cols.length === 1) return 1;
+    return layout.slotColumns > 2 ? 0.55 : 0.8;
+  }
+
   /** The size at which the columns fill the width, if that is a good size to look at. */
   function fittingSize(headW, isNarrow) {
     if (isNarrow) return (scroller.clientWidth - headW) / 2.25;
-    const perSlot = layout.slotColumns > 2 ? 0.55 : layout.slotColumns > 1 ? 0.8 : 1;
     const cell = (scroller.clientWidth - headW - 24) / layout.cols.length - 2 * CELL_PAD;
-    const fitting = ((cell + GAP) / layout.slotColumns - GAP) / perSlot;
+    const fitting = ((cell + GAP) / layout.slotColumns - GAP) / partOfSize();
     return fitting < 84 ? SIZES.initial : Math.min(fitting, SIZES.largestFitting);
   }
 
@@ -431,16 +436,20 @@ function makeGrid(app) {
     }
   }
 
-  /** Scroll a cell into view, clear of the headers. */
-  function reveal({ row, col }) {
-    const top = row * size.cellH;
-    const left = col * size.cellW;
+  /** Scroll an image into view, clear of the headers. */
+  function reveal({ row, col, slot }) {
+    const line = Math.floor(slot / layout.slotColumns);
+    const isAlone = layout.numSlots === 1;
+    const top = row * size.cellH + line * (size.slotH + GAP);
+    const left = col * size.cellW + (slot % layout.slotColumns) * (size.slotW + GAP);
+    const needsH = isAlone ? size.cellH : size.slotH + 2 * CELL_PAD;
+    const needsW = isAlone ? size.cellW : size.slotW + 2 * CELL_PAD;
     const height = scroller.clientHeight - size.headH;
     const width = scroller.clientWidth - size.headW;
     if (top < scroller.scrollTop) scroller.scrollTop = top;
-    else if (top + size.cellH > scroller.scrollTop + height) scroller.scrollTop = top + size.cellH - height;
+    else if (top + needsH > scroller.scrollTop + height) scroller.scrollTop = top + needsH - height;
     if (left < scroller.scrollLeft) scroller.scrollLeft = left;
-    else if (left + size.cellW > scroller.scrollLeft + width) scroller.scrollLeft = left + size.cellW - width;
+    else if (left + needsW > scroller.scrollLeft + width) scroller.scrollLeft = left + needsW - width;
     lastEdges = "";
     render();
   }
@@ -547,6 +556,7 @@ function makeGrid(app) {
     numLive: () => plane.getElementsByTagName("*").length,
     layout: () => layout,
     imageSize: () => size.base,
+    roomPx: () => Math.max(240, scroller.clientWidth - 140),
     active: () => active,
     scrollHome: () => scroller.scrollTo(0, 0),
   };

@@ -1,7 +1,10 @@
 // The layout: which rows of data stand in which cell, for the axes, filters and order chosen.
 // Takes sheet, picks and state, returns plain arrays; touches no element.
 
-function computeLayout(sheet, picks, state) {
+const MAX_SPREAD = 400; // candidates shown at once in one open cell; the large view has them all
+const WALL_SLOT_PX = 132; // at this size the candidates of a few open cells fill the width
+
+function computeLayout(sheet, picks, state, widthPx) {
   const visible = visibleRows(sheet, picks, state);
   const rows = lineUp(sheet, state, state.rows, visible);
   const cols = lineUp(sheet, state, state.cols, visible);
@@ -35,13 +38,13 @@ function computeLayout(sheet, picks, state) {
     }
     cells.set(row * cols.length + col, stacks);
   }
-  const slots = { inner: Math.max(1, inner.length), spread: state.open ? maxStack : 1 };
+  const slots = { inner: Math.max(1, inner.length), spread: state.open ? Math.min(maxStack, MAX_SPREAD) : 1 };
   return {
     rows: rowOrder.order.map((i) => ({ ...rows.lines[i], stats: stats.rows.of(i) })),
     cols: colOrder.order.map((i) => ({ ...cols.lines[i], stats: stats.cols.of(i) })),
     inner: inner.lines,
     numSlots: slots.inner * slots.spread,
-    slotColumns: slotColumns(slots),
+    slotColumns: slotColumns(slots, widthPx / cols.length),
     maxStack,
     numShown: visible.length,
     /** The stacks of one cell by slot: each slot holds rows of data, the best first. */
@@ -64,9 +67,11 @@ function computeLayout(sheet, picks, state) {
   };
 }
 
-function slotColumns({ inner, spread }) {
+/** How many images stand side by side in a cell, given the width it may have. */
+function slotColumns({ inner, spread }, widthPx) {
   if (spread === 1) return inner <= 4 ? inner : Math.ceil(Math.sqrt(inner));
-  return inner > 1 ? spread : Math.ceil(Math.sqrt(spread)); // an inner value a line
+  if (inner > 1) return spread; // an inner value a line
+  return Math.min(spread, Math.max(Math.ceil(Math.sqrt(spread)), Math.floor(widthPx / WALL_SLOT_PX)));
 }
 
 function visibleRows(sheet, picks, state) {

@@ -31,7 +31,7 @@ function start(source) {
   }
 
   function relayout() {
-    const layout = computeLayout(sheet, app.picks, app.state);
+    const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx());
     app.heatRange = app.state.heat ? heatRange(layout) : null;
     app.grid.reset(layout);
     app.panels.update(layout);

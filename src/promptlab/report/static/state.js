@@ -12,6 +12,8 @@ const VIEWS = [
   ["differences", "Differences"],
 ];
 
+const FLAGS = ["open", "margins", "blind"];
+
 function defaultState(sheet) {
   const names = new Set(sheet.axes.map((axis) => axis.name));
   const { rows, columns } = sheet.defaults;
@@ -19,7 +21,7 @@ function defaultState(sheet) {
     rows: [rows],
     cols: [columns],
     inner: names.has("run") ? ["run"] : [],
-    open: false,
+    open: sheet.defaults.open,
     hidden: {}, // axis -> Set of codes
     order: {}, // axis -> codes, in the order wanted
     sortRows: "",
@@ -56,7 +58,7 @@ function readHash(sheet, hash) {
     if (hidden) state.hidden[axis.name] = new Set(codes(axis, hidden));
     if (order) state.order[axis.name] = codes(axis, order);
   }
-  for (const flag of ["open", "margins", "blind"]) state[flag] = query.get(flag) === "1";
+  for (const flag of FLAGS) if (query.has(flag)) state[flag] = query.get(flag) === "1";
   for (const name of ["sortRows", "sortCols", "find", "heat", "at"]) state[name] = query.get(name) || "";
   const size = Number(query.get("size"));
   if (size) state.size = Math.min(SIZES.max, Math.max(SIZES.min, size));
@@ -84,7 +86,7 @@ function writeHash(sheet, state) {
     if (hidden && hidden.size) query.set(`hide.${axis.name}`, join([...hidden].map((code) => axis.keys[code])));
     if (order && order.length) query.set(`order.${axis.name}`, join(order.map((code) => axis.keys[code])));
   }
-  for (const flag of ["open", "margins", "blind"]) if (state[flag]) query.set(flag, "1");
+  for (const flag of FLAGS) if (state[flag] !== initial[flag]) query.set(flag, state[flag] ? "1" : "0");
   for (const name of ["sortRows", "sortCols", "find", "heat", "at", "theme"]) {
     if (state[name]) query.set(name, state[name]);
   }

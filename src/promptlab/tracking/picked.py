@@ -1,0 +1,59 @@
+"""Picks as MLflow shows them: metrics to sort runs by, tags that name the images.
+
+Takes rows of one MLflow run and the run folder's history of picks, returns plain values. An arm
+that nobody ever judged has neither, so that the columns of MLflow's table stay few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from promptlab.picks import Pick, newest
+
+TAG_PREFIX = "promptlab.picks."
+MAX_TAG_LENGTH = 5000  # of an MLflow tag
+TAGS = ("favourites", "rejects", "rated", "who")
+
+
+def pick_metrics(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> dict[str, float]:
+    """Return how many images were judged how; counts fall again when verdicts are taken back."""
+    if not _judged(rows, history):
+        return {}
+    current = _current(rows, history)
+    ratings = [pick.rating for pick in current if pick.rating is not None]
+    picked = [pick for pick in current if not pick.is_reject and (pick.is_favourite or pick.rating)]
+    num_images = len({row["image_id"] for row in rows if row["status"] != "failed"})
+    metrics = {
+        "picks_favourites": float(sum(pick.is_favourite for pick in current)),
+        "picks_rejects": float(sum(pick.is_reject for pick in current)),
+        "picks_rated": float(len(ratings)),
+        "pick_rate": len(picked) / num_images if num_images else 0.0,
+    }
+    if ratings:
+        metrics["rating_mean"] = sum(ratings) / len(ratings)
+    return metrics
+
+
+def pick_tags(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> dict[str, str]:
+    """Return which images were judged how, and by whom; empty once all is taken back."""
+    if not _judged(rows, history):
+        return {}
+    current = _current(rows, history)
+    words = {
+        "favourites": [pick.image_id for pick in current if pick.is_favourite],
+        "rejects": [pick.image_id for pick in current if pick.is_reject],
+        "rated": [f"{pick.image_id}:{pick.rating}" for pick in current if pick.rating],
+        "who": sorted({pick.who for pick in current if pick.who}),
+    }
+    return {TAG_PREFIX + name: " ".join(words[name])[:MAX_TAG_LENGTH] for name in TAGS}
+
+
+def _judged(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> bool:
+    ids = {row["image_id"] for row in rows}
+    return any(pick.image_id in ids for pick in history)
+
+
+def _current(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> list[Pick]:
+    ids = {row["image_id"] for row in rows}
+    return [pick for image_id, pick in newest(history).items() if image_id in ids]
