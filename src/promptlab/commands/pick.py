@@ -189,7 +189,7 @@ def _sync(root: str) -> None:
     from promptlab.commands.sync import recorded_options
     from promptlab.store import read_run
     from promptlab.tracking import TrackingOptions, sync
-    from promptlab.tracking.syncing import MARKER_FILE
+    from promptlab.tracking.marks import MARKER_FILE
 
     if Path(root, MARKER_FILE).is_file():
         sync(root, TrackingOptions(**recorded_options(read_run(root).meta)))
