@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -48,18 +47,15 @@ def test_report_and_picks_import_no_heavy_package(run):
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
 
 
-def test_importing_report_costs_next_to_nothing():
+def test_importing_report_imports_nothing_that_takes_long():
     program = (
-        "import time; start = time.perf_counter(); import promptlab.report, sys;"
-        "print(time.perf_counter() - start, 'pyarrow' in sys.modules)"
+        "import promptlab.report, promptlab.picks, sys;"
+        f"print([name for name in {(*HEAVY, 'pyarrow', 'PIL', 'tqdm')!r} if name in sys.modules])"
     )
-    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     )
-    seconds, has_pyarrow = done.stdout.split()
-    assert float(seconds) < max(0.5, time.perf_counter() - started)
-    assert has_pyarrow == "False"
+    assert done.stdout.strip() == "[]"
 
 
 def test_pick_rates_an_image_by_the_beginning_of_its_id(run, tmp_path, capsys):
