@@ -21,7 +21,7 @@ from promptlab.store import compaction, folder, read_run
 from store.painting import Painter, make_plan, paint
 from store.sweeping import draw_plan, pixels_of
 
-MAX_OPERATIONS = 150  # about thirty images
+MAX_OPERATIONS = 80  # about sixteen images
 MAX_DELAY_S = 0.003
 
 
@@ -30,7 +30,7 @@ def kill_plan(number):
     return make_plan(
         subjects=tuple(f"subject {n}" for n in range(6 + number)),
         styles=("noto", "openmoji"),
-        seeds=range(8),
+        seeds=range(5),
         sweep=f"killed {number}",
         model=Painter(),
     )

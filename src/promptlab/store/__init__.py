@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from promptlab.store.index import Counts
     from promptlab.store.reader import Run, find_image, list_runs, newest_run, read_run
-    from promptlab.store.writer import Store, StoreOptions, Survey, open_store, survey
+    from promptlab.store.todo import StoreOptions, Survey, survey
+    from promptlab.store.writer import Store, open_store
 
 _MODULE_FROM_NAME = {
     "Counts": "index",
     "Run": "reader",
     "Store": "writer",
-    "StoreOptions": "writer",
-    "Survey": "writer",
+    "StoreOptions": "todo",
+    "Survey": "todo",
     "find_image": "reader",
     "list_runs": "reader",
     "newest_run": "reader",
     "open_store": "writer",
     "read_run": "reader",
-    "survey": "writer",
+    "survey": "todo",
 }
 
 __all__ = [

@@ -11,7 +11,6 @@ import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,92 +23,17 @@ from promptlab.paths import RunPaths, image_path
 from promptlab.plan import Plan
 from promptlab.records import Cell, ImageRow, Request, Result, Scalar
 from promptlab.store.folder import RunFolder, explained
-from promptlab.store.index import Counts, RowIndex
+from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock
-from promptlab.store.parts import list_parts
 from promptlab.store.pipeline import FinishedRow, Image, Pipeline
-from promptlab.store.reader import list_runs
-from promptlab.store.reuse import KEPT_COLUMNS, FoundImage, FoundPart, find_images, read_images
+from promptlab.store.reuse import KEPT_COLUMNS, FoundImage, read_images
 from promptlab.store.schema import axis_columns
 from promptlab.store.storage import open_storage
+from promptlab.store.todo import StoreOptions, find_reusable, open_requests
 
 log = logging.getLogger(__name__)
 
 MAX_FAILURES_KEPT = 20  # for the summary; all are in images.parquet
-
-Waiting = tuple[Cell, int]  # a cell and one of its seeds
-
-
-@dataclass(frozen=True)
-class StoreOptions:
-    """How a run folder is written."""
-
-    embed_images: bool = True  # PNG bytes in images.parquet as well as in images/
-    reuse: bool = True  # take finished images from the earlier runs below runs_dir
-    retry_failed: bool = False  # draw failed images again; the newer row takes the older's place
-    runs_dir: str | None = None  # where earlier runs lie; None: the run folder's own folder
-    part_rows: int = 100  # images acknowledged at once, at most
-    flush_s: float = 5.0  # images of a slow model are acknowledged at least this often
-
-    def __post_init__(self) -> None:
-        if self.part_rows < 1 or not self.flush_s >= 0:
-            raise StoreError(
-                f"store.part_rows={self.part_rows}, store.flush_s={self.flush_s}: expected at "
-                "least 1 row and 0 seconds."
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What of a plan is there already."""
-
-    num_done: int  # rows that stay as they are
-    num_failed: int  # of these, failed ones
-    num_reused: int  # images that earlier runs hold
-    num_pending: int  # images to draw
-
-
-@dataclass(frozen=True)
-class _OpenRequests:
-    """The requests of a plan that have no row to keep."""
-
-    waiting: dict[str, list[Waiting]]  # by image_id: the cells that want this image
-    requests: dict[str, dict[str, Request]]  # by model_key and image_id, in the plan's order
-    num_done: int
-    num_failed: int
-
-
-def _open_requests(plan: Plan, index: RowIndex, *, retry_failed: bool) -> _OpenRequests:
-    waiting: defaultdict[str, list[Waiting]] = defaultdict(list)
-    requests: dict[str, dict[str, Request]] = {}
-    num_done = num_failed = 0
-    for model_key in plan.models:
-        open_here = requests.setdefault(model_key, {})
-        for cell in plan.cells:
-            if cell.model_key != model_key:
-                continue
-            for seed in cell.seeds:
-                status = index.status((cell.cell_id, seed))
-                if status is not None and not (status == "failed" and retry_failed):
-                    num_done += 1
-                    num_failed += status == "failed"
-                    continue
-                request = plan.request(cell, seed)
-                if request.image_id not in waiting:
-                    open_here[request.image_id] = request
-                waiting[request.image_id].append((cell, seed))
-    return _OpenRequests(dict(waiting), requests, num_done, num_failed)
-
-
-def _find_reusable(paths: RunPaths, options: StoreOptions, image_ids: set[str]) -> list[FoundPart]:
-    """Find images in this run (another cell's) and, if wanted, in earlier ones."""
-    if not image_ids:
-        return []
-    folders = [paths.root]
-    if options.reuse:
-        runs_dir = options.runs_dir or paths.root.rpartition("/")[0] or "."
-        folders += [root for root in list_runs(runs_dir) if RunPaths(root).name != paths.name]
-    return find_images(image_ids, folders)
 
 
 class Store:
@@ -124,7 +48,7 @@ class Store:
         self._failures: list[tuple[str, str]] = []
         folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
         self.meta = folder.write_meta({**meta, **_describe(plan)})
-        todo = _open_requests(plan, folder.index, retry_failed=options.retry_failed)
+        todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
         self.num_done = todo.num_done
         self._waiting = todo.waiting
         self._requests = todo.requests
@@ -135,7 +59,7 @@ class Store:
 
     def take_reusable(self) -> None:
         """Copy the rows and bytes of images that are there already."""
-        for found in _find_reusable(self._folder.paths, self._options, set(self._waiting)):
+        for found in find_reusable(self._folder.paths, self._options, set(self._waiting)):
             for image in read_images(found):
                 image_id = image.columns["image_id"]
                 waiting = self._waiting.pop(image_id)
@@ -297,7 +221,7 @@ def _describe(plan: Plan) -> dict[str, Any]:
 def open_store(
     paths: RunPaths,
     plan: Plan,
-    options: StoreOptions = StoreOptions(),
+    options: StoreOptions = StoreOptions(),  # noqa: B008  frozen
     *,
     meta: Mapping[str, Any] | None = None,
     on_part: Callable[[str], None] | None = None,
@@ -325,24 +249,3 @@ def open_store(
                 log.error("%s", error)
             raise
         store.close(is_complete=True)
-
-
-def survey(
-    paths: RunPaths | None,
-    plan: Plan,
-    options: StoreOptions = StoreOptions(),
-) -> Survey:
-    """Say what `open_store` would find, writing and locking nothing.
-
-    `paths` is the run folder that would be continued, None for a new one.
-    """
-    index = RowIndex()
-    if paths is not None:
-        storage = open_storage(paths.root)
-        for part in list_parts(storage, paths.images_parquet).parts:
-            index.read(storage, part)
-    todo = _open_requests(plan, index, retry_failed=options.retry_failed)
-    where = paths or RunPaths(f"{options.runs_dir or 'runs'}/.new")
-    found = _find_reusable(where, options, set(todo.waiting))
-    num_reused = sum(len(part.image_ids) for part in found)
-    return Survey(todo.num_done, todo.num_failed, num_reused, len(todo.waiting) - num_reused)

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from promptlab.paths import RunPaths
 from promptlab.store.storage import open_storage
+from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
-from promptlab.tracking.syncing import is_tracked
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,24 @@ hardware, the contact sheet and the Parquet as a dataset. Repeating it changes n
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import BulkClient, KnownRun
 from promptlab.tracking.layout import MAX_PARAM_LENGTH, param_key
 
+log = logging.getLogger(__name__)
+
 REPORT_KEY = "report"
-MAX_SHEET_BYTES = 50 * 2**20  # MLflow shows no larger HTML artifact
+_SHEET_TAG = "promptlab.contact_sheet"  # sha256 of index.html when the sheet was logged
 _FILES = ("sweep.yaml", "contact_sheet.png")
 
 
@@ -38,10 +45,38 @@ def log_report_run(
     for name in _FILES:
         if name in sizes:
             client.log_file(mlflow_run, name, storage.read_bytes(run.paths.join(name)))
-    sheet = run.paths.index_html
-    if 0 < sizes.get("index.html", 0) <= MAX_SHEET_BYTES:
-        client.log_file(mlflow_run, "contact_sheet.html", storage.read_bytes(sheet))
+    _log_sheet(client, mlflow_run, run, sizes)
     client.finish(mlflow_run, int(max(row["created_at"] for row in rows).timestamp() * 1000))
+
+
+def _log_sheet(
+    client: BulkClient, mlflow_run: KnownRun, run: Run, sizes: Mapping[str, int]
+) -> None:
+    """Log the contact sheet with its images inside: MLflow's frame reaches no file beside it.
+
+    Building that takes seconds for thousands of images, so a sheet that is logged already is
+    recognized by the page it was built beside.
+    """
+    from promptlab.report import write_standalone
+
+    page = (
+        open_storage(run.paths.root).read_bytes(run.paths.index_html)
+        if ("index.html" in sizes)
+        else b""
+    )
+    state = hashlib.sha256(page).hexdigest()
+    if not page or mlflow_run.tags.get(_SHEET_TAG) == state:
+        return
+    with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
+        path = Path(folder, "contact_sheet.html")
+        try:
+            is_written = write_standalone(run.paths.root, path) is not None
+        except ReportError as error:  # the rest of the tracking is worth more than the sheet
+            log.warning("No contact sheet for MLflow: %s", error)
+            return
+        if is_written:
+            client.log_file(mlflow_run, path.name, path.read_bytes())
+    client.set_tags(mlflow_run, {_SHEET_TAG: state})
 
 
 def report_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -22,8 +22,9 @@ from typing import Any
 from promptlab.errors import PromptlabError
 from promptlab.paths import RunPaths
 from promptlab.store.reader import read_run
+from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.options import TrackingOptions
-from promptlab.tracking.syncing import Syncer, describe_failure, hold_tracking_lock
+from promptlab.tracking.syncing import Syncer, describe_failure
 
 NICENESS = 10
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait

@@ -1,0 +1,63 @@
+"""What a run folder itself says about its tracking: who writes it to MLflow, and how far.
+
+Two hidden files: a lock, and a mark that MLflow holds all there was. Knows no MLflow, so that a
+sweep with nothing to do need not ask it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from promptlab.errors import RunLockedError
+from promptlab.identity import hash_id
+from promptlab.paths import RunPaths
+from promptlab.store.lock import hold_lock
+from promptlab.store.storage import open_storage
+from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
+
+LOCK_FILE = ".tracking.lock"
+LOCK_PATIENCE_S = 30.0
+MARKER_FILE = ".tracked"
+
+
+def mark_as_tracked(paths: RunPaths, options: TrackingOptions) -> None:
+    """Note beside the rows that MLflow holds them."""
+    text = tracked_state(paths, options)
+    open_storage(paths.root).write_files({paths.join(MARKER_FILE): text.encode()})
+
+
+def tracked_state(paths: RunPaths, options: TrackingOptions) -> str:
+    """Return what changes whenever a run folder has something that MLflow may not have."""
+    names = sorted(open_storage(paths.root).list_sizes(paths.images_parquet))
+    return hash_id([names, resolve_tracking_uri(options.uri), options.image_axis])
+
+
+def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:
+    """Tell, without asking MLflow, whether it was brought up to this run folder."""
+    try:
+        text = open_storage(paths.root).read_bytes(paths.join(MARKER_FILE))
+    except FileNotFoundError:
+        return False
+    return text.decode() == tracked_state(paths, options)
+
+
+@contextlib.contextmanager
+def hold_tracking_lock(paths: RunPaths) -> Iterator[None]:
+    """Be the only process that writes a run folder to MLflow, waiting a little for another.
+
+    Two at once would create every run twice; the follower of a sweep that was killed needs a
+    moment to notice.
+    """
+    give_up_at = time.monotonic() + LOCK_PATIENCE_S
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold_lock(paths.join(LOCK_FILE)))
+                break
+            except RunLockedError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(0.2)
+        yield
