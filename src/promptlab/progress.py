@@ -6,6 +6,7 @@ Takes results as they come and passes them on. Does not know what they are.
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -32,8 +33,9 @@ def _bar(results: Iterable[Item], total: int) -> Iterator[Item]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    width = shutil.get_terminal_size().columns  # never 0, unlike what some terminals tell tqdm
     with logging_redirect_tqdm():
-        yield from tqdm(results, total=total, unit="image", dynamic_ncols=True, smoothing=0.1)
+        yield from tqdm(results, total=total, unit="image", ncols=width, smoothing=0.1)
 
 
 def _lines(results: Iterable[Item], total: int) -> Iterator[Item]:

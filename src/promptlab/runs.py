@@ -89,7 +89,8 @@ def file_exists(path: str) -> bool:
 
 
 def _new_folder(settings: Settings) -> RunPaths:
-    base = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{slugify(settings.name)}"
+    name = "_".join(slugify(part) for part in settings.name.split("_") if part) or "sweep"
+    base = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
     runs_dir = settings.runs_dir.rstrip("/") or "/"
     name, number = base, 1
     while file_exists(f"{runs_dir}/{name}"):
