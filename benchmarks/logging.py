@@ -4,7 +4,7 @@
     python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             all of them but memory: about 5 minutes
+    python -m benchmarks.logging             all of them but memory: about 6 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
@@ -39,6 +39,7 @@ from promptlab.plan import Axis, Plan
 from promptlab.records import Cell, Request, Result
 from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.tracking import TrackingOptions, open_tracking
+from promptlab.tracking.marks import is_tracked
 
 SIZE = 256  # px
 NUM_PICTURES = 64  # different ones, handed out in turn
@@ -125,8 +126,10 @@ def draw_with_pipeline(
                 store.add(result)
                 number += 1
                 on_image(number)
+    seconds = time.perf_counter() - started_at
     assert store.counts.ok == plan.num_images, store.counts
-    return time.perf_counter() - started_at
+    assert uri is None or is_tracked(paths, options), "MLflow does not hold all images"
+    return seconds
 
 
 def draw_naively(root: str, plan: Plan, uri: str | None) -> float:
@@ -367,7 +370,7 @@ def main() -> int:
         folder = tempfile.mkdtemp(prefix="promptlab-benchmark-", dir=args.folder)
         try:
             if name == "compare":
-                figures = compare(folder, args.images or 2000, args.naive_images, args.rounds)
+                figures = compare(folder, args.images or 4000, args.naive_images, args.rounds)
             elif name == "engine":
                 figures = behind_engine(folder, args.images or 240, args.rounds)
             elif name == "memory":

@@ -12,6 +12,8 @@ from store.sweeping import draw_and_stop, draw_plan
 from promptlab.errors import TrackingError
 from promptlab.records import Result
 from promptlab.store import StoreOptions, open_store
+from promptlab.store.folder import RunFolder
+from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
 from tracking.holding import check_equal_to_parquet, make_database
@@ -162,6 +164,24 @@ def test_a_server_that_hangs_does_not_hold_up_drawing(server, paths, tmp_path, m
             server.go_on()
     sync(paths, TrackingOptions(uri=server.uri))
     check_equal_to_parquet(server.uri, paths.root, tmp_path)
+
+
+def test_parts_that_are_merged_while_they_are_read_are_logged_all_the_same(
+    paths, tmp_path, uri, monkeypatch
+):
+    plan = make_plan(seeds=range(10), sweep="merged")
+    draw_and_stop(paths, plan, part_rows=8)
+    real, calls = BulkClient.log_images, []
+
+    def merge_after_the_first(self, run, png_from_stem):
+        real(self, run, png_from_stem)
+        calls.append(len(png_from_stem))
+        if len(calls) == 1:
+            RunFolder(LocalStorage(), paths).compact()
+
+    monkeypatch.setattr(BulkClient, "log_images", merge_after_the_first)
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == sum(calls) == 40
+    check_equal_to_parquet(uri, paths.root, tmp_path)
 
 
 def test_a_sweep_with_nothing_to_do_starts_no_second_process(paths, uri, monkeypatch):

@@ -73,6 +73,10 @@ class SyncReport:
     num_written: int  # images that were missing
 
 
+class _PartGoneError(Exception):
+    """A part was compacted away while it was read."""
+
+
 class Syncer:
     """One run folder and its MLflow experiment."""
 
@@ -88,6 +92,7 @@ class Syncer:
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
         self._done: set[Key] = set()
         self._done_parts: set[str] = set()
+        self._refused: set[str] = set()  # parts with rows that MLflow refused in this pass
 
     @property
     def num_runs(self) -> int:
@@ -100,32 +105,48 @@ class Syncer:
         An arm that MLflow refuses does not keep the others back: the first such error is raised
         at the end.
         """
-        storage = open_storage(self._run.paths.root)
         num_written = 0
-        first_error: Exception | None = None
-        for part in list_parts(storage, self._run.paths.images_parquet).parts:
-            if part.name in self._done_parts or self._done_parts.issuperset(part.replaces or ["?"]):
-                self._done_parts.add(part.name)
+        errors: list[Exception] = []
+        while True:
+            try:
+                for batch, layout, part in self._missing_batches():
+                    for arm, rows in _group(batch, layout).items():
+                        try:
+                            num_logged = self._log_arm(arm, rows, layout)
+                        except Exception as error:
+                            if is_unreachable(error):
+                                raise
+                            errors.append(error)
+                            self._refused.add(part.name)
+                            continue
+                        num_written += num_logged
+                        if on_batch is not None:
+                            on_batch(num_logged)
+            except _PartGoneError:  # compacted in the meantime: what it held is in another one
                 continue
-            is_done = True
-            for batch in self._batches(part):
-                for arm, rows in _group(batch, self._layout(part)).items():
-                    try:
-                        written = self._log_arm(arm, rows, self._layout(part))
-                    except Exception as error:
-                        if is_unreachable(error):
-                            raise
-                        first_error = first_error or error
-                        is_done = False
-                        continue
-                    num_written += written
-                    if on_batch is not None:
-                        on_batch(written)
-            if is_done:
-                self._done_parts.add(part.name)
-        if first_error is not None:
-            raise first_error
+            break
+        self._refused.clear()
+        if errors:
+            raise errors[0]
         return num_written
+
+    def _missing_batches(self) -> Iterator[tuple[list[Row], Layout, Part]]:
+        """Yield the rows that are not logged yet, part by part, images included."""
+        storage = open_storage(self._run.paths.root)
+        for part in list_parts(storage, self._run.paths.images_parquet).parts:
+            if part.replaces and self._done_parts.issuperset(part.replaces):
+                self._done_parts.add(part.name)
+            if part.name in self._done_parts | self._refused:
+                continue
+            try:
+                for batch in self._batches(part):
+                    yield batch, self._layout(part), part
+            except FileNotFoundError as error:
+                if error.filename not in (None, part.path):
+                    raise
+                raise _PartGoneError from error
+            if part.name not in self._refused:
+                self._done_parts.add(part.name)
 
     def _layout(self, part: Part | None = None) -> Layout:
         axes = self._run.axes if part is None else part.axes
