@@ -5,6 +5,7 @@ import http.server
 import json
 import re
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,17 @@ NASTY = [
 ]
 
 
+def wait_until(frame, expression, timeout_s=60):
+    """Ask until an expression is true.
+
+    Playwright's own waiting evaluates text inside the page, which the page's policy forbids.
+    """
+    give_up_at = time.monotonic() + timeout_s
+    while not frame.evaluate(expression):
+        assert time.monotonic() < give_up_at, expression
+        time.sleep(0.03)
+
+
 class Page:
     """A page under test: what it logged, and shorthands for what tests look at."""
 
@@ -44,12 +56,15 @@ class Page:
     def open(self, path, hash_=""):
         url = path if "://" in str(path) else Path(path).resolve().as_uri()
         self.page.goto(f"{url}{hash_}")
-        self.page.wait_for_function("document.documentElement.dataset.ready === '1'")
+        self.wait("document.documentElement.dataset.ready === '1'")
         return self
+
+    def wait(self, expression):
+        wait_until(self.page, expression)
 
     def settle(self):
         """Wait until every image in the viewport is there."""
-        self.page.wait_for_function(
+        self.wait(
             """() => [...document.querySelectorAll('.slot img')].every((img) => {
                 const slot = img.closest('.slot');
                 return slot.hidden || slot.classList.contains('is-failed') || !img.hidden; })"""
@@ -266,10 +281,10 @@ def test_prompt_and_command_are_copied(browse, sheet):
     page = browse(permissions=["clipboard-read", "clipboard-write"]).open(sheet).focus_grid()
     page.keys("Enter")
     page.page.click("text=Copy prompt")
-    page.page.wait_for_function("document.querySelector('.toast').textContent === 'Prompt copied'")
+    page.wait("document.querySelector('.toast').textContent === 'Prompt copied'")
     assert page.page.evaluate("navigator.clipboard.readText()") == page.texts(".details dd")[0]
     page.page.click("text=Copy redraw command")
-    page.page.wait_for_function("document.querySelector('.toast').textContent === 'Command copied'")
+    page.wait("document.querySelector('.toast').textContent === 'Command copied'")
     assert page.page.evaluate("navigator.clipboard.readText()") == page.texts(".command")[0]
 
 
@@ -342,9 +357,7 @@ def test_picks_leave_as_json_come_in_by_the_command_and_stay_on_the_next_page(br
     chooser.value.set_files(
         {"name": "picks.json", "mimeType": "application/json", "buffer": exported.encode()}
     )
-    again.page.wait_for_function(
-        "document.querySelector('.toast').textContent.includes('new pick')"
-    )
+    again.wait("document.querySelector('.toast').textContent.includes('new pick')")
 
 
 def test_blind_mode_hides_labels_until_an_image_is_judged(browse, sheet):
@@ -559,10 +572,10 @@ def test_in_a_sandboxed_frame_it_shows_picks_and_hands_them_out(browse, tmp_path
         page = browse()
         page.page.goto(f"http://127.0.0.1:{server.server_port}/{viewer.name}")
         frame = page.page.frames[1]
-        frame.wait_for_function("document.documentElement.dataset.ready === '1'")
+        wait_until(frame, "document.documentElement.dataset.ready === '1'")
         frame.click(".slot")
         page.keys("5")
-        frame.wait_for_function("document.querySelector('.pane img').naturalWidth === 200")
+        wait_until(frame, "document.querySelector('.pane img').naturalWidth === 200")
         page.keys("Escape")
         frame.click("text=Picks 1")
         assert "keeps nothing" in frame.inner_text("dialog")
@@ -675,7 +688,7 @@ def test_only_what_is_near_the_viewport_is_in_the_page_and_it_follows_scrolling(
     page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
     assert page.page.evaluate("promptlabGrid.numLive()") < 400
     page.page.evaluate("document.getElementById('scroller').scrollTop = 1e9")
-    page.page.wait_for_function(
+    page.wait(
         "[...document.querySelectorAll('.row .label')].some((n) => n.textContent === 'subject 299')"
     )
     page.settle()
