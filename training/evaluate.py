@@ -27,7 +27,7 @@ from promptlab.records import Request
 from training.augment import COLOR_WORDS
 from training.captions import standard_caption
 from training.export import PACKAGE_DIR
-from training.judge import classify, load_judge, rank_of, score_held_out
+from training.judge import Judges, ask, load_judges, rank_of, score_held_out
 from training.rasterize import Pictures, load_pictures
 from training.sample import save_grid
 from training.sources import STYLES
@@ -101,9 +101,9 @@ def one_pair_a_subject(pictures: Pictures, limit: int | None = None) -> NDArray[
     return np.sort(rows[:limit])
 
 
-def score(pixels: NDArray[np.uint8], trial: Trial, judge: Any) -> dict[str, float]:
+def score(pixels: NDArray[np.uint8], trial: Trial, judges: Judges) -> dict[str, float]:
     """Shares of pictures whose subject and style the judge names."""
-    subject, style = classify(judge, pixels)
+    subject, style = ask(judges.subject, pixels), ask(judges.style, pixels)
     rank = rank_of(subject, trial.subject)
     return {
         "images": len(pixels),
@@ -113,9 +113,9 @@ def score(pixels: NDArray[np.uint8], trial: Trial, judge: Any) -> dict[str, floa
     }
 
 
-def score_best(pixels: NDArray[np.uint8], trial: Trial, judge: Any) -> dict[str, float]:
+def score_best(pixels: NDArray[np.uint8], trial: Trial, judges: Judges) -> dict[str, float]:
     """The same, taking of each cell's candidates the one whose subject the judge ranks best."""
-    subject, style = classify(judge, pixels)
+    subject, style = ask(judges.subject, pixels), ask(judges.style, pixels)
     repeated = np.repeat(trial.subject, NUM_CANDIDATES)
     rank = rank_of(subject, repeated).reshape(-1, NUM_CANDIDATES)
     style_ok = rank_of(style, np.repeat(trial.style, NUM_CANDIDATES)).reshape(rank.shape) == 0
@@ -184,26 +184,26 @@ def nearest_training_rows(
 def evaluate(model: DalleModel, params: dict[str, Any], runs: Path, folder: Path) -> dict[str, Any]:
     """Measure everything, write the sheets, and return the figures."""
     pictures = load_pictures()
-    judge = load_judge(runs / "judge.pt")
+    judges = load_judges(runs)
     report: dict[str, Any] = {"params": params, "fingerprint": model.fingerprint}
-    report["judge_on_real_held_out"] = score_held_out(pictures, judge)
+    report["judge_on_real_held_out"] = score_held_out(pictures, judges)
 
     trained = trial_of(pictures, one_pair_a_subject(pictures))
     start = time.monotonic()
     pixels = draw(model, trained.prompts, params, [0] * len(trained.prompts))
     report["images_per_s"] = len(pixels) / (time.monotonic() - start)
-    report["trained_pairs"] = score(pixels, trained, judge)
+    report["trained_pairs"] = score(pixels, trained, judges)
 
     held_out_rows = np.flatnonzero(pictures.is_held_out)
     held_out = trial_of(pictures, held_out_rows)
     pixels = draw(model, held_out.prompts, params, [0] * len(held_out.prompts))
-    report["held_out_pairs"] = score(pixels, held_out, judge)
+    report["held_out_pairs"] = score(pixels, held_out, judges)
     _save_nearest(pictures, held_out_rows[:32], pixels[:32], folder / "held_out.webp")
 
     few = trial_of(pictures, one_pair_a_subject(pictures, 100))
     prompts = [prompt for prompt in few.prompts for _ in range(NUM_CANDIDATES)]
     seeds = list(range(NUM_CANDIDATES)) * len(few.prompts)
-    report["best_of_8"] = score_best(draw(model, prompts, params, seeds), few, judge)
+    report["best_of_8"] = score_best(draw(model, prompts, params, seeds), few, judges)
 
     pairs = [(color, subject) for subject in COLOR_SUBJECTS for color in COLOR_WORDS]
     prompts = [

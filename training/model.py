@@ -217,9 +217,13 @@ class TextToTokens(nn.Module):
         self.encoder = TextEncoder(size)
         self.decoder = ImageDecoder(size)
 
-    def forward(self, text: Tensor, tokens: Tensor) -> Tensor:
-        """Map text [batch, text token] and image tokens [batch, token] to logits of the latter."""
+    def forward(self, text: Tensor, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Map text [batch, text token] and image tokens [batch, token] to logits of the latter.
+
+        `seen` are the tokens that the decoder reads as what came before, if not `tokens`.
+        """
         bias = (text == PAD_TOKEN)[:, None, None, :] * torch.tensor(-1e4, device=text.device)
-        start = torch.full_like(tokens[:, :1], self.size.start_token)
-        previous = torch.cat([start, tokens[:, :-1]], 1)
+        seen = tokens if seen is None else seen
+        start = torch.full_like(seen[:, :1], self.size.start_token)
+        previous = torch.cat([start, seen[:, :-1]], 1)
         return self.decoder(previous, self.encoder(text, bias), bias)

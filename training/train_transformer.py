@@ -37,7 +37,7 @@ from training.tokenize_images import Shard
 from training.train_tokenizer import RUNS_DIR
 
 NOT_HIDDEN = ("embed_", "lm_head")
-PLAIN_PICTURE_SHARE = 0.7
+PLAIN_PICTURE_SHARE = 0.6
 CAPTION_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.02
 LOSS_ROWS = 256
@@ -129,6 +129,20 @@ class CaptionedTokens:
         return text, torch.from_numpy(self.shards[0][0].tokens[rows])
 
 
+def make_mistakes(
+    tokens: Tensor, num_codes: int, max_share: float, rng: np.random.Generator
+) -> Tensor:
+    """Exchange some tokens of each row [image, token] for random ones, up to `max_share` of them.
+
+    What the decoder reads is then not to be trusted, as it is not when it draws: it learns to go by
+    the text more, and to draw on after a slip.
+    """
+    shares = rng.uniform(0, max_share, (len(tokens), 1))
+    is_wrong = torch.from_numpy(rng.random(tuple(tokens.shape)) < shares)
+    wrong = torch.from_numpy(rng.integers(0, num_codes, tuple(tokens.shape)))
+    return torch.where(is_wrong, wrong, tokens)
+
+
 def trim(text: Tensor) -> Tensor:
     """Cut padding that no row of the batch needs."""
     return text[:, : int((text != PAD_TOKEN).sum(1).max())]
@@ -161,6 +175,7 @@ def train(
     device: str,
     out: Path,
     dropout: float = 0.05,
+    max_mistakes: float = 0.5,
     checkpoint_every: int = 250,
     **sizes: int,
 ) -> None:
@@ -199,10 +214,12 @@ def train(
             order = np.random.default_rng((4, epoch)).permutation(data.train_rows)
         torch.manual_seed(step)  # dropout is the same after a resume
         rows = order[place * batch_size : (place + 1) * batch_size]
-        text, tokens = data.draw(rows, np.random.default_rng((5, step)))
+        rng = np.random.default_rng((5, step))
+        text, tokens = data.draw(rows, rng)
+        seen = make_mistakes(tokens, size.image_vocab_size, max_mistakes, rng).to(device)
         text, tokens = text.to(device), tokens.to(device)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
-            logits = model(text, tokens)
+            logits = model(text, tokens, seen)
         loss = TokenLoss.apply(logits.flatten(0, 1), tokens.flatten(), LABEL_SMOOTHING)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -265,6 +282,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--max-mistakes", type=float, default=0.5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
@@ -275,6 +293,7 @@ def main() -> None:
         options.device,
         options.out,
         options.dropout,
+        options.max_mistakes,
     )
 
 

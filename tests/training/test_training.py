@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 pytest.importorskip("scipy")
 pytest.importorskip("resvg_py")
@@ -18,7 +19,7 @@ from training.evaluate import (
     one_pair_a_subject,
     score_best,
 )
-from training.judge import rank_of
+from training.judge import Judges, rank_of
 from training.optimizer import Muon, lr_scale, orthogonalize
 from training.rasterize import Pictures, choose_held_out
 from training.tokenize_images import Shard
@@ -81,6 +82,21 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights(
     assert resumed.keys() == straight.keys()
     for name, weights in straight.items():
         torch.testing.assert_close(resumed[name], weights, rtol=0, atol=0)
+
+
+def test_mistakes_are_bounded_and_come_from_the_generator():
+    tokens = torch.full((200, 100), 7)
+    first, second = (
+        train_transformer.make_mistakes(tokens, 1000, 0.5, np.random.default_rng(5))
+        for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    wrong = (first != tokens).float().mean(1)
+    assert 0.2 < float(wrong.mean()) < 0.3
+    assert float(wrong.max()) < 0.7
+    assert torch.equal(
+        train_transformer.make_mistakes(tokens, 1000, 0.0, np.random.default_rng(5)), tokens
+    )
 
 
 def test_the_loss_and_its_gradient_are_the_smoothed_cross_entropys():
@@ -176,8 +192,10 @@ def test_best_of_eight_takes_the_candidate_with_the_best_subject_rank(monkeypatc
     subject[:, 1] = 1.0  # every candidate looks like subject 1 ...
     subject[5, 0] = 2.0  # ... but one of the first cell like subject 0
     style = torch.zeros(16, 2)
-    monkeypatch.setattr(evaluate, "classify", lambda judge, pixels: (subject, style))
+    judges = Judges(subject=nn.Identity(), style=nn.Identity())
+    answers = {judges.subject: subject, judges.style: style}
+    monkeypatch.setattr(evaluate, "ask", lambda judge, pixels: answers[judge])
     trial = evaluate.Trial(("a", "b"), np.array([0, 2]), np.array([0, 0]))
-    scores = score_best(np.zeros((16, 1, 1, 3), np.uint8), trial, judge=None)
+    scores = score_best(np.zeros((16, 1, 1, 3), np.uint8), trial, judges)
     assert scores["best_top1"] == 0.5
     assert scores["single_top1"] == 1 / 16
