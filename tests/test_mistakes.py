@@ -43,7 +43,7 @@ MISTAKES = {
     "a wrong option": (["subject=x", "report.thumbnail_px=9999"], ["9999", "512"]),
     "a key that is not there": (["subject='${nothing}'"], ["nothing", "\\${"]),
     "null for a group": (["subject=x", "style=null"], ["name of an option", "none"]),
-    "a model that is none": (["subject=x", "model=nomodel"], ["null for a group", "draw"]),
+    "a model that is none": (["subject=x", "model=nomodel"], ["is no model", "draw"]),
     "a target that is not there": (["subject=x", "model=gone"], ["nothing.Model"]),
     "a target that takes other things": (["subject=x", "+model.colour=red"], ["colour"]),
     "weights that are missing": (["subject=x", "+model.weights_missing=true"], ["not here"]),

@@ -281,7 +281,9 @@ def open_nested_globs(overrides: Sequence[Override]) -> None:
 
 def job_from_config(config: DictConfig, hydra_config: Any) -> Job:
     """Return the one job of a run without --multirun, as Hydra composed it."""
-    overrides = tuple(str(override) for override in hydra_config.overrides.task)
+    written = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    assert isinstance(written, list)
+    overrides = tuple(str(override) for override in written)
     choices = {str(group): choice for group, choice in hydra_config.runtime.choices.items()}
     return Job(0, overrides, {}, _resolved(config), choices)
 

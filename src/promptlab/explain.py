@@ -38,14 +38,14 @@ def explained_errors() -> Iterator[None]:
         raise ConfigError(explain_missing(error.missing_cfg_file or "", str(error))) from error
     except HydraException as error:
         raise ConfigError(explain_composition(error)) from error
+    except OmegaConfBaseException as error:  # some of these are ValueErrors too
+        raise ConfigError(explain_config(error)) from error
     except ValueError as error:
         if not str(error).startswith("Config group override"):
             raise
         raise ConfigError(
             f"A group takes the name of an option: {error} `none` is the name of no style."
         ) from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(explain_config(error)) from error
 
 
 def explain_missing(path: str, message: str) -> str:
