@@ -2,8 +2,11 @@
 
 The whole line, each step a module with a command of its own and all of it in one:
 
-    python -m training.run --device cuda      # one GPU, about 25 minutes
+    python -m training.run --device cuda      # one GPU; meant for 25 minutes, not yet run
     python -m training.run --device cpu       # two cores, hours, resumable
+
+Extra requirements: `pip install 'promptlab[training]'` and the `npm` client. To go on from saved
+checkpoints put them into `training/runs/` and start one step by itself, with more steps.
 
 `sources` (pinned packages) -> `subjects` (one name for one thing) -> `rasterize` (pixels)
 -> `train_detokenizer` (pixels <-> tokens) -> `tokenize_images` (augmented tokens and captions)

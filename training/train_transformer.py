@@ -174,8 +174,8 @@ def train(
     batch_size: int,
     device: str,
     out: Path,
-    dropout: float = 0.05,
-    max_mistakes: float = 0.5,
+    dropout: float = 0.1,
+    max_mistakes: float = 0.4,
     checkpoint_every: int = 250,
     **sizes: int,
 ) -> None:
@@ -281,8 +281,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--dropout", type=float, default=0.05)
-    parser.add_argument("--max-mistakes", type=float, default=0.5)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--max-mistakes", type=float, default=0.4)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
