@@ -89,6 +89,7 @@ def write_model_folder(
             _write_text(aside / MERGES_FILE, merges)
         _write_text(aside / CONFIG_FILE, config.to_json())
         for path in aside.iterdir():
+            path.chmod(0o644)  # safetensors writes for its owner alone
             _flush_to_disk(path)
         aside.chmod(0o755)  # mkdtemp makes it private
         _put_in_place(aside, folder)
