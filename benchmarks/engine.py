@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--cases", type=parse_case, nargs="+", default=[Case(3, 9), Case(32, 1)])
     parser.add_argument("--batch-size", type=int, default=None, help="images drawn together")
-    parser.add_argument("--min-dalle-steps", type=int, default=3, help="a turn")
+    parser.add_argument("--min-dalle-steps", type=int, default=2, help="a turn")
     options = parser.parse_args()
 
     config = CONFIG_FROM_SIZE[options.size]
@@ -231,6 +231,7 @@ def main() -> None:
             share_of_roofline=roofline_s / seconds,
         )
         rows.append(row)
+        print(f"{case.name}: {seconds:.3f} s an image, {row['ratio']:.1f}x", flush=True)
     report = {
         "benchmark": "engine",
         "size": options.size,

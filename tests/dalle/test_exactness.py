@@ -149,6 +149,18 @@ def test_pixels_agree_within_one_level(small: Both) -> None:
         assert difference.abs().max() <= 1
 
 
+@pytest.mark.slow
+def test_seamless_pixels_agree_within_one_level(small: Both) -> None:
+    tokens = torch.randint(2**14, (4, 256), generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        theirs = small.detokenizer.forward(True, tokens).to(torch.uint8)
+    tensors = upstream.named_tensors(small.encoder, small.decoder, small.detokenizer)
+    detokenizer = StripDetokenizer(load_detokenizer(tensors, SMALL, torch.float32, "cpu"))
+    # min-dalle lays a grid out column by column, we row by row.
+    tiles = tokens.view(2, 2, 16, 16).permute(1, 2, 0, 3).reshape(1, 32, 32)
+    assert (detokenizer(tiles)[0].int() - theirs.int()).abs().max() <= 1
+
+
 def their_pixels(detokenizer: Any, tokens: Tensor) -> Tensor:
     with torch.no_grad():
         return detokenizer.forward(False, tokens).to(torch.uint8)

@@ -10,7 +10,6 @@ from scipy import stats
 from promptlab.models.dalle import rng, upstream
 from promptlab.models.dalle.sampling import sample, supercondition
 
-
 NUM_DRAWS = 6_000
 TOGETHER = 250  # draws in one call: rows of 16,384 logits
 

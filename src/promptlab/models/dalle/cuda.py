@@ -92,14 +92,25 @@ class CudaRunner(Runner):
             images.append(self.detokenizer(padded)[: len(chunk)])
         return torch.cat(images).cpu().numpy()
 
+    def padded_size(self, num_images: int) -> int:
+        """Return the size that is captured already, if so many images fit it."""
+        if self._graphs is not None and self._graphs.num_images >= num_images:
+            return self._graphs.num_images
+        return self.sizes.fit(num_images)
+
     def decode_padded(
         self, prompts: Sequence[Ids], settings: Settings, on_tokens: OnTokens | None
     ) -> Tensor:
         """Return the tokens of a whole block, padded to one of the sizes: int64 [image, step]."""
-        if self._graphs is None or self._graphs.num_images != len(prompts):
-            self._graphs = None  # freed before its successor is allocated
-            self._graphs = GraphDecoder(self.decoder, len(prompts), self.config.text_length)
-        return self._graphs.decode_block(prompts, self.states_for(prompts), settings, on_tokens)
+        states = self.states_for(prompts)
+        try:
+            if self._graphs is None or self._graphs.num_images != len(prompts):
+                self._graphs = None  # freed before its successor is allocated
+                self._graphs = GraphDecoder(self.decoder, len(prompts), self.config.text_length)
+            return self._graphs.decode_block(prompts, states, settings, on_tokens)
+        except Exception:
+            self._graphs = None  # too large for the memory, or half captured
+            raise
 
 
 def draw_overlapped(

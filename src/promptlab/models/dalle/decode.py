@@ -15,6 +15,7 @@ Knows nothing of prompts as text, of pixels or of requests.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,15 @@ class Cache:
             )
             for _ in decoder.layers
         ]
+
+    def narrowed(self, num_images: int) -> Cache:
+        """Return a smaller block's view of the same memory."""
+        view = copy.copy(self)
+        view.num_images, view.num_rows = num_images, 2 * num_images
+        view.layers = [
+            (keys[: view.num_rows], values[: view.num_rows]) for keys, values in self.layers
+        ]
+        return view
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ class Runner:
         # Texts of equal padded length lie side by side; padding repeats the last request.
         lengths = [padded_length(len(ids), self.config.text_length) for ids in prompts]
         order = sorted(range(len(requests)), key=lengths.__getitem__)
-        padded = order + [order[-1]] * (self.sizes.fit(len(requests)) - len(requests))
+        padded = order + [order[-1]] * (self.padded_size(len(requests)) - len(requests))
         place = torch.tensor(np.argsort(order), device=self.device)
         settings = Settings.of(
             [requests[index] for index in padded], self.config.num_image_tokens, self.device
@@ -140,6 +140,10 @@ class Runner:
         report = on_tokens and (lambda step, tokens: on_tokens(step, tokens[place]))
         tokens = self.decode_padded([prompts[index] for index in padded], settings, report)
         return tokens[place]
+
+    def padded_size(self, num_images: int) -> int:
+        """Return the number of images that a block of so many is padded to."""
+        return self.sizes.fit(num_images)
 
     def decode_padded(
         self, prompts: Sequence[Ids], settings: Settings, on_tokens: OnTokens | None
@@ -164,10 +168,10 @@ class Runner:
         return torch.cat(images).cpu().numpy()
 
     def _cache_for(self, num_images: int) -> Cache:
-        if self._cache is None or self._cache.num_images != num_images:
+        if self._cache is None or self._cache.num_images < num_images:
             self._cache = None  # freed before its successor is allocated
             self._cache = Cache(self.decoder, num_images)
-        return self._cache
+        return self._cache.narrowed(num_images)
 
     def states_for(self, prompts: Sequence[Ids]) -> Mapping[Ids, Tensor]:
         """Return the encoder's states of prompts and their empty prompts."""
