@@ -72,7 +72,7 @@ def check_equal_to_parquet(uri, run_folder, tmp_path):
                 client.download_artifacts(mlflow_run.info.run_id, "images.json", str(tmp_path))
             ).read_text(encoding="utf-8")
         )
-        assert {row[2]["filepath"].removeprefix("images/") for row in table["data"]} == {
+        assert {row[1]["filepath"].removeprefix("images/") for row in table["data"]} == {
             path.name for path in pngs
         }
         for path in files.values():

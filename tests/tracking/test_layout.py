@@ -82,7 +82,7 @@ def test_another_image_axis_moves_into_the_key_and_the_subject_tells_runs_apart(
     fox, robot, other = ROW, {**ROW, "subject": "a robot"}, {**ROW, "style": "openmoji"}
     assert layout.arm_key(fox) != layout.arm_key(robot)
     assert layout.arm_key(fox) == layout.arm_key(other)
-    assert layout.image_key(other) == "openmoji"
+    assert layout.image_key(other) == "style/openmoji"
     assert layout.run_name(fox) == "a fox"
     cells = make_layout(AXES, [], None)
     assert (cells.arm_key(fox), cells.image_key(fox)) == (fox["cell_id"], "image")

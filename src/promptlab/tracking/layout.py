@@ -73,7 +73,8 @@ class Layout:
         """Return the key under which MLflow shows an image beside those of other runs."""
         if self.image_axis is None:
             return "image"
-        return image_key(str(row[self.columns[self.image_axis]]))
+        key = image_key(str(row[self.columns[self.image_axis]]))
+        return f"{image_key(self.image_axis)}/{key}"  # MLflow's charts make a section of it
 
 
 def make_layout(
@@ -139,9 +140,9 @@ def small_image(stem: str) -> str:
 def table_json(layout: Layout, rows: Sequence[Row]) -> str:
     """Return the table of a run's images, as `log_table` writes one; its images are those logged.
 
-    Rows are image key × seed, so that the table view of several runs sets them side by side.
+    Rows are image key and seed, so that the table view of several runs sets them side by side.
     """
-    columns = [layout.image_axis or "subject", "seed", "image", "prompt"]
+    axis = layout.image_axis or "subject"
     data = []
     for row in sorted(rows, key=lambda row: (layout.image_key(row), row["seed"])):
         stem = image_stem(layout.image_key(row), row)
@@ -150,8 +151,9 @@ def table_json(layout: Layout, rows: Sequence[Row]) -> str:
             "filepath": full_image(stem),
             "compressed_filepath": small_image(stem),
         }
-        first = row[layout.columns[columns[0]]]
-        data.append([first, row["seed"], image, row["prompt"]])
+        value = row[layout.columns[axis]]
+        data.append([f"{value}, seed {row['seed']}", image])
+    columns = [axis, "image"]  # no more: the UI would rather compare any column but images
     return json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
 
 
