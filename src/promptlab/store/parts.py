@@ -105,15 +105,24 @@ def merge_axes(axes_of_parts: Sequence[Sequence[AxisColumn]]) -> tuple[AxisColum
 def list_parts(storage: Storage, folder: str, known: Sequence[Part] = ()) -> PartList:
     """Return the parts of a folder; footers of `known` parts are not read again."""
     for _ in range(_NUM_ATTEMPTS - 1):
+        sizes = _part_sizes(storage, folder)
         try:
-            return _list_parts(storage, folder, known)
+            found = _list_parts(storage, folder, known, sizes)
         except FileNotFoundError:  # compacted away between listing and opening
             continue
-    return _list_parts(storage, folder, known)
+        # A listing is no snapshot: made while parts are merged, it may miss the old and the new.
+        if _part_sizes(storage, folder).keys() == sizes.keys():
+            return found
+    return _list_parts(storage, folder, known, _part_sizes(storage, folder))
 
 
-def _list_parts(storage: Storage, folder: str, known: Sequence[Part]) -> PartList:
-    sizes = {n: s for n, s in storage.list_sizes(folder).items() if _PART_NAME.fullmatch(n)}
+def _part_sizes(storage: Storage, folder: str) -> dict[str, int]:
+    return {n: s for n, s in storage.list_sizes(folder).items() if _PART_NAME.fullmatch(n)}
+
+
+def _list_parts(
+    storage: Storage, folder: str, known: Sequence[Part], sizes: dict[str, int]
+) -> PartList:
     known_from_name = {part.name: part for part in known}
     parts: list[Part] = []
     unreadable: list[str] = []
