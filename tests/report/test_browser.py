@@ -242,7 +242,7 @@ def test_the_large_view_walks_along_columns_rows_and_candidates(browse, sheet):
     page.keys("ArrowLeft")
     assert title() == ["a fox", "noto", "seed 0"], "the edge is the edge"
     page.keys("Escape")
-    assert page.page.query_selector("dialog") is None
+    page.page.wait_for_selector("dialog", state="detached")
     assert page.page.evaluate("document.activeElement.id") == "plane"
 
 
