@@ -73,11 +73,12 @@ class BlockSizes:
             values = torch.randn(most, *shape, generator=generator)
             return values.to(decoder.device, decoder.dtype)
 
-        cache = Cache(decoder, num_images)
         head_width = decoder.width // decoder.num_heads
-        for half in (slice(0, num_images), slice(num_images, None)):
-            for tensor in cache.layers[0]:
-                tensor[half] = noise(decoder.num_heads, decoder.num_steps, head_width)[:num_images]
+        filling = [
+            [noise(decoder.num_heads, decoder.num_steps, head_width)[:num_images] for _ in range(2)]
+            for _ in range(2)
+        ]  # of keys and values, for each half of the rows
+        cache = Cache(decoder, num_images)
         prompts = [(0, 3 + index % 5, 2) for index in range(num_images)]
         length = padded_length(3, self._text_length)
         states = {ids: noise(length, decoder.width)[0] for ids in [(0, 2), *prompts[:5]]}
@@ -85,9 +86,13 @@ class BlockSizes:
         settings = Settings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
         text = prepare_text(decoder, prompts, states, self._text_length)
         previous = torch.arange(num_images, device=decoder.device) % decoder.logits.num_outputs
-        return torch.stack(
-            [decode_logits(decoder, cache, text, settings, previous, step) for step in steps]
-        )
+        logits = []
+        for step in steps:
+            cache.hold(step + 1)
+            for tensor, halves in zip(cache.layers[0], filling, strict=True):
+                tensor.copy_(torch.cat(halves)[:, :, : cache.length].flatten(0, 1))
+            logits.append(decode_logits(decoder, cache, text, settings, previous, step))
+        return torch.stack(logits)
 
 
 def _rounded(num_images: int) -> int:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,31 +37,56 @@ OnTokens = Callable[[int, Tensor], None]  # (tokens so far, tokens [image, step]
 class Cache:
     """Keys and values of all image tokens so far, allocated once and used by block after block.
 
-    A (row, head)'s positions are contiguous, so attention over a prefix reads memory in one sweep.
+    A layer's keys are one tensor [row * head, length, head width] without gaps, whose length grows
+    with the prefix: batched products over a tensor with gaps copy it first, or run at half speed.
     What an earlier block left behind the prefix is finite and masked.
     """
 
     def __init__(self, decoder: Decoder, num_images: int):
-        self.num_images = num_images
-        self.num_rows = 2 * num_images
-        head_width = decoder.width // decoder.num_heads
-        shape = (self.num_rows, decoder.num_heads, decoder.num_steps, head_width)
-        self.layers = [
-            (
-                torch.zeros(shape, dtype=decoder.dtype, device=decoder.device),
-                torch.zeros(shape, dtype=decoder.dtype, device=decoder.device),
-            )
+        self.num_images, self.num_rows = num_images, 2 * num_images
+        self.num_heads = decoder.num_heads
+        self._head_width = decoder.width // decoder.num_heads
+        self._num_steps = decoder.num_steps
+        numbers = self.num_rows * decoder.width * decoder.num_steps
+        self._memory = [
+            torch.zeros(2, numbers, dtype=decoder.dtype, device=decoder.device)
             for _ in decoder.layers
         ]
+        # Where a layer's keys or values wait while their place is laid out for the next length.
+        self._aside = torch.empty(numbers, dtype=decoder.dtype, device=decoder.device)
+        self._lay_out(0)
 
     def narrowed(self, num_images: int) -> Cache:
-        """Return a smaller block's view of the same memory."""
+        """Return a smaller block's view of the same memory, with nothing in it yet."""
         view = copy.copy(self)
         view.num_images, view.num_rows = num_images, 2 * num_images
-        view.layers = [
-            (keys[: view.num_rows], values[: view.num_rows]) for keys, values in self.layers
-        ]
+        view._lay_out(0)
         return view
+
+    def hold(self, num_filled: int) -> None:
+        """Make room for so many positions; what the cache holds already stays."""
+        if num_filled <= self.length:
+            return
+        before, length = self.layers, self.length
+        self._lay_out(min(-(-num_filled // PREFIX_STEP) * PREFIX_STEP, self._num_steps))
+        for old_pair, new_pair in zip(before, self.layers, strict=True):
+            for old, new in zip(old_pair, new_pair, strict=True):
+                aside = self._aside[: old.numel()].view(old.shape)
+                new[:, :length] = aside.copy_(old)
+
+    def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
+        """Put one step's keys and values [row, head, head width] into their place."""
+        for tensor, new in zip(self.layers[layer], (keys, values), strict=True):
+            tensor.view(self.num_rows, self.num_heads, self.length, -1)[:, :, step] = new
+
+    def _lay_out(self, length: int) -> None:
+        self.length = length
+        shape = (self.num_rows * self.num_heads, length, self._head_width)
+        numbers = math.prod(shape)
+        self.layers = [
+            (memory[0, :numbers].view(shape), memory[1, :numbers].view(shape))
+            for memory in self._memory
+        ]
 
 
 @dataclass(frozen=True)
@@ -196,36 +222,27 @@ def decode_states(
     """Return the decoder's final states: float32 [row, width]; fills the cache at `step`."""
     position = torch.tensor(step, device=decoder.device)
     x = decoder.embedding(previous, position).repeat(2, 1)
-    for layer, layer_cache, layer_text in zip(decoder.layers, cache.layers, text, strict=True):
-        x = x + attend_to_image(decoder, layer.attention, layer_cache, x, step)
+    cache.hold(step + 1)
+    for index, (layer, layer_text) in enumerate(zip(decoder.layers, text, strict=True)):
+        x = x + attend_to_image(decoder, layer.attention, cache, index, x, step)
         x = x + attend_to_text(decoder, layer.cross_attention, layer_text, x)
         x = x + layer.glu(x, decoder.dtype)
     return decoder.final_norm(x)
 
 
 def attend_to_image(
-    decoder: Decoder,
-    attention: SelfAttention,
-    layer_cache: tuple[Tensor, Tensor],
-    x: Tensor,
-    step: int,
+    decoder: Decoder, attention: SelfAttention, cache: Cache, layer: int, x: Tensor, step: int
 ) -> Tensor:
     """Return self-attention's update of the residual stream x [row, width]."""
     num_rows, num_heads = len(x), decoder.num_heads
     qkv = attention.qkv(attention.pre_norm(x).to(decoder.dtype))
     queries, new_keys, new_values = qkv.view(num_rows, 3, num_heads, -1).unbind(1)
-    keys, values = layer_cache  # [row, head, step, head width]
-    keys[:, :, step] = new_keys
-    values[:, :, step] = new_values
-
-    num_filled = step + 1
-    length = min(-(-num_filled // PREFIX_STEP) * PREFIX_STEP, decoder.num_steps)
-    prefix_keys = keys.flatten(0, 1)[:, :length]
-    prefix_values = values.flatten(0, 1)[:, :length]
+    cache.write(layer, step, new_keys, new_values)
+    keys, values = cache.layers[layer]
     queries = queries.reshape(num_rows * num_heads, 1, -1)
-    scores = torch.bmm(queries, prefix_keys.transpose(1, 2))
-    scores[:, :, num_filled:].fill_(-torch.inf)
-    attended = torch.bmm(scores.softmax(-1), prefix_values)
+    scores = torch.bmm(queries, keys.transpose(1, 2))
+    scores[:, :, step + 1 :].fill_(-torch.inf)
+    attended = torch.bmm(scores.softmax(-1), values)
     return attention.post_norm(attention.out(attended.view(num_rows, -1)))
 
 

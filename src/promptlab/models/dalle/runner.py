@@ -64,9 +64,7 @@ class Runner:
             self.encoder = load_encoder(tensors, config, self.dtype, device)
             self.decoder = load_decoder(tensors, config, self.dtype, device)
             network = load_detokenizer(tensors, config, self.dtype, device)
-        # Half-precision activations are small enough to pass whole.
-        is_in_strips = device == "cpu" and self.dtype == torch.float32
-        self.detokenizer = StripDetokenizer(network) if is_in_strips else network
+        self.detokenizer = StripDetokenizer(network) if device == "cpu" else network
         largest = batch_size or default_batch_size(config, self.dtype, device)
         self.sizes = BlockSizes(self.decoder, config.text_length, largest)
         self._cache: Cache | None = None

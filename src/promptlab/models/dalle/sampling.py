@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from promptlab.models.dalle import rng
 from promptlab.records import Request
+
+RUN = 128  # tokens
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,24 @@ def sample(
     """Draw one token a row: int64 [image].
 
     Kept are all tokens at least as likely as the k-th likeliest, ties included, as in min-dalle.
-    The draw inverts the cumulative distribution in the order of the tokens. Softmax rather than
-    exp: its kernel works by whole rows, so that a row's bits do not depend on where it lies.
+    The draw inverts the cumulative distribution in the order of the tokens, in two stages: which
+    run of tokens, then which of the run, so that few of the sums need double precision. Softmax
+    rather than exp: its kernel works by whole rows, so that a row's bits do not depend on where it
+    lies.
     """
     largest = logits.topk(max_top_k, dim=-1, sorted=True).values
-    threshold = largest.gather(-1, top_k - 1)
+    is_out = logits < largest.gather(-1, top_k - 1)
     # The largest logit is taken off first, as in min-dalle: a low temperature cannot overflow.
-    scaled = (logits - largest[:, :1]) / temperature
-    scaled = scaled.masked_fill_(logits < threshold, -torch.inf)
-    cumulative = scaled.softmax(-1).cumsum(-1, dtype=torch.float64)
+    scaled = (logits - largest[:, :1]).div_(temperature).masked_fill_(is_out, -torch.inf)
+    runs = functional.pad(scaled.softmax(-1), (0, -logits.shape[1] % RUN)).unflatten(-1, (-1, RUN))
+    sums = runs.sum(-1)
+    ends = sums.cumsum(-1, dtype=torch.float64)
+    drawn = uniform * ends[:, -1:]
+    run = torch.searchsorted(ends, drawn, right=True)
+    inside = runs.gather(1, run[:, :, None].expand(-1, -1, RUN))[:, 0]
+    inside_ends = inside.cumsum(-1, dtype=torch.float64)
+    # A run's sum is rounded: a draw beyond its tokens takes the last of them.
+    left = drawn - (ends.gather(1, run) - sums.gather(1, run))
+    left = left.clamp(min=0.0).minimum(inside_ends[:, -1:] * (1 - 1e-9))
     # The first token whose cumulative probability exceeds the draw: never one of probability 0.
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True)[:, 0]
+    return (run * RUN + torch.searchsorted(inside_ends, left, right=True))[:, 0]
