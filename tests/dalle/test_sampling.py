@@ -94,6 +94,19 @@ def test_the_distribution_is_that_of_min_dalle(temperature: float, top_k: int) -
     assert stats.chi2_contingency(merged).pvalue > 1e-3
 
 
+def test_a_draw_inverts_the_cumulative_distribution_at_any_point_of_the_unit_interval() -> None:
+    logits = torch.randn(1, 300, generator=torch.Generator().manual_seed(2)) * 3
+    probabilities = logits[0].double().softmax(-1).numpy()
+    ends = probabilities.cumsum()
+    # Just inside every token's share, at its beginning and at its end.
+    is_wide = probabilities > 1e-5
+    inside = np.concatenate(
+        [(ends - probabilities * share)[is_wide] for share in (0.98, 0.5, 0.02)]
+    )
+    expected = np.tile(np.flatnonzero(is_wide), 3)
+    assert draw(logits[0], 1.0, 300, inside).tolist() == expected.tolist()
+
+
 def test_top_k_of_one_is_greedy() -> None:
     logits = torch.randn(50, 96)
     uniforms = torch.rand(50, 1, dtype=torch.float64)

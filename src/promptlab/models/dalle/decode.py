@@ -3,7 +3,7 @@
     decode_block → prepare_text        keys and values of the text, once a block
                  → decode_step         once a token: decode_states → logits → sample
                      → attend_to_image     over the filled prefix of the cache
-                     → attend_to_text      over the prompt, and over the empty prompt
+                     → attend_to_text      over the prompt, or over the empty prompt's pair
 
 A block holds a fixed number of images; each has two rows: row i reads the empty prompt, row
 num_images + i the image's own prompt. All rows are at the same step, and every operation treats
@@ -99,7 +99,16 @@ class TextSegment:
     bias: Tensor | None  # float32 [row, 1, position]: -1e12 hides padding; None: there is none
 
 
-Text = Sequence[Sequence[TextSegment]]  # [layer][segment]
+@dataclass(frozen=True)
+class LayerText:
+    """What one layer's rows read: the first half the empty prompt, the others their segments."""
+
+    empty_keys: Tensor  # float32 [image, head, 2, head width]
+    empty_values: Tensor  # float32 [image, head, 2, head width]
+    segments: Sequence[TextSegment]
+
+
+Text = Sequence[LayerText]
 
 
 @torch.inference_mode()
@@ -146,29 +155,39 @@ def prepare_text(
     starts = dict(zip(distinct, itertools.accumulate([0, *lengths]), strict=False))
     text_rows = stack_states([states[ids] for ids in distinct])
 
-    # One segment for the empty prompts, then one for each padded length.
-    groups = [(2, empty_prompts)]
-    by_length = itertools.groupby(prompts, lambda ids: padded_length(len(ids), text_length))
-    groups += [(length, list(group)) for length, group in by_length]
-    layouts, first = [], 0
-    for length, group in groups:
-        index = torch.tensor([starts[ids] for ids in group], device=decoder.device)
-        positions = index[:, None] + torch.arange(length, device=decoder.device)
-        bias = _text_bias(group, length, decoder.device)
-        layouts.append((slice(first, first + len(group)), positions, bias))
-        first += len(group)
+    def places(prompts: Sequence[Ids], length: int) -> Tensor:
+        """Return where the prompts' positions lie in `text_rows`: [row, position]."""
+        first = torch.tensor([starts[ids] for ids in prompts], device=decoder.device)
+        return first[:, None] + torch.arange(length, device=decoder.device)
+
+    empty_places = places(empty_prompts, 2)
+    layouts, first = [], len(prompts)
+    for length, group in itertools.groupby(
+        prompts, lambda ids: padded_length(len(ids), text_length)
+    ):
+        same_length = list(group)
+        rows = slice(first, first + len(same_length))
+        bias = _text_bias(same_length, length, decoder.device)
+        layouts.append((rows, places(same_length, length), bias))
+        first += len(same_length)
 
     text = []
     for layer in decoder.layers:
         project = layer.cross_attention.keys_values
         projected = torch.cat([project(chunk) for chunk in text_rows.split(NUM_ROWS)])
         projected = projected.view(len(text_rows), 2, decoder.num_heads, -1)
+
+        # [row, position, 2, head, head width] -> keys and values [row, head, position, head width]
+        def gather(places: Tensor, projected: Tensor = projected) -> tuple[Tensor, Tensor]:
+            keys, values = projected[places].permute(2, 0, 3, 1, 4).contiguous()
+            return keys, values
+
         segments = []
         for rows, positions, bias in layouts:
-            # [row, position, 2, head, head width] -> [2, row * head, position, head width]
-            gathered = projected[positions].permute(2, 0, 3, 1, 4).flatten(1, 2).contiguous()
-            segments.append(TextSegment(rows, gathered[0], gathered[1], bias))
-        text.append(segments)
+            keys, values = gather(positions)
+            segments.append(TextSegment(rows, keys.flatten(0, 1), values.flatten(0, 1), bias))
+        keys, values = gather(empty_places)
+        text.append(LayerText(keys.to(torch.float32), values.to(torch.float32), segments))
     return text
 
 
@@ -247,13 +266,15 @@ def attend_to_image(
 
 
 def attend_to_text(
-    decoder: Decoder, attention: CrossAttention, segments: Sequence[TextSegment], x: Tensor
+    decoder: Decoder, attention: CrossAttention, text: LayerText, x: Tensor
 ) -> Tensor:
     """Return cross-attention's update of the residual stream x [row, width]."""
-    num_heads = decoder.num_heads
+    num_heads, num_images = decoder.num_heads, len(text.empty_keys)
     queries = attention.query(attention.pre_norm(x).to(decoder.dtype))
     attended = torch.empty_like(queries)
-    for segment in segments:
+    unconditional = queries[:num_images].view(num_images, num_heads, 1, -1)
+    attended[:num_images] = attend_to_pair(unconditional, text.empty_keys, text.empty_values)
+    for segment in text.segments:
         segment_queries = queries[segment.rows]
         num_rows = len(segment_queries)
         scores = torch.bmm(
@@ -264,3 +285,12 @@ def attend_to_text(
         weights = scores.view(num_rows * num_heads, 1, -1).softmax(-1)
         attended[segment.rows] = torch.bmm(weights, segment.values).view(num_rows, -1)
     return attention.post_norm(attention.out(attended))
+
+
+def attend_to_pair(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend to two positions, all [row, head, 1 or 2, head width]; returns [row, width].
+
+    So few positions are faster element by element than as a product of matrices.
+    """
+    weights = (queries * keys).sum(-1).softmax(-1)
+    return (weights[..., None] * values).sum(-2).flatten(1)

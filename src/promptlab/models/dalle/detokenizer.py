@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptlab.models.dalle import strips
+from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.config import DalleConfig
+from promptlab.models.dalle.winograd import RowConv
 
 Tensors = Mapping[str, Tensor]
 
@@ -160,11 +162,18 @@ class StripDetokenizer:
 
     def __init__(self, network: Detokenizer):
         self.network = network
-        self._buffers = strips.Buffers()
+        self._buffers = Buffers()
         self._upsamples = [
             None if conv is None else strips.UpsampleConv.of(conv.weight, conv.bias)
             for conv in (level.upsample for level in network.levels)
         ]
+        self._row_convs = {
+            id(conv): RowConv(conv.weight, conv.bias)
+            for level in network.levels
+            if not level.attentions
+            for block in level.blocks
+            for conv in (block.conv1, block.conv2)
+        }
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -183,27 +192,33 @@ class StripDetokenizer:
             return to_pixels(conv(norm.activated(x)))
         drawn = strips.normalized_conv(activation, norm.of, conv.of, self._buffers)
         pixels = to_pixels(drawn.pixels.permute(2, 0, 1)[None])
-        self._buffers.give(drawn)
-        self._buffers.give(activation)
+        self._buffers.give(drawn.pixels, activation.pixels)
         return pixels
 
     def _level(
         self, level: Level, upsample: strips.UpsampleConv | None, x: strips.Activation
     ) -> strips.Activation:
-        buffers = self._buffers
+        buffers, width = self._buffers, x.pixels.shape[1]
         for block in level.blocks:
-            h = strips.normalized_conv(x, block.norm1.of, block.conv1.of, buffers)
-            shortcut = None if block.shortcut is None else block.shortcut.of
-            y = strips.normalized_conv(
-                h, block.norm2.of, block.conv2.of, buffers, x.pixels, shortcut
+            conv1, conv2 = (self._row_convs[id(conv)] for conv in (block.conv1, block.conv2))
+            is_fast = conv1.suits(width)
+            h = strips.normalized_conv(
+                x, block.norm1.of, conv1 if is_fast else block.conv1.of, buffers
             )
-            buffers.give(h)
-            buffers.give(x)
+            y = strips.normalized_conv(
+                h,
+                block.norm2.of,
+                conv2 if is_fast else block.conv2.of,
+                buffers,
+                x.pixels,
+                None if block.shortcut is None else block.shortcut.of,
+            )
+            buffers.give(h.pixels, x.pixels)
             x = y
         if upsample is None:
             return x
         y = strips.upsampled_conv(x, upsample, buffers)
-        buffers.give(x)
+        buffers.give(x.pixels)
         return y
 
 
