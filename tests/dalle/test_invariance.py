@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from promptlab.models.dalle.config import MIN_DALLE_MINI
+from promptlab.models.dalle.cuda import CudaRunner
 from promptlab.models.dalle.linear import Linear, exact_gelu_
 from promptlab.models.dalle.runner import Runner
+from promptlab.models.dalle.tokenizer import WordTokenizer
 from tests.dalle.models import TINY, VOCAB, make_runner, random_requests, random_tensors
 
 NUM_COMPOSITIONS = 200
@@ -101,15 +103,13 @@ def test_mini_gives_the_tokens_drawn_alone(dtype: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_200_random_compositions_on_a_gpu(dtype: str) -> None:
-    from promptlab.models.dalle.tokenizer import WordTokenizer
-
-    runner = Runner(
-        TINY, random_tensors(TINY), WordTokenizer(VOCAB, TINY.text_length), dtype, "cuda", 12
-    )
+@pytest.mark.parametrize("runner_class", [CudaRunner, Runner])
+def test_200_random_compositions_on_a_gpu(runner_class: type[Runner], dtype: str) -> None:
+    tokenizer = WordTokenizer(VOCAB, TINY.text_length)
+    runner = runner_class(TINY, random_tensors(TINY), tokenizer, dtype, "cuda", 12)
     requests = random_requests(24, seed=1)
-    alone = {request.image_id: runner.draw_block([request])[0].pixels for request in requests}
+    alone = {request.image_id: next(runner.draw([request])).pixels for request in requests}
     choose = random.Random(2)
     for _ in range(NUM_COMPOSITIONS):
-        for result in runner.draw_block(choose.sample(requests, choose.randint(1, 12))):
+        for result in runner.draw(choose.sample(requests, choose.randint(1, 12))):
             assert np.array_equal(result.pixels, alone[result.request.image_id])
