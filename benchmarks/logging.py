@@ -4,11 +4,13 @@
     python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             all of them but memory: about 6 minutes
+    python -m benchmarks.logging             all of them but memory: about 9 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
-image, with one MLflow run per cell. Each benchmark prints a table, then one line of JSON.
+image, with one MLflow run per cell. `engine` times whole sweeps from before the model is loaded,
+both sides in one process with the same threads, in turns and first by turns. Each benchmark prints
+a table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
@@ -109,27 +112,36 @@ def make_plan(num_images: int, model: Model, params: Mapping[str, Any] | None = 
     return Plan("benchmark", hash_id(num_images), axes, tuple(cells), {model.name: model})
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds from the start of a sweep."""
+
+    drawn_s: float  # until the last image was handed over
+    kept_s: float  # until every image is on disk, parts merged
+    tracked_s: float  # until MLflow holds them too
+
+
 def draw_with_pipeline(
     root: str, plan: Plan, uri: str | None, on_image: Callable[[int], None] = lambda number: None
-) -> float:
-    """Draw a plan as `promptlab sweep` does; return the seconds until all is kept."""
+) -> Times:
+    """Draw a plan as `promptlab sweep` does; return how long it took."""
     started_at = time.perf_counter()
     paths = RunPaths(root)
     options = TrackingOptions(enabled=uri is not None, uri=uri)
-    with (
-        open_tracking(paths, options) as tracking,
-        open_store(paths, plan, StoreOptions(reuse=False), on_part=tracking.notify) as store,
-    ):
-        number = 0
-        for model_key, model in plan.models.items():
-            for result in engine.draw(model, store.pending(model_key)):
-                store.add(result)
-                number += 1
-                on_image(number)
-    seconds = time.perf_counter() - started_at
+    with open_tracking(paths, options) as tracking:
+        with open_store(paths, plan, StoreOptions(reuse=False), on_part=tracking.notify) as store:
+            number = 0
+            for model_key, model in plan.models.items():
+                for result in engine.draw(model, store.pending(model_key)):
+                    store.add(result)
+                    number += 1
+                    on_image(number)
+            drawn_s = time.perf_counter() - started_at
+        kept_s = time.perf_counter() - started_at
+    times = Times(drawn_s, kept_s, time.perf_counter() - started_at)
     assert store.counts.ok == plan.num_images, store.counts
     assert uri is None or is_tracked(paths, options), "MLflow does not hold all images"
-    return seconds
+    return times
 
 
 def draw_naively(root: str, plan: Plan, uri: str | None) -> float:
@@ -183,8 +195,8 @@ def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> di
             ms["naive" + name].append(seconds / num_naive * 1000)
             shutil.rmtree(root)
             root = f"{folder}/ours{name}{number}"
-            seconds = draw_with_pipeline(root, make_plan(num_images, model), with_mlflow)
-            ms["ours" + name].append(seconds / num_images * 1000)
+            times = draw_with_pipeline(root, make_plan(num_images, model), with_mlflow)
+            ms["ours" + name].append(times.tracked_s / num_images * 1000)
             shutil.rmtree(root)
     best = {name: min(values) for name, values in ms.items()}
     naive_share = best["naive+mlflow"] - best["naive"]
@@ -210,6 +222,7 @@ def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> di
 
 def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, Any]:
     """Time the embedded model alone and with everything kept, in turns."""
+    import torch
     from mlflow import MlflowClient
 
     from promptlab.models.dalle import open_tiny
@@ -220,30 +233,63 @@ def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, An
     model = open_tiny()
     plan = make_plan(num_images, model, normalize_params(model.name, model.parameters, {}))
     requests = [request for _, request in plan.requests(model.name)]
-    alone, kept = [], []
-    list(engine.draw(model, requests[:16]))  # warm up
-    for number in range(num_rounds):
+    list(engine.draw(model, requests))  # warm up, at the batch size of the measurement
+
+    def alone() -> tuple[float, ...]:
         started_at = time.perf_counter()
         num_ok = sum(result.status == "ok" for result in engine.draw(model, requests))
-        alone.append(num_ok / (time.perf_counter() - started_at))
-        root = f"{folder}/engine{number}"
-        times: list[float] = []
-        draw_with_pipeline(root, plan, uri, lambda number, t=times: t.append(time.perf_counter()))  # type: ignore[misc]
-        kept.append((len(times) - 1) / (times[-1] - times[0]))
+        assert num_ok == num_images
+        return (time.perf_counter() - started_at,)
+
+    def kept() -> tuple[float, ...]:
+        root = f"{folder}/engine"
+        times = draw_with_pipeline(root, plan, uri)
         shutil.rmtree(root)
-    share = statistics.median(kept) / statistics.median(alone)
-    print(
-        f"{'images/s (median of ' + str(num_rounds) + ')':<34}{'alone':>10}{'kept':>12}{'share':>9}"
-    )
-    print(
-        f"{model.name + ', ' + model.dtype:<34}{statistics.median(alone):>10.2f}"
-        f"{statistics.median(kept):>12.2f}{share:>9.1%}"
-    )
+        return times.drawn_s, times.kept_s, times.tracked_s
+
+    rounds: list[dict[str, tuple[float, ...]]] = []
+    processor_s: list[dict[str, float]] = []
+    busy_elsewhere: list[dict[str, float]] = []
+    for number in range(num_rounds):
+        order = (alone, kept) if number % 2 == 0 else (kept, alone)
+        seconds: dict[str, tuple[float, ...]] = {}
+        own_s: dict[str, float] = {}
+        others: dict[str, float] = {}
+        for step in order:
+            started_at, own, everything = time.perf_counter(), _own_seconds(), _busy_seconds()
+            seconds[step.__name__] = step()
+            own_s[step.__name__] = _own_seconds() - own
+            elsewhere_s = _busy_seconds() - everything - own_s[step.__name__]
+            others[step.__name__] = elsewhere_s / (time.perf_counter() - started_at)
+        rounds.append(seconds)
+        processor_s.append(own_s)
+        busy_elsewhere.append(others)
+    names = ("alone", "drawn", "on disk", "in MLflow too")
+    seconds_of = {
+        name: [(round_["alone"] + round_["kept"])[column] for round_ in rounds]
+        for column, name in enumerate(names)
+    }
+    share = {
+        name: statistics.median(
+            alone_s / value for alone_s, value in zip(seconds_of["alone"], values, strict=True)
+        )
+        for name, values in seconds_of.items()
+    }
+    title = f"{model.name}, {model.dtype}, {num_images} images, {num_rounds} rounds"
+    print(f"{title:<44}{'images/s':>10}{'of alone':>10}{'lowest':>10}")
+    for name, values in seconds_of.items():
+        lowest = min(a / v for a, v in zip(seconds_of["alone"], values, strict=True))
+        speed = num_images / statistics.median(values)
+        print(f"{name:<44}{speed:>10.2f}{share[name]:>10.1%}{lowest:>10.1%}")
+    most = max(max(round_.values()) for round_ in busy_elsewhere)
+    print(f"{'cores busy with other programs, at most':<44}{most:>10.2f}")
     return {
         "benchmark": "logging.engine",
         "num_images": num_images,
-        "engine_images_per_second": alone,
-        "pipeline_images_per_second": kept,
+        "num_threads": torch.get_num_threads(),
+        "seconds": seconds_of,
+        "processor_seconds": processor_s,
+        "cores_busy_elsewhere": busy_elsewhere,
         "share": share,
     }
 
@@ -265,7 +311,7 @@ def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
 
     uri = f"sqlite:///{folder}/mlflow.db" if with_mlflow else None
     root = f"{folder}/memory"
-    seconds = draw_with_pipeline(root, plan, uri, note)
+    seconds = draw_with_pipeline(root, plan, uri, note).tracked_s
     tenth = max(1, len(marks) // 10)
 
     def rate(window: Sequence[tuple[int, float, float]]) -> float:
@@ -327,6 +373,23 @@ def _time(step: Callable[[], Any]) -> float:
     return time.perf_counter() - started_at
 
 
+def _own_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _busy_seconds() -> float:
+    """Return the processor time of the whole machine, what a hypervisor took included."""
+    try:
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+    except OSError:  # no /proc: then nothing is known of others
+        return _own_seconds()
+    user, nice, system, _, _, irq, softirq, steal, *_ = (int(word) for word in line.split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
 def _resident_mb() -> float:
     """Return the memory that this process holds now."""
     try:
@@ -359,7 +422,7 @@ def main() -> int:
     parser.add_argument("benchmark", nargs="?", choices=names, help="default: all but memory")
     parser.add_argument("--images", type=int, help="images a measurement")
     parser.add_argument("--naive-images", type=int, default=120, help="of the naive loop")
-    parser.add_argument("--rounds", type=int, default=2, help="repetitions, in turns")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
     parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
     parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
     args = parser.parse_args()
@@ -372,7 +435,7 @@ def main() -> int:
             if name == "compare":
                 figures = compare(folder, args.images or 4000, args.naive_images, args.rounds)
             elif name == "engine":
-                figures = behind_engine(folder, args.images or 240, args.rounds)
+                figures = behind_engine(folder, args.images or 960, args.rounds)
             elif name == "memory":
                 figures = memory(folder, args.images or 100_000, args.mlflow)
             else:
