@@ -22,6 +22,7 @@ import platform
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -47,6 +48,8 @@ from promptlab.tracking.marks import is_tracked
 SIZE = 256  # px
 NUM_PICTURES = 64  # different ones, handed out in turn
 NUM_SEEDS = 2  # images a cell
+WARM_UP = 128  # images: more than one batch
+EARLY = 1000  # images after which memory must not grow by much
 STYLES = ("noto", "openmoji", "twemoji", "fluent", "fxemoji", "emojione")
 
 
@@ -222,7 +225,6 @@ def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> di
 
 def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, Any]:
     """Time the embedded model alone and with everything kept, in turns."""
-    import torch
     from mlflow import MlflowClient
 
     from promptlab.models.dalle import open_tiny
@@ -233,7 +235,8 @@ def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, An
     model = open_tiny()
     plan = make_plan(num_images, model, normalize_params(model.name, model.parameters, {}))
     requests = [request for _, request in plan.requests(model.name)]
-    list(engine.draw(model, requests))  # warm up, at the batch size of the measurement
+    list(engine.draw(model, requests[:WARM_UP]))
+    import torch  # only now: how its threads wait is set when the model is loaded
 
     def alone() -> tuple[float, ...]:
         started_at = time.perf_counter()
@@ -298,27 +301,22 @@ def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
     """Draw a long sweep; report memory and speed along the way, then scan its metadata."""
     import duckdb
 
-    model = NullModel()
-    started_at = time.perf_counter()
-    plan = make_plan(num_images, model)
-    planning_ms = (time.perf_counter() - started_at) / num_images * 1000
-    marks: list[tuple[int, float, float]] = []
+    plan = make_plan(num_images, NullModel())
+    marks: list[tuple[int, float, float]] = []  # (images, time, highest memory so far)
     every = max(1, num_images // 100)
 
     def note(number: int) -> None:
         if number % every == 0:
-            marks.append((number, time.perf_counter(), _resident_mb()))
+            marks.append((number, time.perf_counter(), _peak_mb(resource.RUSAGE_SELF)))
 
     uri = f"sqlite:///{folder}/mlflow.db" if with_mlflow else None
     root = f"{folder}/memory"
-    seconds = draw_with_pipeline(root, plan, uri, note).tracked_s
-    tenth = max(1, len(marks) // 10)
-
-    def rate(window: Sequence[tuple[int, float, float]]) -> float:
-        return (window[-1][0] - window[0][0]) / (window[-1][1] - window[0][1])
-
-    first, last = rate(marks[: tenth + 1]), rate(marks[-tenth - 1 :])
-    early_mb, peak_mb = marks[0][2], max(mark[2] for mark in marks)
+    started_at = time.perf_counter()
+    times = draw_with_pipeline(root, plan, uri, note)
+    peak_mb, follower_mb = _peak_mb(resource.RUSAGE_SELF), _peak_mb(resource.RUSAGE_CHILDREN)
+    plan_s = _time(lambda: plan_by_command(folder, num_images))
+    early, early_mb = next((m[0], m[2]) for m in marks if m[0] >= min(EARLY, num_images))
+    first, last = _tenth_rates(marks)
     parts = [path.stat().st_size for path in Path(root, "images.parquet").glob("*.parquet")]
     query = f"select style, count(*) from '{root}/images.parquet/*.parquet' group by style"
     scans = [_time(lambda: duckdb.connect().execute(query).fetchall()) for _ in range(3)]
@@ -327,33 +325,67 @@ def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
     disk_gb = sum(p.stat().st_size for p in Path(root).rglob("*") if p.is_file()) / 1e9
     shutil.rmtree(root)
     for label, value in (
+        ("plan by command, ms an image", f"{plan_s / num_images * 1000:.2f}"),
         (f"images/s, first tenth of {num_images}", f"{first:.0f}"),
         ("images/s, last tenth", f"{last:.0f} ({last / first:.0%})"),
-        (f"memory at {marks[0][0]} images", f"{early_mb:.0f} MB"),
-        ("memory at its highest", f"{peak_mb:.0f} MB (+{peak_mb - early_mb:.0f})"),
+        ("images/s, start to all kept", f"{num_images / times.tracked_s:.0f}"),
+        (f"memory until {early} images, highest", f"{early_mb:.0f} MB"),
+        ("memory until the end, highest", f"{peak_mb:.0f} MB (+{peak_mb - early_mb:.0f})"),
+        ("memory of MLflow's process, highest", f"{follower_mb:.0f} MB"),
         ("disk", f"{disk_gb:.1f} GB in {len(parts)} parts"),
         ("DuckDB: count(*) group by style", f"{min(scans) * 1000:.0f} ms"),
         ("all metadata as one table", f"{table_s:.2f} s"),
         ("resume: nothing to do", f"{resume_s:.2f} s"),
     ):
-        print(f"{label:<34}{value:>24}")
+        print(f"{label:<40}{value:>24}")
     return {
         "benchmark": "logging.memory",
         "num_images": num_images,
         "with_mlflow": with_mlflow,
-        "seconds": seconds,
+        "kept_s": times.kept_s,
+        "tracked_s": times.tracked_s,
         "images_per_second_first": first,
         "images_per_second_last": last,
         "memory_early_mb": early_mb,
         "memory_peak_mb": peak_mb,
+        "memory_mlflow_mb": follower_mb,
+        "marks": [(number, moment - started_at, mb) for number, moment, mb in marks[::10]],
         "num_parts": len(parts),
         "largest_part_mb": max(parts) / 1e6,
         "disk_gb": disk_gb,
-        "duckdb_scan_s": min(scans),
+        "duckdb_scan_s": scans,
         "table_s": table_s,
         "resume_s": resume_s,
-        "planning_ms_per_image": planning_ms,
+        "plan_s": plan_s,
     }
+
+
+def _tenth_rates(marks: Sequence[tuple[int, float, float]]) -> list[float]:
+    """Return images/s over the first and over the last tenth."""
+    tenth = max(1, len(marks) // 10)
+    return [
+        (window[-1][0] - window[0][0]) / (window[-1][1] - window[0][1])
+        for window in (marks[: tenth + 1], marks[-tenth - 1 :])
+    ]
+
+
+def plan_by_command(folder: str, num_images: int) -> None:
+    """Have `promptlab sweep --plan` count a grid of so many images; nothing is drawn."""
+    num_subjects = -(-num_images // (len(STYLES) * NUM_SEEDS))
+    subjects = ",".join(f"subject {number}" for number in range(num_subjects))
+    sweeps = Path(folder, "plan", "sweeps")
+    sweeps.mkdir(parents=True)
+    (sweeps / "long.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        f"      subject: {subjects}\n      style: noto,openmoji,twemoji,fxemoji,emojione,none\n"
+    )
+    command = [sys.executable, "-m", "promptlab.cli", "sweep", "+sweeps=long", "--plan"]
+    command += [f"seeds={NUM_SEEDS}", f"limit={2 * num_images}"]
+    environment = os.environ | {"PYTHONPATH": str(Path(engine.__file__).parents[1])}
+    done = subprocess.run(
+        command, cwd=sweeps.parent, env=environment, check=True, capture_output=True, text=True
+    )
+    assert f"{num_subjects * len(STYLES) * NUM_SEEDS:,} images" in done.stdout, done.stdout
 
 
 def resume(folder: str, num_images: int) -> dict[str, Any]:
@@ -390,13 +422,10 @@ def _busy_seconds() -> float:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _resident_mb() -> float:
-    """Return the memory that this process holds now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:  # no /proc: the highest so far is the best there is
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def _peak_mb(who: int) -> float:
+    """Return the most memory that this process, or the largest of its ended children, has held."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(who).ru_maxrss / unit
 
 
 def describe_machine() -> dict[str, Any]:
@@ -421,7 +450,7 @@ def main() -> int:
     names = ("compare", "engine", "memory", "resume")
     parser.add_argument("benchmark", nargs="?", choices=names, help="default: all but memory")
     parser.add_argument("--images", type=int, help="images a measurement")
-    parser.add_argument("--naive-images", type=int, default=120, help="of the naive loop")
+    parser.add_argument("--naive-images", type=int, default=300, help="of the naive loop")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
     parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
     parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
