@@ -3,7 +3,6 @@
 import logging
 import os
 
-import pyarrow.parquet as pq
 import pytest
 
 from promptlab.records import Result
@@ -11,27 +10,13 @@ from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from store.painting import Painter, make_plan
-from store.sweeping import check_whole, draw_and_stop, draw_plan, essence
+from store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence
 
 PLAN = {"seeds": range(10)}  # 40 images
 
 
 def parts_of(paths):
     return sorted(name for name in os.listdir(paths.images_parquet) if name.startswith("part-"))
-
-
-def damage(paths, part_name, column, row_group=0):
-    """Flip the last byte of a column's pages in one row group."""
-    path = f"{paths.images_parquet}/{part_name}"
-    group = pq.ParquetFile(path).metadata.row_group(row_group)
-    chunks = [group.column(number) for number in range(group.num_columns)]
-    (chunk,) = [chunk for chunk in chunks if chunk.path_in_schema == column]
-    end = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size
-    with open(path, "r+b") as file:
-        file.seek(end - 1)
-        (byte,) = file.read(1)
-        file.seek(end - 1)
-        file.write(bytes([byte ^ 255]))
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])
