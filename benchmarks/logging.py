@@ -4,11 +4,13 @@
     python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             all of them but memory: about 6 minutes
+    python -m benchmarks.logging             all of them but memory: about 9 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
-image, with one MLflow run per cell. Each benchmark prints a table, then one line of JSON.
+image, with one MLflow run per cell. `engine` times whole sweeps from before the model is loaded,
+both sides in one process with the same threads, in turns and first by turns. Each benchmark prints
+a table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -20,150 +22,28 @@ import platform
 import resource
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from benchmarks.logging_sweeps import (
+    NUM_SEEDS,
+    STYLES,
+    NullModel,
+    draw_naively,
+    draw_with_pipeline,
+    make_plan,
+)
 from promptlab import engine
-from promptlab.identity import hash_id
-from promptlab.models.protocol import Model, Parameter
-from promptlab.paths import RunPaths, image_path
-from promptlab.plan import Axis, Plan
-from promptlab.records import Cell, Request, Result
-from promptlab.store import StoreOptions, open_store, read_run
-from promptlab.tracking import TrackingOptions, open_tracking
-from promptlab.tracking.marks import is_tracked
+from promptlab.store import read_run
 
-SIZE = 256  # px
-NUM_PICTURES = 64  # different ones, handed out in turn
-NUM_SEEDS = 2  # images a cell
-STYLES = ("noto", "openmoji", "twemoji", "fluent", "fxemoji", "emojione")
-
-
-class NullModel:
-    """Hands out ready pictures."""
-
-    name = "null"
-    fingerprint = "0" * 16
-    image_size = (SIZE, SIZE)
-    dtype = "uint8"
-    device = "cpu"
-    parameters: ClassVar[Mapping[str, Parameter]] = {}
-    is_deterministic = True
-
-    def __init__(self) -> None:
-        random = np.random.default_rng(0)
-        self._pictures = [_picture(random) for _ in range(NUM_PICTURES)]
-
-    def load(self) -> None:
-        """Do nothing."""
-
-    def unload(self) -> None:
-        """Do nothing."""
-
-    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
-        """Yield a ready picture for each request."""
-        for number, request in enumerate(requests):
-            yield Result(request, pixels=self._pictures[number % NUM_PICTURES], seconds=1e-6)
-
-
-def _picture(random: np.random.Generator) -> np.ndarray:
-    """Return a smooth picture with a little grain: about 100 kB as PNG, as a photograph."""
-    coarse = random.integers(0, 256, (16, 16, 3), np.uint8)
-    smooth = np.asarray(Image.fromarray(coarse).resize((SIZE, SIZE), Image.Resampling.BICUBIC))
-    grain = random.integers(-2, 3, smooth.shape)
-    return np.clip(smooth.astype(np.int16) + grain, 0, 255).astype(np.uint8)
-
-
-def make_plan(num_images: int, model: Model, params: Mapping[str, Any] | None = None) -> Plan:
-    """Return a plan of subject × style with NUM_SEEDS seeds a cell."""
-    num_cells = num_images // NUM_SEEDS
-    cells = []
-    for number in range(num_cells):
-        subject, style = f"subject {number // len(STYLES)}", STYLES[number % len(STYLES)]
-        cells.append(
-            Cell(
-                cell_id=hash_id([subject, style]),
-                arm_id=hash_id(style),
-                job_id=number,
-                subject=subject,
-                style=style,
-                template="plain",
-                prompt=f"{subject} in the style of {style}",
-                model=model.name,
-                model_key=model.name,
-                params=dict(params or {}),
-                axes={},
-                seeds=tuple(range(NUM_SEEDS)),
-            )
-        )
-    subjects = tuple(dict.fromkeys(cell.subject for cell in cells))
-    axes = (Axis("subject", subjects), Axis("style", STYLES), Axis("seed", (0, 1)))
-    return Plan("benchmark", hash_id(num_images), axes, tuple(cells), {model.name: model})
-
-
-def draw_with_pipeline(
-    root: str, plan: Plan, uri: str | None, on_image: Callable[[int], None] = lambda number: None
-) -> float:
-    """Draw a plan as `promptlab sweep` does; return the seconds until all is kept."""
-    started_at = time.perf_counter()
-    paths = RunPaths(root)
-    options = TrackingOptions(enabled=uri is not None, uri=uri)
-    with (
-        open_tracking(paths, options) as tracking,
-        open_store(paths, plan, StoreOptions(reuse=False), on_part=tracking.notify) as store,
-    ):
-        number = 0
-        for model_key, model in plan.models.items():
-            for result in engine.draw(model, store.pending(model_key)):
-                store.add(result)
-                number += 1
-                on_image(number)
-    seconds = time.perf_counter() - started_at
-    assert store.counts.ok == plan.num_images, store.counts
-    assert uri is None or is_tracked(paths, options), "MLflow does not hold all images"
-    return seconds
-
-
-def draw_naively(root: str, plan: Plan, uri: str | None) -> float:
-    """Draw a plan as everybody's first script does; return the seconds."""
-    Path(root, "images").mkdir(parents=True)
-    client: Any = None
-    experiment, run_id = "", ""
-    if uri is not None:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(tracking_uri=uri)
-        experiment = client.create_experiment(f"naive {root}", Path(root, "artifacts").as_uri())
-    started_at = time.perf_counter()
-    model = next(iter(plan.models.values()))
-    for cell in plan.cells:
-        if client is not None:
-            run_id = client.create_run(experiment).info.run_id
-            for name in ("subject", "style", "template", "prompt", "model"):
-                client.log_param(run_id, name, getattr(cell, name))
-        requests = [plan.request(cell, seed) for seed in cell.seeds]
-        for result in model.draw(requests):
-            request = result.request
-            assert result.pixels is not None
-            path = Path(root, image_path(cell.prompt, request.seed, request.image_id))
-            image = Image.fromarray(result.pixels)
-            image.save(path)
-            with open(Path(root, "rows.jsonl"), "a", encoding="utf-8") as file:
-                row = {"prompt": cell.prompt, "style": cell.style, "seed": request.seed}
-                file.write(json.dumps({**row, "path": str(path)}) + "\n")
-            if client is not None:
-                client.log_image(run_id, image, key="image", step=request.seed)
-        if client is not None:
-            client.set_terminated(run_id)
-    return time.perf_counter() - started_at
+EARLY = 1000  # images after which memory must not grow by much
+WARM_UP = 128  # images: more than one batch
 
 
 def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> dict[str, Any]:
@@ -183,8 +63,8 @@ def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> di
             ms["naive" + name].append(seconds / num_naive * 1000)
             shutil.rmtree(root)
             root = f"{folder}/ours{name}{number}"
-            seconds = draw_with_pipeline(root, make_plan(num_images, model), with_mlflow)
-            ms["ours" + name].append(seconds / num_images * 1000)
+            times = draw_with_pipeline(root, make_plan(num_images, model), with_mlflow)
+            ms["ours" + name].append(times.tracked_s / num_images * 1000)
             shutil.rmtree(root)
     best = {name: min(values) for name, values in ms.items()}
     naive_share = best["naive+mlflow"] - best["naive"]
@@ -220,30 +100,64 @@ def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, An
     model = open_tiny()
     plan = make_plan(num_images, model, normalize_params(model.name, model.parameters, {}))
     requests = [request for _, request in plan.requests(model.name)]
-    alone, kept = [], []
-    list(engine.draw(model, requests[:16]))  # warm up
-    for number in range(num_rounds):
+    list(engine.draw(model, requests[:WARM_UP]))
+    import torch  # only now: how its threads wait is set when the model is loaded
+
+    def alone() -> tuple[float, ...]:
         started_at = time.perf_counter()
         num_ok = sum(result.status == "ok" for result in engine.draw(model, requests))
-        alone.append(num_ok / (time.perf_counter() - started_at))
-        root = f"{folder}/engine{number}"
-        times: list[float] = []
-        draw_with_pipeline(root, plan, uri, lambda number, t=times: t.append(time.perf_counter()))  # type: ignore[misc]
-        kept.append((len(times) - 1) / (times[-1] - times[0]))
+        assert num_ok == num_images
+        return (time.perf_counter() - started_at,)
+
+    def kept() -> tuple[float, ...]:
+        root = f"{folder}/engine"
+        times = draw_with_pipeline(root, plan, uri)
         shutil.rmtree(root)
-    share = statistics.median(kept) / statistics.median(alone)
-    print(
-        f"{'images/s (median of ' + str(num_rounds) + ')':<34}{'alone':>10}{'kept':>12}{'share':>9}"
-    )
-    print(
-        f"{model.name + ', ' + model.dtype:<34}{statistics.median(alone):>10.2f}"
-        f"{statistics.median(kept):>12.2f}{share:>9.1%}"
-    )
+        return times.drawn_s, times.kept_s, times.tracked_s
+
+    rounds: list[dict[str, tuple[float, ...]]] = []
+    processor_s: list[dict[str, float]] = []
+    busy_elsewhere: list[dict[str, float]] = []
+    for number in range(num_rounds):
+        order = (alone, kept) if number % 2 == 0 else (kept, alone)
+        seconds: dict[str, tuple[float, ...]] = {}
+        own_s: dict[str, float] = {}
+        others: dict[str, float] = {}
+        for step in order:
+            started_at, own, everything = time.perf_counter(), _own_seconds(), _busy_seconds()
+            seconds[step.__name__] = step()
+            own_s[step.__name__] = _own_seconds() - own
+            elsewhere_s = _busy_seconds() - everything - own_s[step.__name__]
+            others[step.__name__] = elsewhere_s / (time.perf_counter() - started_at)
+        rounds.append(seconds)
+        processor_s.append(own_s)
+        busy_elsewhere.append(others)
+    names = ("alone", "drawn", "on disk", "in MLflow too")
+    seconds_of = {
+        name: [(round_["alone"] + round_["kept"])[column] for round_ in rounds]
+        for column, name in enumerate(names)
+    }
+    share = {
+        name: statistics.median(
+            alone_s / value for alone_s, value in zip(seconds_of["alone"], values, strict=True)
+        )
+        for name, values in seconds_of.items()
+    }
+    title = f"{model.name}, {model.dtype}, {num_images} images, {num_rounds} rounds"
+    print(f"{title:<44}{'images/s':>10}{'of alone':>10}{'lowest':>10}")
+    for name, values in seconds_of.items():
+        lowest = min(a / v for a, v in zip(seconds_of["alone"], values, strict=True))
+        speed = num_images / statistics.median(values)
+        print(f"{name:<44}{speed:>10.2f}{share[name]:>10.1%}{lowest:>10.1%}")
+    most = max(max(round_.values()) for round_ in busy_elsewhere)
+    print(f"{'cores busy with other programs, at most':<44}{most:>10.2f}")
     return {
         "benchmark": "logging.engine",
         "num_images": num_images,
-        "engine_images_per_second": alone,
-        "pipeline_images_per_second": kept,
+        "num_threads": torch.get_num_threads(),
+        "seconds": seconds_of,
+        "processor_seconds": processor_s,
+        "cores_busy_elsewhere": busy_elsewhere,
         "share": share,
     }
 
@@ -252,27 +166,22 @@ def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
     """Draw a long sweep; report memory and speed along the way, then scan its metadata."""
     import duckdb
 
-    model = NullModel()
-    started_at = time.perf_counter()
-    plan = make_plan(num_images, model)
-    planning_ms = (time.perf_counter() - started_at) / num_images * 1000
-    marks: list[tuple[int, float, float]] = []
+    plan = make_plan(num_images, NullModel())
+    marks: list[tuple[int, float, float]] = []  # (images, time, highest memory so far)
     every = max(1, num_images // 100)
 
     def note(number: int) -> None:
         if number % every == 0:
-            marks.append((number, time.perf_counter(), _resident_mb()))
+            marks.append((number, time.perf_counter(), _peak_mb(resource.RUSAGE_SELF)))
 
     uri = f"sqlite:///{folder}/mlflow.db" if with_mlflow else None
     root = f"{folder}/memory"
-    seconds = draw_with_pipeline(root, plan, uri, note)
-    tenth = max(1, len(marks) // 10)
-
-    def rate(window: Sequence[tuple[int, float, float]]) -> float:
-        return (window[-1][0] - window[0][0]) / (window[-1][1] - window[0][1])
-
-    first, last = rate(marks[: tenth + 1]), rate(marks[-tenth - 1 :])
-    early_mb, peak_mb = marks[0][2], max(mark[2] for mark in marks)
+    started_at = time.perf_counter()
+    times = draw_with_pipeline(root, plan, uri, note)
+    peak_mb, follower_mb = _peak_mb(resource.RUSAGE_SELF), _peak_mb(resource.RUSAGE_CHILDREN)
+    plan_s = _time(lambda: plan_by_command(folder, num_images))
+    early, early_mb = next((m[0], m[2]) for m in marks if m[0] >= min(EARLY, num_images))
+    first, last = _tenth_rates(marks)
     parts = [path.stat().st_size for path in Path(root, "images.parquet").glob("*.parquet")]
     query = f"select style, count(*) from '{root}/images.parquet/*.parquet' group by style"
     scans = [_time(lambda: duckdb.connect().execute(query).fetchall()) for _ in range(3)]
@@ -281,33 +190,67 @@ def memory(folder: str, num_images: int, with_mlflow: bool) -> dict[str, Any]:
     disk_gb = sum(p.stat().st_size for p in Path(root).rglob("*") if p.is_file()) / 1e9
     shutil.rmtree(root)
     for label, value in (
+        ("plan by command, ms an image", f"{plan_s / num_images * 1000:.2f}"),
         (f"images/s, first tenth of {num_images}", f"{first:.0f}"),
         ("images/s, last tenth", f"{last:.0f} ({last / first:.0%})"),
-        (f"memory at {marks[0][0]} images", f"{early_mb:.0f} MB"),
-        ("memory at its highest", f"{peak_mb:.0f} MB (+{peak_mb - early_mb:.0f})"),
+        ("images/s, start to all kept", f"{num_images / times.tracked_s:.0f}"),
+        (f"memory until {early} images, highest", f"{early_mb:.0f} MB"),
+        ("memory until the end, highest", f"{peak_mb:.0f} MB (+{peak_mb - early_mb:.0f})"),
+        ("memory of MLflow's process, highest", f"{follower_mb:.0f} MB"),
         ("disk", f"{disk_gb:.1f} GB in {len(parts)} parts"),
         ("DuckDB: count(*) group by style", f"{min(scans) * 1000:.0f} ms"),
         ("all metadata as one table", f"{table_s:.2f} s"),
         ("resume: nothing to do", f"{resume_s:.2f} s"),
     ):
-        print(f"{label:<34}{value:>24}")
+        print(f"{label:<40}{value:>24}")
     return {
         "benchmark": "logging.memory",
         "num_images": num_images,
         "with_mlflow": with_mlflow,
-        "seconds": seconds,
+        "kept_s": times.kept_s,
+        "tracked_s": times.tracked_s,
         "images_per_second_first": first,
         "images_per_second_last": last,
         "memory_early_mb": early_mb,
         "memory_peak_mb": peak_mb,
+        "memory_mlflow_mb": follower_mb,
+        "marks": [(number, moment - started_at, mb) for number, moment, mb in marks[::10]],
         "num_parts": len(parts),
         "largest_part_mb": max(parts) / 1e6,
         "disk_gb": disk_gb,
-        "duckdb_scan_s": min(scans),
+        "duckdb_scan_s": scans,
         "table_s": table_s,
         "resume_s": resume_s,
-        "planning_ms_per_image": planning_ms,
+        "plan_s": plan_s,
     }
+
+
+def _tenth_rates(marks: Sequence[tuple[int, float, float]]) -> list[float]:
+    """Return images/s over the first and over the last tenth."""
+    tenth = max(1, len(marks) // 10)
+    return [
+        (window[-1][0] - window[0][0]) / (window[-1][1] - window[0][1])
+        for window in (marks[: tenth + 1], marks[-tenth - 1 :])
+    ]
+
+
+def plan_by_command(folder: str, num_images: int) -> None:
+    """Have `promptlab sweep --plan` count a grid of so many images; nothing is drawn."""
+    num_subjects = -(-num_images // (len(STYLES) * NUM_SEEDS))
+    subjects = ",".join(f"subject {number}" for number in range(num_subjects))
+    sweeps = Path(folder, "plan", "sweeps")
+    sweeps.mkdir(parents=True)
+    (sweeps / "long.yaml").write_text(
+        "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n"
+        f"      subject: {subjects}\n      style: noto,openmoji,twemoji,fxemoji,emojione,none\n"
+    )
+    command = [sys.executable, "-m", "promptlab.cli", "sweep", "+sweeps=long", "--plan"]
+    command += [f"seeds={NUM_SEEDS}", f"limit={2 * num_images}"]
+    environment = os.environ | {"PYTHONPATH": str(Path(engine.__file__).parents[1])}
+    done = subprocess.run(
+        command, cwd=sweeps.parent, env=environment, check=True, capture_output=True, text=True
+    )
+    assert f"{num_subjects * len(STYLES) * NUM_SEEDS:,} images" in done.stdout, done.stdout
 
 
 def resume(folder: str, num_images: int) -> dict[str, Any]:
@@ -327,13 +270,27 @@ def _time(step: Callable[[], Any]) -> float:
     return time.perf_counter() - started_at
 
 
-def _resident_mb() -> float:
-    """Return the memory that this process holds now."""
+def _own_seconds() -> float:
+    """Return the processor time of this process and of its children that have ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _busy_seconds() -> float:
+    """Return the processor time of the whole machine, what a hypervisor took included."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-    except OSError:  # no /proc: the highest so far is the best there is
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+    except OSError:  # no /proc: then nothing is known of others
+        return _own_seconds()
+    user, nice, system, _, _, irq, softirq, steal, *_ = (int(word) for word in line.split()[1:])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(who: int) -> float:
+    """Return the most memory that this process, or the largest of its ended children, has held."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(who).ru_maxrss / unit
 
 
 def describe_machine() -> dict[str, Any]:
@@ -358,8 +315,8 @@ def main() -> int:
     names = ("compare", "engine", "memory", "resume")
     parser.add_argument("benchmark", nargs="?", choices=names, help="default: all but memory")
     parser.add_argument("--images", type=int, help="images a measurement")
-    parser.add_argument("--naive-images", type=int, default=120, help="of the naive loop")
-    parser.add_argument("--rounds", type=int, default=2, help="repetitions, in turns")
+    parser.add_argument("--naive-images", type=int, default=300, help="of the naive loop")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
     parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
     parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
     args = parser.parse_args()
@@ -372,7 +329,7 @@ def main() -> int:
             if name == "compare":
                 figures = compare(folder, args.images or 4000, args.naive_images, args.rounds)
             elif name == "engine":
-                figures = behind_engine(folder, args.images or 240, args.rounds)
+                figures = behind_engine(folder, args.images or 960, args.rounds)
             elif name == "memory":
                 figures = memory(folder, args.images or 100_000, args.mlflow)
             else:

@@ -186,3 +186,16 @@ def test_the_console_script_and_the_module_are_the_same_program(monkeypatch, cap
     with pytest.raises(SystemExit, match="0"):
         main()
     assert capsys.readouterr().out.startswith("promptlab ")
+
+
+def test_an_object_store_that_is_away_is_one_message(monkeypatch, capsys):
+    from promptlab.cli import main
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    assert main(["verify", "s3://nowhere/runs/one"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("promptlab: The object store cannot be used: Could not connect")
+    assert "Traceback" not in said

@@ -25,7 +25,7 @@ def nasty_run(project: Project):
     return project.rows()
 
 
-def test_show_prints_everything_and_a_command_that_draws_identical_bytes(
+def test_show_prints_everything_and_a_command_that_draws_identical_pixels(
     project: Project, nasty_run, capsys
 ):
     row = nasty_run[1]

@@ -54,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         place = f": {error.filename}" if error.filename else ""
         return _print_error(f"{error.strerror}{place}")
+    except Exception as error:
+        if is_full_error_wanted() or not type(error).__module__.startswith("botocore."):
+            raise
+        return _print_error(
+            f"The object store cannot be used: {error}. Expected one that answers and lets you "
+            "write; check its address, bucket and credentials, then run the same command again."
+        )
 
 
 def is_full_error_wanted() -> bool:

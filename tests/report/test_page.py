@@ -11,7 +11,13 @@ import pytest
 from promptlab.errors import ReportError
 from promptlab.report import ReportOptions, write_contact_sheet, write_standalone
 from promptlab.report.page import script_json
-from promptlab.report.thumbnails import Source, ThumbnailCache, make_thumbnail, make_thumbnails
+from promptlab.report.thumbnails import (
+    Source,
+    Thumbnail,
+    ThumbnailCache,
+    make_thumbnail,
+    make_thumbnails,
+)
 from promptlab.store import read_run
 from tests.models import PaintModel
 from tests.report.runs import make_run
@@ -159,3 +165,10 @@ def test_an_output_that_is_a_file_is_named(tmp_path):
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ReportError):
         ReportOptions(**options)
+
+
+def test_a_run_behind_a_url_keeps_no_thumbnails_and_says_nothing_of_it(caplog):
+    thumbnail = Thumbnail("0" * 16, "", 1, 1, 0, b"", is_native=True)
+    with caplog.at_level("INFO"):
+        ThumbnailCache("s3://bucket/runs/one", 160).add([thumbnail])
+    assert not caplog.records

@@ -5,6 +5,7 @@ import hashlib
 import io
 
 import numpy as np
+import pyarrow.parquet as pq
 from PIL import Image
 
 from promptlab import engine
@@ -31,6 +32,20 @@ def draw_and_stop(paths, plan, num_images=None, **options):
         for request in store.pending("painter")[:num_images]:
             store.add(Result(request, pixels=paint(request.image_id)))
         raise KeyboardInterrupt
+
+
+def damage(paths, part_name, column, row_group=0):
+    """Flip the last byte of a column's pages in one row group."""
+    path = f"{paths.images_parquet}/{part_name}"
+    group = pq.ParquetFile(path).metadata.row_group(row_group)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    (chunk,) = [chunk for chunk in chunks if chunk.path_in_schema == column]
+    end = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size
+    with open(path, "r+b") as file:
+        file.seek(end - 1)
+        (byte,) = file.read(1)
+        file.seek(end - 1)
+        file.write(bytes([byte ^ 255]))
 
 
 def pixels_of(png):

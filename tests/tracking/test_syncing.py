@@ -1,5 +1,7 @@
 """MLflow may be there, away, stopped, slow or in a bad mood: in the end it equals the Parquet."""
 
+import argparse
+import errno
 import logging
 import sqlite3
 import time
@@ -7,8 +9,9 @@ from pathlib import Path
 
 import pytest
 from store.painting import Painter, make_plan, paint
-from store.sweeping import draw_and_stop, draw_plan
+from store.sweeping import damage, draw_and_stop, draw_plan
 
+from promptlab.commands import sync as sync_command
 from promptlab.errors import TrackingError
 from promptlab.records import Result
 from promptlab.store import StoreOptions, open_store
@@ -16,6 +19,7 @@ from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
+from promptlab.tracking.syncing import describe_failure
 from tracking.holding import check_equal_to_parquet, make_database
 
 pytestmark = [
@@ -109,7 +113,7 @@ def test_a_server_that_is_away_costs_one_warning_and_no_time_of_drawing(paths, t
         drawn_at = time.monotonic()
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
-    assert "cannot be reached" in warnings[0]
+    assert "cannot be reached ([Errno 111] Connection refused)" in warnings[0]
     assert f"promptlab sync {paths.root}" in warnings[0]
     assert time.monotonic() - drawn_at < 60
     assert drawn_at - started_at < 30
@@ -206,3 +210,44 @@ def test_tracking_switched_off_starts_nothing(paths, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a process was started"))
     with open_tracking(paths, TrackingOptions(enabled=False)) as tracking:
         draw_plan(paths, make_plan(), on_part=tracking.notify)
+
+
+def test_a_sync_gives_up_on_a_server_that_is_away_within_seconds(paths, monkeypatch):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    draw_plan(paths, make_plan())
+    started_at = time.monotonic()
+    with pytest.raises(TrackingError, match="cannot be reached"):
+        sync(paths, TrackingOptions(uri=AWAY))
+    assert time.monotonic() - started_at < 60
+
+
+def test_a_full_disk_is_not_blamed_on_mlflow(paths):
+    error = OSError(errno.ENOSPC, "No space left on device", "somewhere")
+    text = describe_failure(TrackingOptions(uri=AWAY), paths, error)
+    assert "could not be brought up to date ([Errno 28] No space left on device" in text
+    assert "refused" not in text
+
+
+def test_the_sync_command_goes_where_the_sweep_was_tracked(paths, uri, capsys):
+    draw_plan(paths, make_plan(), meta={"config": {"tracking": {"uri": uri}}})
+    for expected in ("8 were missing", "0 were missing"):
+        sync_command.run(argparse.Namespace(folder=paths.root, runs_dir="runs", uri=None))
+        assert f"{uri} holds 8 images" in (said := capsys.readouterr().out)
+        assert expected in said
+
+
+def test_images_that_are_damaged_in_parquet_are_logged_from_their_png_files(paths, tmp_path, uri):
+    draw_plan(paths, make_plan(seeds=range(10)))
+    damage(paths, "part-000000.parquet", "image.bytes")
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 40
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_damaged_part_keeps_no_other_part_back(paths, uri, caplog):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=10)
+    damage(paths, "part-000001.parquet", "prompt")
+    with caplog.at_level(logging.WARNING):
+        assert sync(paths, TrackingOptions(uri=uri)).num_written == 30
+    assert "part-000001.parquet is damaged" in caplog.text
+    draw_plan(paths, make_plan(seeds=range(10)))
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 10

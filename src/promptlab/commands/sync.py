@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 
@@ -13,7 +14,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
     parser.add_argument(
-        "--uri", help="MLflow's tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db)"
+        "--uri",
+        help="MLflow's tracking URI (default: the sweep's own, else MLFLOW_TRACKING_URI, else "
+        "./mlflow.db)",
     )
 
 
@@ -25,7 +28,9 @@ def run(args: argparse.Namespace) -> int:
     from promptlab.tracking import TrackingOptions, resolve_tracking_uri, sync
 
     folder = args.folder or newest_run(args.runs_dir)
-    options = TrackingOptions(uri=args.uri, **recorded_options(read_run(folder).meta))
+    options = TrackingOptions(**recorded_options(read_run(folder).meta))
+    if args.uri is not None:
+        options = dataclasses.replace(options, uri=args.uri)
     with tqdm(unit="image", disable=None, leave=False) as progress:
         report = sync(folder, options, progress=progress.update)
     print(
@@ -36,9 +41,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def recorded_options(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return how the sweep itself was tracked: its layout, so that a sync continues it."""
+    """Return how the sweep itself was tracked: where and how laid out, so that a sync goes on."""
     config = meta.get("config")
     tracking = config.get("tracking") if isinstance(config, dict) else None
     if not isinstance(tracking, dict):
         return {}
-    return {name: tracking[name] for name in ("image_axis", "log_images") if name in tracking}
+    return {
+        name: tracking[name] for name in ("uri", "image_axis", "log_images") if name in tracking
+    }

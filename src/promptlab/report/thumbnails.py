@@ -139,8 +139,8 @@ class ThumbnailCache:
             return {}
 
     def add(self, thumbnails: Sequence[Thumbnail]) -> None:
-        """Keep new thumbnails; a folder that cannot be written keeps none."""
-        if not thumbnails:
+        """Keep new thumbnails; a folder that cannot be written or is a URL keeps none."""
+        if not thumbnails or not self.path.parent.parent.is_dir():
             return
         rows = ([getattr(t, name) for name in Thumbnail.__slots__] for t in thumbnails)
         marks = ", ".join("?" * len(Thumbnail.__slots__))

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from promptlab.paths import RunPaths
 from promptlab.store.part_writer import write_part
-from promptlab.store.parts import Key, Part, all_columns, iter_row_groups
+from promptlab.store.parts import Key, Part, all_columns, iter_row_groups, rows_without
 from promptlab.store.schema import AxisColumn
 from promptlab.store.storage import Storage
 
@@ -86,9 +86,4 @@ def _rows_that_count(
     for part in parts:
         dropped = superseded.get(part.name, set())
         for table in iter_row_groups(storage, part, axes, columns):
-            yield _without(table, dropped) if dropped else table
-
-
-def _without(table: pa.Table, dropped: set[Key]) -> pa.Table:
-    keys = zip(table["cell_id"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return table.take([row for row, key in enumerate(keys) if key not in dropped])
+            yield rows_without(table, dropped)

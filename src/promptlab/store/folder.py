@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import yaml
 
 from promptlab.errors import StoreError
@@ -21,7 +22,16 @@ from promptlab.paths import RunPaths
 from promptlab.store.compaction import TARGET_BYTES, TARGET_ROWS, compact, is_small
 from promptlab.store.index import RowIndex
 from promptlab.store.part_writer import write_part
-from promptlab.store.parts import Part, PartList, check_part, list_parts
+from promptlab.store.parts import (
+    Key,
+    Part,
+    PartList,
+    check_part,
+    iter_intact_row_groups,
+    list_parts,
+    read_keys,
+    rows_without,
+)
 from promptlab.store.pipeline import FinishedRow
 from promptlab.store.reader import load_yaml
 from promptlab.store.schema import SCHEMA_VERSION, AxisColumn, rows_to_table
@@ -55,22 +65,47 @@ class RunFolder:
             storage.make_folder(folder)
             storage.remove_leftovers(folder)
         found = list_parts(storage, paths.images_parquet)
-        damaged = list(found.unreadable)
-        if found.parts and not check_part(storage, found.parts[-1]):
-            damaged.append(found.parts[-1].name)
-        for name in damaged:
+        damaged = [part for part in found.parts if not self._is_intact(part, found)]
+        num_kept = dict.fromkeys(found.unreadable, 0)
+        for number, part in enumerate(damaged, start=found.next_number):
+            num_kept[part.name] = self._rescue_rows(part, found, number)
+        for name, num_rows in num_kept.items():
             storage.rename(
                 f"{paths.images_parquet}/{name}", f"{paths.images_parquet}/.{name}.corrupt"
             )
-        if damaged:
             log.warning(
-                "%s: set aside %s, damaged by a crash or a full disk. Its images are drawn again.",
+                "%s: set aside %s, damaged by a crash, a full disk or a failing one. %s",
                 paths.images_parquet,
-                ", ".join(damaged),
+                name,
+                f"{num_rows} of its images are whole and stay, the others are drawn again."
+                if num_rows
+                else "Its images are drawn again.",
             )
+        if damaged or found.unreadable:
             found = list_parts(storage, paths.images_parquet, found.parts)
         storage.delete_files(f"{paths.images_parquet}/{name}" for name in found.replaced)
         return found
+
+    def _is_intact(self, part: Part, found: PartList) -> bool:
+        """Look for damage: in all rows, and in the images that were written last.
+
+        The others' images are many gigabytes; should they be damaged, their PNG files are there.
+        """
+        is_last = part is found.parts[-1]
+        return check_part(self._storage, part, with_images=is_last or is_small(part))
+
+    def _rescue_rows(self, damaged: Part, found: PartList, number: int) -> int:
+        """Write what is whole of a part as another one that replaces it; return its rows."""
+        newer: set[Key] = set()  # rows drawn again since: the rescued part is later than theirs
+        for part in found.parts:
+            if part.number > damaged.number and check_part(self._storage, part, with_images=False):
+                newer.update(read_keys(self._storage, part))
+        groups = iter_intact_row_groups(self._storage, damaged, found.axes)
+        tables = [table for group in groups if (table := rows_without(group, newer)).num_rows]
+        if tables:
+            path = self.paths.part(number)
+            write_part(self._storage, path, tables, found.axes, replaces=[damaged.name])
+        return sum(table.num_rows for table in tables)
 
     def write(self, batch: Sequence[FinishedRow], *, embed_images: bool) -> None:
         """Write PNG files, then the part that acknowledges them, and merge small parts."""
@@ -116,7 +151,7 @@ class RunFolder:
                 self.index.superseded,
                 self._next_number,
             )
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             log.warning("%s: could not merge small parts: %s", self.paths.images_parquet, error)
             found = list_parts(self._storage, self.paths.images_parquet, self.parts)
             self.parts = list(found.parts)

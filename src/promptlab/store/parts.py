@@ -4,7 +4,7 @@ Takes a run's folder of parts, returns Arrow tables in the run's one schema. Kno
 lock and no thread; the reader, the writer and compaction all look at parts through this.
 
 Three rules make a folder that is being written readable at any moment:
-a part that cannot be opened is left out (a power cut may truncate the last one);
+a part that cannot be read is left out (a power cut may truncate the last one);
 a part that another one says it replaces is left out (compaction writes the new part first and
 deletes the old ones after);
 of two rows for one request, (cell_id, seed), the later counts (a failed image drawn again).
@@ -186,18 +186,37 @@ def iter_row_groups(
             yield _project(table, axes, columns)
 
 
-def check_part(storage: Storage, part: Part) -> bool:
-    """Tell whether every byte of a part is as it was written."""
-    try:
-        with storage.open_input(part.path) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            for number in range(parquet.num_row_groups):
-                parquet.read_row_group(number)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if not is_corruption(error):
-            raise
-        return False
-    return True
+def check_part(storage: Storage, part: Part, *, with_images: bool) -> bool:
+    """Tell whether a part is as it was written: every byte, or all but the images'."""
+    columns = all_columns(part.axes) if with_images else metadata_columns(part.axes)
+    groups = _iter_checked(storage, part, part.axes, columns)
+    return all(table is not None for table in groups)
+
+
+def iter_intact_row_groups(
+    storage: Storage, part: Part, axes: Sequence[AxisColumn]
+) -> Iterator[pa.Table]:
+    """Yield the row groups of a damaged part that are as they were written."""
+    for table in _iter_checked(storage, part, axes, all_columns(axes)):
+        if table is not None:
+            yield table
+
+
+def _iter_checked(
+    storage: Storage, part: Part, axes: Sequence[AxisColumn], columns: Sequence[str]
+) -> Iterator[pa.Table | None]:
+    """Yield a part's row groups, None for each that is damaged."""
+    with storage.open_input(part.path) as file:
+        parquet = pq.ParquetFile(file, page_checksum_verification=True)
+        for number in range(parquet.num_row_groups):
+            try:
+                table = parquet.read_row_group(number, _stored_columns(parquet, columns))
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if not is_corruption(error):
+                    raise
+                yield None
+                continue
+            yield _project(table, axes, columns)
 
 
 def _stored_columns(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -226,10 +245,23 @@ def all_columns(axes: Sequence[AxisColumn]) -> list[str]:
     return make_schema(axes).names
 
 
+def metadata_columns(axes: Sequence[AxisColumn]) -> list[str]:
+    """Return the columns of images.parquet in order, with `path` in place of `image`."""
+    return ["path" if name == "image" else name for name in all_columns(axes)]
+
+
 def read_keys(storage: Storage, part: Part) -> list[Key]:
     """Return the request of each row of a part."""
     table = read_part(storage, part, (), ["cell_id", "seed"])
     return list(zip(table["cell_id"].to_pylist(), table["seed"].to_pylist(), strict=True))
+
+
+def rows_without(table: pa.Table, dropped: set[Key]) -> pa.Table:
+    """Return a part's rows but for those of some requests."""
+    if not dropped:
+        return table
+    keys = zip(table["cell_id"].to_pylist(), table["seed"].to_pylist(), strict=True)
+    return table.take([row for row, key in enumerate(keys) if key not in dropped])
 
 
 def latest_rows(keys: Sequence[Key]) -> list[int] | None:

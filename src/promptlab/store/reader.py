@@ -93,8 +93,7 @@ class Run:
         return self._retrying(lambda: self._read_table(names))
 
     def _metadata_columns(self) -> list[str]:
-        columns = part_files.all_columns(self.axes)
-        return ["path" if name == "image" else name for name in columns]
+        return part_files.metadata_columns(self.axes)
 
     def _read_table(self, names: Sequence[str]) -> pa.Table:
         wanted = list(dict.fromkeys([*names, "cell_id", "seed"]))
@@ -176,15 +175,28 @@ class Run:
             ids = self._read_part(part, (), ["image_id"])
             if ids is None or open_ids.isdisjoint(ids["image_id"].to_pylist()):
                 continue
-            groups = part_files.iter_row_groups(self._storage, part, (), ["image_id", "image"])
+            for image_id, png in self._images_of_part(part, open_ids):
+                open_ids.discard(image_id)
+                yield image_id, png
+
+    def _images_of_part(self, part: Part, image_ids: set[str]) -> Iterator[tuple[str, bytes]]:
+        groups = part_files.iter_row_groups(self._storage, part, (), ["image_id", "image"])
+        try:
             for group in groups:
                 for row, image_id in enumerate(group["image_id"].to_pylist()):
-                    if image_id not in open_ids:
+                    if image_id not in image_ids:
                         continue
                     image = group["image"][row].as_py()
                     if image is not None and image["bytes"] is not None:
-                        open_ids.discard(image_id)
                         yield image_id, image["bytes"]
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if not part_files.is_corruption(error):
+                raise
+            log.warning(
+                "%s: images in %s are damaged. Their PNG files are read instead.",
+                self.paths.images_parquet,
+                part.name,
+            )
 
 
 def load_yaml(text: bytes) -> dict[str, Any]:

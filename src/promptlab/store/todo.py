@@ -14,7 +14,7 @@ from promptlab.paths import RunPaths
 from promptlab.plan import Plan
 from promptlab.records import Cell, Request
 from promptlab.store.index import RowIndex
-from promptlab.store.parts import list_parts
+from promptlab.store.parts import check_part, list_parts
 from promptlab.store.reader import list_runs
 from promptlab.store.reuse import FoundPart, find_images
 from promptlab.store.storage import open_storage
@@ -108,7 +108,8 @@ def survey(
     if paths is not None:
         storage = open_storage(paths.root)
         for part in list_parts(storage, paths.images_parquet).parts:
-            index.read(storage, part)
+            if check_part(storage, part, with_images=False):
+                index.read(storage, part)
     todo = open_requests(plan, index, retry_failed=options.retry_failed)
     where = paths or RunPaths(f"{options.runs_dir or 'runs'}/.new")
     found = find_reusable(where, options, set(todo.waiting))

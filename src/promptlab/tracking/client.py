@@ -51,6 +51,10 @@ class BulkClient:
 
     def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
+        # Short patience with a server that is away, MLflow's own is four minutes: the next part
+        # or the next sync tries again.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         from mlflow import MlflowClient
 
         self.client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -210,7 +214,8 @@ def shrink(png: bytes) -> bytes:
     width, height = image.size
     scale = _SMALL_SIZE / max(width, height)
     if scale != 1:  # small ones grow too, as in MLflow: its cards have room for that
-        image = image.resize((max(1, int(width * scale)), max(1, int(height * scale))))
+        size = max(1, int(width * scale)), max(1, int(height * scale))
+        image = image.resize(size, Image.Resampling.BILINEAR)  # two thirds of bicubic's time
     buffer = io.BytesIO()
     image.save(buffer, "webp", method=0)  # half the time of the default for a fifth more bytes
     return buffer.getvalue()

@@ -15,13 +15,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from promptlab import picks
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
-from promptlab.store.parts import Key, Part, iter_row_groups, list_parts, read_part
+from promptlab.store.parts import (
+    Key,
+    Part,
+    is_corruption,
+    iter_row_groups,
+    list_parts,
+    read_part,
+)
 from promptlab.store.reader import Run, read_run
-from promptlab.store.storage import open_storage
+from promptlab.store.storage import Storage, open_storage
 from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
 from promptlab.tracking.layout import (
     TABLE_FILE,
@@ -161,15 +170,20 @@ class Syncer:
         """Yield the rows of a part that are not logged yet, images included."""
         storage = open_storage(self._run.paths.root)
         columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
-        rows = read_part(storage, part, part.axes, columns).to_pylist()
+        try:
+            rows = read_part(storage, part, part.axes, columns).to_pylist()
+        except (pa.ArrowException, OSError, ValueError) as error:
+            if not is_corruption(error):
+                raise
+            log.warning("%s is damaged: left out until the sweep is run again.", part.path)
+            return
         layout = self._layout(part)
         if not any(self._is_missing(row, layout) for row in rows):
             return
         batch: list[Row] = []
-        for table in iter_row_groups(storage, part, part.axes, [*columns, "image"]):
-            for row in table.to_pylist():
-                if self._is_missing(row, layout):
-                    batch.append(row)
+        for row in _with_images(storage, part, columns, rows):
+            if self._is_missing(row, layout):
+                batch.append(row)
             if len(batch) >= BATCH_ROWS:
                 yield batch
                 batch = []
@@ -252,6 +266,24 @@ class Syncer:
         return sum(row["status"] != "failed" for row in rows)
 
 
+def _with_images(
+    storage: Storage, part: Part, columns: Sequence[str], rows: Sequence[Row]
+) -> Iterator[Row]:
+    """Yield a part's rows with their images; where those are damaged, with none.
+
+    The PNG file is logged then.
+    """
+    num_read = 0
+    try:
+        for table in iter_row_groups(storage, part, part.axes, [*columns, "image"]):
+            yield from table.to_pylist()
+            num_read += table.num_rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if not is_corruption(error):
+            raise
+        yield from ({**row, "image": {"bytes": None, "path": None}} for row in rows[num_read:])
+
+
 def _group(rows: Sequence[Row], layout: Layout) -> dict[str, list[Row]]:
     groups: defaultdict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -265,16 +297,21 @@ def _milliseconds(moment: datetime) -> int:
 
 def is_unreachable(error: BaseException) -> bool:
     """Tell whether MLflow is away, so that trying the next call would only take longer."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ConnectionError | TimeoutError) or type(seen).__module__.startswith(
-            ("requests.", "urllib3.")
-        ):
-            return True
-        if "Max retries exceeded" in str(seen) or "failed to connect" in str(seen).lower():
-            return True
-        seen = seen.__cause__ or seen.__context__
-    return False
+    return any(
+        isinstance(seen, ConnectionError | TimeoutError)
+        or type(seen).__module__.startswith(("requests.", "urllib3."))
+        or "Max retries exceeded" in str(seen)
+        or "failed to connect" in str(seen).lower()
+        for seen in _chain(error)
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those that led to it, the first one last."""
+    chain = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(earlier)
+    return chain
 
 
 def sync(
@@ -307,9 +344,15 @@ def sync(
 def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:
     """Return one message for whatever MLflow said, and what to do."""
     uri = resolve_tracking_uri(options.uri)
-    what = "cannot be reached" if is_unreachable(error) else "refused a call"
+    if is_unreachable(error):
+        what, then = "cannot be reached", "when it is back"
+        error = _chain(error)[-1]  # "Connection refused", without who tried how often
+    elif isinstance(error, OSError):  # a full disk, a folder that may not be written
+        what, then = "could not be brought up to date", "when that is mended"
+    else:
+        what, then = "refused a call", "when that is mended"
     reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
     return (
-        f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; when it is "
-        f"back, bring it up to date with: promptlab sync {paths.root}"
+        f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; {then}, "
+        f"bring it up to date with: promptlab sync {paths.root}"
     )

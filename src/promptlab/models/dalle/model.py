@@ -102,6 +102,7 @@ class DalleModel:
         """Bring the weights to the device."""
         if self._runner is not None:
             return
+        sleep_when_waiting()
         from promptlab.models.dalle.runner import open_runner
 
         if self.device == "cuda":
@@ -130,6 +131,17 @@ class DalleModel:
     def unload(self) -> None:
         """Free the weights."""
         self._runner = None
+
+
+def sleep_when_waiting() -> None:
+    """Have torch's threads on a CPU wait for each other asleep, after a moment of spinning.
+
+    By default they spin for milliseconds, which takes the core from whoever they wait for: a
+    thread that shares it with the encoding of images, with MLflow or with another program. Works
+    only where torch is not loaded yet; what the user has set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def find_device() -> str:
