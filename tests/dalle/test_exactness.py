@@ -132,6 +132,7 @@ def test_greedy_decoding_gives_the_identical_tokens(small: Both) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_mini_agrees_at_every_step_and_greedily() -> None:
     both = Both(MIN_DALLE_MINI, PROMPTS[:2])
     check_every_step(both)
@@ -150,6 +151,7 @@ def test_pixels_agree_within_one_level(small: Both) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_seamless_pixels_agree_within_one_level(small: Both) -> None:
     tokens = torch.randint(2**14, (4, 256), generator=torch.Generator().manual_seed(4))
     with torch.no_grad():

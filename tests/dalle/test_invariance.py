@@ -80,6 +80,7 @@ def test_gelu_gives_a_number_the_same_bits_wherever_it_lies(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_mini_gives_the_tokens_drawn_alone(dtype: str) -> None:
     import dataclasses
