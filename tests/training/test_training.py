@@ -10,7 +10,7 @@ from torch import nn
 pytest.importorskip("scipy")
 pytest.importorskip("resvg_py")
 
-from training import train_transformer
+from training import optimizer, train_transformer
 from training.captions import Change
 from training.evaluate import (
     is_color,
@@ -118,6 +118,30 @@ def test_orthogonalized_matrices_have_singular_values_near_one(shape):
     values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)).float())
     assert float(values.min()) > 0.4
     assert float(values.max()) < 1.5
+
+
+def test_a_stack_of_matrices_is_orthogonalized_as_each_of_them_is():
+    torch.manual_seed(0)
+    stack = torch.randn(3, 40, 16)
+    together = orthogonalize(stack).float()
+    for matrix, update in zip(stack, together, strict=True):
+        torch.testing.assert_close(orthogonalize(matrix).float(), update, rtol=0, atol=0.02)
+
+
+def test_muon_takes_the_same_step_with_matrices_of_one_shape_together(monkeypatch):
+    def step(stacks_of):
+        monkeypatch.setattr(optimizer, "stacks_of", stacks_of)
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(shape)) for shape in ((8, 6), (4, 2, 3), (8, 6))]
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape)
+        Muon(weights, lr=0.1).step()
+        return weights
+
+    one_by_one = step(lambda grads: [[0], [1], [2]])
+    together = step(lambda grads: [[0, 2], [1]])
+    for first, second in zip(one_by_one, together, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=2e-3)
 
 
 def test_muon_descends():
