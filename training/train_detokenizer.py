@@ -68,8 +68,9 @@ def codes_of(encoder: ImageEncoder, size: DetokenizerSize, pixels: Tensor) -> Te
 
 
 def save_sheet(real: Tensor, drawn: Tensor, path: Path) -> None:
-    """Write pairs of pictures, real above drawn."""
+    """Write pairs of pictures, real above drawn, ten a row; what fills no row is left out."""
     both = torch.stack([real, drawn.float().clamp(0, 1)], 1)  # [image, 2, 3, row, column]
+    both = both[: len(both) // 10 * 10]  # whole rows of ten
     rows = both.unflatten(0, (-1, 10)).permute(0, 2, 4, 1, 5, 3).flatten(0, 2).flatten(1, 2)
     Image.fromarray((rows.cpu().numpy() * 255).round().astype(np.uint8)).save(path)
 

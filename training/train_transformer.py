@@ -178,14 +178,16 @@ def train(
     max_mistakes: float = 0.4,
     checkpoint_every: int = 250,
     peak_lr: float = 1.0,
+    num_warmup: int = 200,
     decay_share: float = 0.3,
     **sizes: int,
 ) -> None:
     """Train until `num_steps`, going on from the checkpoint in `out` if there is one.
 
     A training that was stopped and goes on ends with the weights of one that was not. `peak_lr` is
-    a factor on both optimizers' learning rates, which fall to zero over the last `decay_share` of
-    the steps. `sizes` are fields of TransformerSize that shall differ from its defaults.
+    a factor on both optimizers' learning rates, which rise over `num_warmup` steps and fall to zero
+    over the last `decay_share` of them all. `sizes` are fields of TransformerSize that shall differ
+    from its defaults.
     """
     vocabulary = build_vocabulary(pictures.subjects, pictures.aliases)
     data = CaptionedTokens(pictures, vocabulary, out / "shards")
@@ -227,9 +229,7 @@ def train(
         loss = TokenLoss.apply(logits.flatten(0, 1), tokens.flatten(), LABEL_SMOOTHING)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.set_lr_scale(
-            peak_lr * lr_scale(step, num_steps, num_warmup=200, decay_share=decay_share)
-        )
+        optimizer.set_lr_scale(peak_lr * lr_scale(step, num_steps, num_warmup, decay_share))
         optimizer.step()
         average.update(model)
         losses.append(loss.detach())  # not .item(): a GPU works on while captions are written
@@ -291,6 +291,7 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--max-mistakes", type=float, default=0.4)
     parser.add_argument("--peak-lr", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--warmup", type=int, default=200, help="steps")
     parser.add_argument("--decay-share", type=float, default=0.3, help="of the steps, at the end")
     parser.add_argument("--checkpoint-every", type=int, default=250)
     parser.add_argument("--device", default="cpu")
@@ -306,6 +307,7 @@ def main() -> None:
         options.max_mistakes,
         options.checkpoint_every,
         options.peak_lr,
+        options.warmup,
         options.decay_share,
     )
 
