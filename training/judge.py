@@ -44,7 +44,7 @@ class JudgeRecipe:
 # noise and blur hide just that. A subject is told from shapes: less resolution and more damage.
 RECIPES = {
     "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.1, 600),
-    "subject": JudgeRecipe(96, (96, 224, 384), False, 0.06, 0.3, 1100),
+    "subject": JudgeRecipe(80, (96, 224, 384), False, 0.06, 0.3, 1000),
 }
 
 
@@ -132,7 +132,7 @@ def distort(pixels: Tensor, rng: np.random.Generator, recipe: JudgeRecipe) -> Te
 def train(
     kind: str, pictures: Pictures, num_steps: int, batch_size: int, device: str, out: Path
 ) -> Judge:
-    """Train one judge on real pictures."""
+    """Train one judge on real pictures, going on with a new cycle if there is one in `out`."""
     torch.manual_seed(8)
     recipe = RECIPES[kind]
     targets = torch.from_numpy(pictures.subject if kind == "subject" else pictures.style)
@@ -142,9 +142,14 @@ def train(
         model, ("head", "layers.0.", "bins.0."), 0.02, 2e-3, weight_decay=0.02
     )
     rows = np.flatnonzero(~pictures.is_held_out)
+    checkpoint, num_done = out / f"judge_{kind}.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device)
+        model.load_state_dict(saved["weights"])
+        num_done = saved["steps"]
     since, losses = time.monotonic(), []
     for step in range(num_steps):
-        rng = np.random.default_rng((8, step))
+        rng = np.random.default_rng((8, num_done + step))
         chosen = np.sort(rng.choice(rows, batch_size, replace=False))
         pixels = read_batch(pictures, chosen, recipe.size_px, device)
         pixels = distort(pixels, rng, recipe)
@@ -161,13 +166,13 @@ def train(
             mean = float(torch.stack(losses).mean())
             print(f"{kind} step {step + 1} loss {mean:.3f} {speed:.0f} images/s", flush=True)
             since, losses = time.monotonic(), []
-    torch.save(model.state_dict(), out / f"judge_{kind}.pt")
+    torch.save({"weights": model.state_dict(), "steps": num_done + num_steps}, checkpoint)
     return load_judge(kind, out)
 
 
 def load_judge(kind: str, folder: Path) -> Judge:
     """Read one trained judge."""
-    weights = torch.load(folder / f"judge_{kind}.pt", map_location="cpu")
+    weights = torch.load(folder / f"judge_{kind}.pt", map_location="cpu")["weights"]
     model = build_judge(kind, len(weights["head.bias"]))
     model.load_state_dict(weights)
     return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -207,17 +212,18 @@ def score_held_out(pictures: Pictures, kind: str, judge: Judge) -> dict[str, flo
 
 
 def main() -> None:
-    """Read the command line and train the judges that are missing."""
+    """Read the command line and train: the judges that are missing, or all of them further."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(RECIPES), help="train this judge alone")
     parser.add_argument("--steps-factor", type=float, default=1.0, help="longer or shorter")
+    parser.add_argument("--more", action="store_true", help="go on with judges that are there")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
     pictures = load_pictures()
     for kind in [options.only] if options.only else RECIPES:
-        if not (options.out / f"judge_{kind}.pt").exists():
+        if options.more or not (options.out / f"judge_{kind}.pt").exists():
             num_steps = round(RECIPES[kind].num_steps * options.steps_factor)
             judge = train(
                 kind, pictures, num_steps, options.batch_size, options.device, options.out
