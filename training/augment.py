@@ -86,7 +86,8 @@ def recolor(pixels: Tensor, color: str) -> Tensor:
     ink = (least < 0.9).float().mean().clamp(min=1e-4)
     share = (is_colored & (value > 0.2)).float().mean() / ink
     if share < 0.1:
-        target = _hue_to_rgb(hue_deg, torch.tensor(0.85), torch.tensor(0.9 * value_factor))
+        strong, bright = torch.tensor([0.85, 0.9 * value_factor], device=pixels.device)
+        target = _hue_to_rgb(hue_deg, strong, bright)
         return pixels + (1 - pixels) * target.clamp(0, 1)[:, None, None] * 0.95
     strength = torch.where(is_colored, (saturation * saturation_factor).clamp(0.25, 1), saturation)
     painted = _hue_to_rgb(hue_deg, strength, (value * value_factor).clamp(0, 1))
@@ -95,12 +96,12 @@ def recolor(pixels: Tensor, color: str) -> Tensor:
 
 def set_background(pixels: Tensor, color: str) -> Tensor:
     """Paint the white around (not inside) a drawing [3, row, column]."""
-    white = (pixels.amin(0) > 0.96).numpy()
+    white = (pixels.amin(0) > 0.96).cpu().numpy()
     labels, _ = ndimage.label(white)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     touching = np.isin(labels, np.unique(border[border > 0]))
-    outside = torch.from_numpy(ndimage.binary_dilation(touching, iterations=2))
-    paint = torch.tensor(BACKGROUNDS[color])[:, None, None]
+    outside = torch.from_numpy(ndimage.binary_dilation(touching, iterations=2)).to(pixels.device)
+    paint = torch.tensor(BACKGROUNDS[color], device=pixels.device)[:, None, None]
     # Multiplying keeps the smooth edge: white becomes the color, ink stays ink.
     return torch.where(outside, pixels * paint, pixels)
 

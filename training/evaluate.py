@@ -27,13 +27,16 @@ from promptlab.records import Request
 from training.augment import COLOR_WORDS
 from training.captions import standard_caption
 from training.export import PACKAGE_DIR
-from training.judge import Judges, ask, load_judges, rank_of, score_held_out
+from training.judge import Judges, ask, load_judges, rank_of
 from training.rasterize import Pictures, load_pictures
 from training.sample import save_grid
 from training.sources import STYLES
+from training.tokenize_images import encode, load_encoder
+from training.train_detokenizer import load_detokenizer
 from training.train_tokenizer import RUNS_DIR, read_batch
 
 NUM_CANDIDATES = 8
+SAMPLE_SEED = 9
 # fmt: off
 COLOR_SUBJECTS = (
     "fox", "cat", "dog", "octopus", "bus", "red apple", "rose", "red heart", "robot", "owl",
@@ -55,6 +58,15 @@ SHEET_SUBJECTS = (
     "owl",
     "airplane",
 )
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many pictures are drawn; random samples (seeded) where it is less than all."""
+
+    trained: int = 10_000  # pairs, one a subject
+    held_out: int = 10_000  # pairs
+    best_cells: int = 100  # trained pairs drawn with eight seeds each
 
 
 @dataclass(frozen=True)
@@ -94,11 +106,17 @@ def trial_of(pictures: Pictures, rows: NDArray[np.int64]) -> Trial:
 
 def one_pair_a_subject(pictures: Pictures, limit: int | None = None) -> NDArray[np.int64]:
     """One trained pair of every subject, its style chosen at random (seeded)."""
-    rng = np.random.default_rng(9)
+    rng = np.random.default_rng(SAMPLE_SEED)
     shuffled = rng.permutation(np.flatnonzero(~pictures.is_held_out))
     _, first = np.unique(pictures.subject[shuffled], return_index=True)
     rows = rng.permutation(shuffled[first])
     return np.sort(rows[:limit])
+
+
+def held_out_pairs(pictures: Pictures, limit: int) -> NDArray[np.int64]:
+    """The held-out pairs, or a random sample of them (seeded)."""
+    rows = np.flatnonzero(pictures.is_held_out)
+    return np.sort(np.random.default_rng(SAMPLE_SEED).permutation(rows)[:limit])
 
 
 def score(pixels: NDArray[np.uint8], trial: Trial, judges: Judges) -> dict[str, float]:
@@ -181,26 +199,49 @@ def nearest_training_rows(
     return rows[torch.cdist(drawn, known).argmin(1).numpy()]
 
 
-def evaluate(model: DalleModel, params: dict[str, Any], runs: Path, folder: Path) -> dict[str, Any]:
+def redraw(pictures: NDArray[np.uint8], runs: Path) -> NDArray[np.uint8]:
+    """Real pictures [image, row, column, 3] turned into tokens and drawn from them again."""
+    encoder, size = load_encoder(runs / "tokenizer.pt", "cpu")
+    detokenizer = load_detokenizer(runs / "detokenizer.pt")
+    drawn = []
+    for start in range(0, len(pictures), 64):
+        pixels = torch.from_numpy(pictures[start : start + 64]).permute(0, 3, 1, 2).float() / 255
+        if pixels.shape[-1] != size.image_size_px:
+            pixels = torch.nn.functional.interpolate(
+                pixels, (size.image_size_px, size.image_size_px), mode="area"
+            )
+        with torch.no_grad():
+            pixels = detokenizer(torch.from_numpy(encode(encoder, size, pixels))).clamp(0, 1)
+        drawn.append((pixels.permute(0, 2, 3, 1) * 255).round().byte().numpy())
+    return np.concatenate(drawn)
+
+
+def evaluate(
+    model: DalleModel, params: dict[str, Any], runs: Path, folder: Path, extent: Extent
+) -> dict[str, Any]:
     """Measure everything, write the sheets, and return the figures."""
     pictures = load_pictures()
     judges = load_judges(runs)
     report: dict[str, Any] = {"params": params, "fingerprint": model.fingerprint}
-    report["judge_on_real_held_out"] = score_held_out(pictures, judges)
+    rows = np.flatnonzero(pictures.is_held_out)
+    real, asked = pictures.pixels[rows], trial_of(pictures, rows)
+    report["judge_on_real_held_out"] = score(real, asked, judges)
+    if (runs / "tokenizer.pt").exists():
+        report["judge_on_redrawn_held_out"] = score(redraw(real, runs), asked, judges)
 
-    trained = trial_of(pictures, one_pair_a_subject(pictures))
+    trained = trial_of(pictures, one_pair_a_subject(pictures, extent.trained))
     start = time.monotonic()
     pixels = draw(model, trained.prompts, params, [0] * len(trained.prompts))
     report["images_per_s"] = len(pixels) / (time.monotonic() - start)
     report["trained_pairs"] = score(pixels, trained, judges)
 
-    held_out_rows = np.flatnonzero(pictures.is_held_out)
+    held_out_rows = held_out_pairs(pictures, extent.held_out)
     held_out = trial_of(pictures, held_out_rows)
     pixels = draw(model, held_out.prompts, params, [0] * len(held_out.prompts))
     report["held_out_pairs"] = score(pixels, held_out, judges)
     _save_nearest(pictures, held_out_rows[:32], pixels[:32], folder / "held_out.webp")
 
-    few = trial_of(pictures, one_pair_a_subject(pictures, 100))
+    few = trial_of(pictures, one_pair_a_subject(pictures, extent.best_cells))
     prompts = [prompt for prompt in few.prompts for _ in range(NUM_CANDIDATES)]
     seeds = list(range(NUM_CANDIDATES)) * len(few.prompts)
     report["best_of_8"] = score_best(draw(model, prompts, params, seeds), few, judges)
@@ -242,19 +283,28 @@ def markdown_table(report: Mapping[str, Any]) -> str:
     trained, held_out = report["trained_pairs"], report["held_out_pairs"]
     best, color = report["best_of_8"], report["color_words"]
     real = report["judge_on_real_held_out"]
+    redrawn = report.get("judge_on_redrawn_held_out", {})
     rows = [
         ("style, trained pairs", trained["style"], "95 %"),
-        ("subject top-1, all trained subjects", trained["subject_top1"], "50 %"),
-        ("subject top-5, all trained subjects", trained["subject_top5"], "80 %"),
+        (f"subject top-1, {trained['images']} trained pairs", trained["subject_top1"], "50 %"),
+        ("subject top-5, the same", trained["subject_top5"], "80 %"),
         ("style, held-out pairs", held_out["style"], "90 %"),
-        ("subject top-1, held-out pairs", held_out["subject_top1"], ""),
-        ("subject top-5, held-out pairs", held_out["subject_top5"], "60 %"),
+        (f"subject top-1, {held_out['images']} held-out pairs", held_out["subject_top1"], ""),
+        ("subject top-5, the same", held_out["subject_top5"], "60 %"),
         ("color words", color["right"], "80 %"),
-        ("subject top-1, mean single sample of 100 cells", best["single_top1"], ""),
+        (f"subject top-1, single sample, {best['cells']} cells", best["single_top1"], ""),
         ("subject top-1, best of 8 of the same cells", best["best_top1"], ""),
+        ("subject top-5, single sample", best["single_top5"], ""),
+        ("subject top-5, best of 8", best["best_top5"], ""),
         ("judge itself on real held-out pairs: style", real["style"], ""),
         ("judge itself on real held-out pairs: subject top-1", real["subject_top1"], ""),
         ("judge itself on real held-out pairs: subject top-5", real["subject_top5"], ""),
+    ]
+    names = {"style": "style", "subject_top1": "subject top-1", "subject_top5": "subject top-5"}
+    rows += [
+        (f"judge on the same, drawn again from their tokens: {name}", redrawn[key], "")
+        for key, name in names.items()
+        if redrawn
     ]
     lines = ["| what | measured | bar |", "|---|---|---|"]
     lines += [f"| {what} | {100 * share:.1f} % | {bar} |" for what, share, bar in rows]
@@ -267,13 +317,17 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=PACKAGE_DIR)
     parser.add_argument("--runs", type=Path, default=RUNS_DIR)
     parser.add_argument("--sheets", type=Path, default=Path(__file__).parent / "sheets")
+    parser.add_argument("--trained", type=int, default=Extent.trained)
+    parser.add_argument("--held-out", type=int, default=Extent.held_out)
+    parser.add_argument("--best-cells", type=int, default=Extent.best_cells)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    model = open_folder(str(options.folder), device=options.device)
+    extent = Extent(options.trained, options.held_out, options.best_cells)
+    model = open_folder(str(options.folder), device=options.device, dtype="float32")
     params = {name: parameter.default for name, parameter in model.parameters.items()}
     model.load()
     options.sheets.mkdir(parents=True, exist_ok=True)
-    report = evaluate(model, params, options.runs, options.sheets)
+    report = evaluate(model, params, options.runs, options.sheets, extent)
     (options.sheets / "evaluation.json").write_text(json.dumps(report, indent=2) + "\n")
     print(markdown_table(report))
 

@@ -4,12 +4,13 @@ Take the pictures without the held-out pairs; leave `judge_subject.pt` and `judg
 are never shipped. Their scores on the real held-out pairs say how far their verdicts on drawn
 pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges.
 
-    python -m training.judge --steps 1500
+    python -m training.judge
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,40 +23,85 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.augment import warp
-from training.optimizer import Average, TwoOptimizers, lr_scale
+from training.optimizer import TwoOptimizers, lr_scale
 from training.rasterize import Pictures, load_pictures
 from training.train_tokenizer import RUNS_DIR, read_batch
+
+
+@dataclass(frozen=True)
+class JudgeRecipe:
+    """How one judge is built and trained."""
+
+    size_px: int  # pictures are shrunk to this
+    widths: tuple[int, ...]
+    sees_palette: bool
+    max_noise: float
+    blur_share: float
+    num_steps: int
+
+
+# A style is told from edges, fills and its exact palette: full resolution and little damage, since
+# noise and blur hide just that. A subject is told from shapes: less resolution and more damage.
+RECIPES = {
+    "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.1, 600),
+    "subject": JudgeRecipe(80, (96, 224, 384), False, 0.06, 0.3, 1000),
+}
+
+
+class Palette(nn.Module):
+    """Which colors a picture is painted in, wherever they are: a histogram with learned bins."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bins = nn.Sequential(
+            nn.Conv2d(15, 48, 1, bias=False),
+            nn.BatchNorm2d(48),
+            nn.SiLU(),
+            nn.Conv2d(48, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels in 0..1 [batch, 3, row, column] to shares [batch, width]."""
+        few = pixels[:, :, 2::4, 2::4]  # fills are flat: a sixteenth of the pixels tells as much
+        angles = [2 * math.pi * turns * few for turns in (1, 2)]  # neighbors in color come apart
+        waves = [wave(angle) for angle in angles for wave in (torch.sin, torch.cos)]
+        return self.bins(torch.cat([few, *waves], 1)).mean((2, 3))
 
 
 class Judge(nn.Module):
     """A small convolutional network over pictures of `size_px`."""
 
-    def __init__(self, num_classes: int, size_px: int, widths: tuple[int, ...]) -> None:
+    def __init__(self, num_classes: int, recipe: JudgeRecipe) -> None:
         super().__init__()
-        self.size_px = size_px
+        self.size_px = recipe.size_px
+        widths = recipe.widths
         layers: list[nn.Module] = []
         for index, (wide_in, wide_out) in enumerate(pairwise((48, *widths))):
-            layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1), nn.GroupNorm(8, wide_out)]
-            layers += [nn.SiLU(), nn.Conv2d(wide_out, wide_out, 3, padding=1)]
-            layers += [nn.GroupNorm(8, wide_out), nn.SiLU()]
+            layers += [nn.Conv2d(wide_in, wide_out, 3, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(wide_out), nn.SiLU()]
+            layers += [nn.Conv2d(wide_out, wide_out, 3, padding=1, bias=False)]
+            layers += [nn.BatchNorm2d(wide_out), nn.SiLU()]
             if index < len(widths) - 1:
                 layers.append(nn.MaxPool2d(2))
         self.layers = nn.Sequential(*layers)
+        self.palette = Palette(96) if recipe.sees_palette else None
         self.dropout = nn.Dropout(0.3)
-        self.head = nn.Linear(2 * widths[-1], num_classes)
+        self.head = nn.Linear(2 * widths[-1] + 96 * recipe.sees_palette, num_classes)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels in 0..1 [batch, 3, size_px, size_px] to logits [batch, class]."""
         hidden = self.layers(F.pixel_unshuffle(pixels * 2 - 1, 4))
-        features = torch.cat([hidden.mean((2, 3)), hidden.amax((2, 3))], 1)
-        return self.head(self.dropout(features))
+        features = [hidden.mean((2, 3)), hidden.amax((2, 3))]
+        if self.palette is not None:
+            features.append(self.palette(pixels))
+        return self.head(self.dropout(torch.cat(features, 1)))
 
 
 def build_judge(kind: str, num_classes: int) -> Judge:
     """A fresh judge of "subject" or "style"."""
-    if kind == "subject":
-        return Judge(num_classes, size_px=96, widths=(128, 256, 384))
-    return Judge(num_classes, size_px=160, widths=(64, 128, 256))
+    return Judge(num_classes, RECIPES[kind])
 
 
 @dataclass(frozen=True)
@@ -66,7 +112,7 @@ class Judges:
     style: Judge
 
 
-def distort(pixels: Tensor, rng: np.random.Generator, max_noise: float) -> Tensor:
+def distort(pixels: Tensor, rng: np.random.Generator, recipe: JudgeRecipe) -> Tensor:
     """Move pictures, blur some and add noise, as drawn pictures are never quite clean."""
     count = len(pixels)
     pixels = warp(
@@ -75,49 +121,58 @@ def distort(pixels: Tensor, rng: np.random.Generator, max_noise: float) -> Tenso
         rng.normal(0, 5, count).tolist(),
         rng.uniform(-0.06, 0.06, (count, 2)).tolist(),
     )
-    if rng.random() < 0.3:
+    if rng.random() < recipe.blur_share:
         small = F.avg_pool2d(pixels, 2)
         pixels = F.interpolate(small, scale_factor=2.0, mode="bilinear", align_corners=False)
-    generator = torch.Generator().manual_seed(int(rng.integers(1 << 31)))
-    noise = torch.randn(pixels.shape, generator=generator) * rng.uniform(0, max_noise)
-    return (pixels + noise).clamp(0, 1)
+    generator = torch.Generator(pixels.device).manual_seed(int(rng.integers(1 << 31)))
+    noise = torch.randn(pixels.shape, generator=generator, device=pixels.device)
+    return (pixels + noise * rng.uniform(0, recipe.max_noise)).clamp(0, 1)
 
 
-def train(kind: str, pictures: Pictures, num_steps: int, batch_size: int, out: Path) -> Judge:
-    """Train one judge on real pictures."""
+def train(
+    kind: str, pictures: Pictures, num_steps: int, batch_size: int, device: str, out: Path
+) -> Judge:
+    """Train one judge on real pictures, going on with a new cycle if there is one in `out`."""
     torch.manual_seed(8)
+    recipe = RECIPES[kind]
     targets = torch.from_numpy(pictures.subject if kind == "subject" else pictures.style)
     model = build_judge(kind, int(targets.max()) + 1)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = TwoOptimizers(model, ("head", "layers.0."), 0.02, 2e-3, weight_decay=0.02)
-    average = Average(model, 0.998)
+    model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = TwoOptimizers(
+        model, ("head", "layers.0.", "bins.0."), 0.02, 2e-3, weight_decay=0.02
+    )
     rows = np.flatnonzero(~pictures.is_held_out)
+    checkpoint, num_done = out / f"judge_{kind}.pt", 0
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device)
+        model.load_state_dict(saved["weights"])
+        num_done = saved["steps"]
     since, losses = time.monotonic(), []
     for step in range(num_steps):
-        rng = np.random.default_rng((8, step))
+        rng = np.random.default_rng((8, num_done + step))
         chosen = np.sort(rng.choice(rows, batch_size, replace=False))
-        pixels = read_batch(pictures, chosen, model.size_px)
-        pixels = distort(pixels, rng, 0.06 if kind == "subject" else 0.02)
+        pixels = read_batch(pictures, chosen, recipe.size_px, device)
+        pixels = distort(pixels, rng, recipe)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(pixels.device.type, torch.bfloat16):
             logits = model(pixels)
-        loss = F.cross_entropy(logits.float(), targets[chosen], label_smoothing=0.1)
+        loss = F.cross_entropy(logits.float(), targets[chosen].to(device), label_smoothing=0.1)
         loss.backward()
-        optimizer.set_lr_scale(lr_scale(step, num_steps))
+        optimizer.set_lr_scale(lr_scale(step, num_steps, num_warmup=50, decay_share=0.8))
         optimizer.step()
-        average.update(model)
-        losses.append(loss.item())
-        if (step + 1) % 100 == 0:
+        losses.append(loss.detach())
+        if (step + 1) % 50 == 0:
             speed = len(losses) * batch_size / (time.monotonic() - since)
-            print(f"{kind} step {step + 1} loss {np.mean(losses):.3f} {speed:.0f} images/s")
+            mean = float(torch.stack(losses).mean())
+            print(f"{kind} step {step + 1} loss {mean:.3f} {speed:.0f} images/s", flush=True)
             since, losses = time.monotonic(), []
-    torch.save(average.shadow, out / f"judge_{kind}.pt")
+    torch.save({"weights": model.state_dict(), "steps": num_done + num_steps}, checkpoint)
     return load_judge(kind, out)
 
 
 def load_judge(kind: str, folder: Path) -> Judge:
     """Read one trained judge."""
-    weights = torch.load(folder / f"judge_{kind}.pt")
+    weights = torch.load(folder / f"judge_{kind}.pt", map_location="cpu")["weights"]
     model = build_judge(kind, len(weights["head.bias"]))
     model.load_state_dict(weights)
     return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -146,31 +201,34 @@ def rank_of(logits: Tensor, target: NDArray[np.int64]) -> NDArray[np.int64]:
     return (logits > right).sum(1).numpy()
 
 
-def score_held_out(pictures: Pictures, judges: Judges) -> dict[str, float]:
-    """The judges' own accuracy on real pictures of pairs that they have not seen."""
+def score_held_out(pictures: Pictures, kind: str, judge: Judge) -> dict[str, float]:
+    """One judge's own accuracy on real pictures of pairs that it has not seen."""
     rows = np.flatnonzero(pictures.is_held_out)
-    pixels = pictures.pixels[rows]
-    rank = rank_of(ask(judges.subject, pixels), pictures.subject[rows])
-    style_rank = rank_of(ask(judges.style, pixels), pictures.style[rows])
-    return {
-        "subject_top1": float((rank == 0).mean()),
-        "subject_top5": float((rank < 5).mean()),
-        "style": float((style_rank == 0).mean()),
-    }
+    targets = pictures.subject if kind == "subject" else pictures.style
+    rank = rank_of(ask(judge, pictures.pixels[rows]), targets[rows])
+    if kind == "style":
+        return {"style": float((rank == 0).mean())}
+    return {"subject_top1": float((rank == 0).mean()), "subject_top5": float((rank < 5).mean())}
 
 
 def main() -> None:
-    """Read the command line and train the judges that are missing."""
+    """Read the command line and train: the judges that are missing, or all of them further."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--only", choices=list(RECIPES), help="train this judge alone")
+    parser.add_argument("--steps-factor", type=float, default=1.0, help="longer or shorter")
+    parser.add_argument("--more", action="store_true", help="go on with judges that are there")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
     pictures = load_pictures()
-    for kind in ("subject", "style"):
-        if not (options.out / f"judge_{kind}.pt").exists():
-            train(kind, pictures, options.steps, options.batch_size, options.out)
-    print(score_held_out(pictures, load_judges(options.out)))
+    for kind in [options.only] if options.only else RECIPES:
+        if options.more or not (options.out / f"judge_{kind}.pt").exists():
+            num_steps = round(RECIPES[kind].num_steps * options.steps_factor)
+            judge = train(
+                kind, pictures, num_steps, options.batch_size, options.device, options.out
+            )
+            print(kind, score_held_out(pictures, kind, judge), flush=True)
 
 
 if __name__ == "__main__":

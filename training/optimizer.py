@@ -14,17 +14,35 @@ from torch import Tensor, nn
 
 
 def orthogonalize(momentum: Tensor, num_steps: int = 5) -> Tensor:
-    """Approximate the nearest semi-orthogonal matrix to [row, column] (Newton-Schulz)."""
+    """Approximate the nearest semi-orthogonal matrix (Newton-Schulz).
+
+    Takes one matrix [row, column] or a stack of one shape [matrix, row, column].
+    """
     a, b, c = 3.4445, -4.7750, 2.0315
+    add_product = torch.addmm if momentum.ndim == 2 else torch.baddbmm
     x = momentum.bfloat16()
-    is_tall = x.shape[0] > x.shape[1]
-    x = x.T.contiguous() if is_tall else x
-    x = x / (x.norm() + 1e-7)
+    is_tall = x.shape[-2] > x.shape[-1]
+    x = x.mT.contiguous() if is_tall else x
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(num_steps):
-        gram = x @ x.T
-        gram = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.addmm(x, gram, x, beta=a)
-    return x.T if is_tall else x
+        gram = x @ x.mT
+        gram = add_product(gram, gram, gram, beta=b, alpha=c)
+        x = add_product(x, gram, x, beta=a)
+    return x.mT if is_tall else x
+
+
+def stacks_of(grads: list[Tensor]) -> list[list[int]]:
+    """Which gradients to orthogonalize together, as indices.
+
+    One matrix after the other on a CPU, where that is faster than batched products; all of one
+    shape on a GPU, where launching a thousand small products takes longer than a training step.
+    """
+    if not grads or not grads[0].is_cuda:
+        return [[index] for index in range(len(grads))]
+    indices_from_shape: dict[tuple[int, int], list[int]] = {}
+    for index, grad in enumerate(grads):
+        indices_from_shape.setdefault((len(grad), grad[0].numel()), []).append(index)
+    return list(indices_from_shape.values())
 
 
 class Muon(torch.optim.Optimizer):
@@ -44,7 +62,7 @@ class Muon(torch.optim.Optimizer):
         """Update every parameter."""
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            grads = [param.grad for param in params]
+            grads: list[Tensor] = [param.grad for param in params]
             buffers = [
                 self.state[param].setdefault("momentum", torch.zeros_like(param))
                 for param in params
@@ -53,13 +71,15 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_lerp_(grads, buffers, group["momentum"])  # Nesterov
             if group["weight_decay"]:
                 torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            for param, grad in zip(params, grads, strict=True):
-                assert grad is not None
-                # One matrix after the other: on a CPU that is faster than batched products.
-                update = orthogonalize(grad.flatten(1))
-                rows, columns = update.shape
+            for indices in stacks_of(grads):
+                if len(indices) == 1:
+                    updates = orthogonalize(grads[indices[0]].flatten(1))[None]
+                else:
+                    updates = orthogonalize(torch.stack([grads[i].flatten(1) for i in indices]))
+                rows, columns = updates.shape[1:]
                 scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-                param.add_(update.reshape(param.shape), alpha=-scale)
+                for index, update in zip(indices, updates, strict=True):
+                    params[index].add_(update.reshape(params[index].shape), alpha=-scale)
 
 
 class TwoOptimizers:

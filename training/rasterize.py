@@ -20,6 +20,7 @@ import resvg_py
 from numpy.typing import NDArray
 from PIL import Image
 
+from training.packed import describe, packed_path, read_packed_pixels
 from training.sources import DATA_DIR, style_names
 from training.subjects import Subject, load_subjects
 
@@ -103,25 +104,30 @@ def rasterize(subjects: Sequence[Subject], size_px: int = IMAGE_SIZE_PX) -> Pict
     )
 
 
-def load_pictures(path: Path = DATA_DIR / f"pictures_{IMAGE_SIZE_PX}px.npz") -> Pictures:
-    """Read the cached data set, or build it."""
+def cache_path() -> Path:
+    """Where the data set is cached."""
+    return DATA_DIR / f"pictures_{IMAGE_SIZE_PX}px.npz"
+
+
+def load_pictures(path: Path | None = None) -> Pictures:
+    """Read the cached data set, or its packed form, or build it."""
+    path = path or cache_path()
+    if not path.exists() and packed_path(path).exists():
+        return _read(packed_path(path), read_packed_pixels(packed_path(path)))
     if not path.exists():
         pictures = rasterize(load_subjects())
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".tmp.npz")
-        np.savez(
-            aside,
-            pixels=pictures.pixels,
-            subject=pictures.subject,
-            style=pictures.style,
-            is_held_out=pictures.is_held_out,
-            subjects=np.array(pictures.subjects),
-            aliases=np.array(["|".join(aliases) for aliases in pictures.aliases]),
-        )
+        np.savez(aside, pixels=pictures.pixels, **describe(pictures))
         aside.replace(path)
     with np.load(path) as arrays:
+        return _read(path, arrays["pixels"])
+
+
+def _read(path: Path, pixels: NDArray[np.uint8]) -> Pictures:
+    with np.load(path) as arrays:
         return Pictures(
-            arrays["pixels"],
+            pixels,
             arrays["subject"],
             arrays["style"],
             arrays["is_held_out"],

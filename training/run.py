@@ -6,7 +6,8 @@ Takes a device; leaves the model folder and its evaluation. Knows the steps and 
     nohup python -m training.run --device cpu > training/runs/run.log &
 
 On a CPU the transformer's training starts as soon as the first shard of tokens is there; the other
-shards and the detokenizer are made beside it on the second core.
+shards and the detokenizer are made beside it on the second core. A machine without network needs
+the data set in its packed form (see `packed`). To go on from a model folder see `unpack`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ class Recipe:
     adversarial_from: int
     transformer_steps: int
     transformer_batch: int
-    judge_steps: int
+    judge_factor: float  # on the judges' own numbers of steps
 
 
 RECIPES = {
-    "cpu": Recipe(10, 800, 32, 13, 1600, 1000, 6400, 64, 1500),
-    "cuda": Recipe(16, 3000, 128, 13, 6000, 4000, 8000, 256, 2500),
+    "cpu": Recipe(10, 800, 32, 13, 1600, 1000, 6400, 64, 1.0),
+    "cuda": Recipe(16, 3000, 128, 13, 6000, 4000, 8000, 256, 2.0),
 }
 # glibc gives freed memory back and faults it in again, every step; this keeps it.
 CPU_ENVIRONMENT = {
@@ -93,7 +94,7 @@ def main() -> None:
             *("--adversarial-from", recipe.adversarial_from),
         )
     )
-    finish(start("judge", device, "--steps", recipe.judge_steps), transformer)
+    finish(start("judge", device, "--steps-factor", recipe.judge_factor, *on), transformer)
     finish(start("export", device))
     finish(start("evaluate", device, *on))
 

@@ -159,10 +159,10 @@ def make_shard(
     tokens = []
     for start in range(0, len(rows), 64):
         part = slice(start, start + 64)
-        pixels = read_batch(pictures, rows[part], size.image_size_px)
+        pixels = read_batch(pictures, rows[part], size.image_size_px, device)
         if number:
             pixels = apply_changes(pixels, changes[part], rng)
-        tokens.append(encode(encoder, size, pixels.to(device)))
+        tokens.append(encode(encoder, size, pixels))
     return Shard(rows, np.concatenate(tokens), tuple(changes))
 
 

@@ -51,10 +51,10 @@ class PatchDiscriminator(nn.Module):
 
 
 def draw_pixels(
-    pictures: Pictures, rows: np.ndarray, size_px: int, rng: np.random.Generator
+    pictures: Pictures, rows: np.ndarray, size_px: int, device: str, rng: np.random.Generator
 ) -> Tensor:
     """Read pictures, two thirds of them changed as the transformer's are."""
-    pixels = read_batch(pictures, rows, size_px)
+    pixels = read_batch(pictures, rows, size_px, device)
     changed = np.flatnonzero(rng.random(len(rows)) < 0.67)
     pixels[changed] = apply_changes(pixels[changed], draw_changes(len(changed), rng), rng)
     return pixels
@@ -68,8 +68,9 @@ def codes_of(encoder: ImageEncoder, size: DetokenizerSize, pixels: Tensor) -> Te
 
 
 def save_sheet(real: Tensor, drawn: Tensor, path: Path) -> None:
-    """Write pairs of pictures, real above drawn."""
+    """Write pairs of pictures, real above drawn, ten a row; what fills no row is left out."""
     both = torch.stack([real, drawn.float().clamp(0, 1)], 1)  # [image, 2, 3, row, column]
+    both = both[: len(both) // 10 * 10]  # whole rows of ten
     rows = both.unflatten(0, (-1, 10)).permute(0, 2, 4, 1, 5, 3).flatten(0, 2).flatten(1, 2)
     Image.fromarray((rows.cpu().numpy() * 255).round().astype(np.uint8)).save(path)
 
@@ -98,9 +99,10 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device)
         model.load_state_dict(saved["model"])
-        judge.load_state_dict(saved["judge"])
-        optimizer.load_state_dict(saved["optimizer"])
-        judge_optimizer.load_state_dict(saved["judge_optimizer"])
+        if "optimizer" in saved:  # not in what training.unpack writes
+            judge.load_state_dict(saved["judge"])
+            optimizer.load_state_dict(saved["optimizer"])
+            judge_optimizer.load_state_dict(saved["judge_optimizer"])
         average.load_state_dict(saved["average"])
         start = saved["step"]
     kind = device.split(":")[0]
@@ -108,7 +110,7 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
     for step in range(start, num_steps):
         rng = np.random.default_rng((6, step))
         rows = np.sort(rng.choice(train_rows, batch_size, replace=False))
-        real = draw_pixels(pictures, rows, size.image_size_px, rng).to(device)
+        real = draw_pixels(pictures, rows, size.image_size_px, device, rng)
         real = real.contiguous(memory_format=torch.channels_last)
         codes = codes_of(encoder, size, real)
         optimizer.set_lr_scale(lr_scale(step, num_steps))
@@ -147,7 +149,7 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
             }
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
-            real = read_batch(pictures, test_rows, size.image_size_px).to(device)
+            real = read_batch(pictures, test_rows, size.image_size_px, device)
             shown = load_detokenizer(checkpoint, device)
             with torch.no_grad():
                 drawn = shown.decode(codes_of(encoder, size, real)).clamp(0, 1)

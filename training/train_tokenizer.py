@@ -68,9 +68,12 @@ def picture_loss(drawn: Tensor, real: Tensor) -> Tensor:
     return loss
 
 
-def read_batch(pictures: Pictures, indices: NDArray[np.int64], size_px: int) -> Tensor:
-    """Read pictures in 0..1 [image, 3, size_px, size_px]."""
-    pixels = torch.from_numpy(pictures.pixels[indices]).permute(0, 3, 1, 2).float() / 255
+def read_batch(
+    pictures: Pictures, indices: NDArray[np.int64], size_px: int, device: str = "cpu"
+) -> Tensor:
+    """Read pictures in 0..1 [image, 3, size_px, size_px]; bytes travel, the device converts."""
+    pixels = torch.from_numpy(pictures.pixels[indices]).to(device)
+    pixels = pixels.permute(0, 3, 1, 2).float() / 255
     if size_px != pixels.shape[-1]:
         pixels = F.interpolate(pixels, (size_px, size_px), mode="area")
     return pixels
@@ -128,7 +131,7 @@ def train(size: DetokenizerSize, num_steps: int, batch_size: int, device: str, o
     for step in range(start, num_steps):
         rng = np.random.default_rng((1, step))
         rows = np.sort(rng.choice(train_rows, batch_size, replace=False))
-        real = vary_batch(read_batch(pictures, rows, size.image_size_px), rng).to(device)
+        real = vary_batch(read_batch(pictures, rows, size.image_size_px, device), rng)
         real = real.contiguous(memory_format=torch.channels_last)
         optimizer.set_lr_scale(lr_scale(step, num_steps))
         loss = picture_loss(encode_decode(real)[0], real)
@@ -144,7 +147,7 @@ def train(size: DetokenizerSize, num_steps: int, batch_size: int, device: str, o
         if (step + 1) % 250 == 0 or step + 1 == num_steps:
             save(step + 1)
             with torch.no_grad():
-                real = read_batch(pictures, test_rows, size.image_size_px).to(device)
+                real = read_batch(pictures, test_rows, size.image_size_px, device)
                 drawn, tokens = encode_decode(real)
             error = (drawn.float().clamp(0, 1) - real).square().mean((1, 2, 3))
             psnr = float((-10 * error.log10()).mean())

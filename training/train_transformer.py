@@ -37,7 +37,7 @@ from training.tokenize_images import Shard
 from training.train_tokenizer import RUNS_DIR
 
 NOT_HIDDEN = ("embed_", "lm_head")
-PLAIN_PICTURE_SHARE = 0.6
+PLAIN_PICTURE_SHARE = 0.7
 CAPTION_DROPOUT = 0.1
 LABEL_SMOOTHING = 0.02
 LOSS_ROWS = 256
@@ -177,12 +177,17 @@ def train(
     dropout: float = 0.1,
     max_mistakes: float = 0.4,
     checkpoint_every: int = 250,
+    peak_lr: float = 1.0,
+    num_warmup: int = 200,
+    decay_share: float = 0.3,
     **sizes: int,
 ) -> None:
     """Train until `num_steps`, going on from the checkpoint in `out` if there is one.
 
-    A training that was stopped and goes on ends with the weights of one that was not. `sizes` are
-    fields of TransformerSize that shall differ from its defaults.
+    A training that was stopped and goes on ends with the weights of one that was not. `peak_lr` is
+    a factor on both optimizers' learning rates, which rise over `num_warmup` steps and fall to zero
+    over the last `decay_share` of them all. `sizes` are fields of TransformerSize that shall differ
+    from its defaults.
     """
     vocabulary = build_vocabulary(pictures.subjects, pictures.aliases)
     data = CaptionedTokens(pictures, vocabulary, out / "shards")
@@ -201,7 +206,8 @@ def train(
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device)
         model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:  # not in what training.unpack writes
+            optimizer.load_state_dict(saved["optimizer"])
         average.load_state_dict(saved["average"])
         start = saved["step"]
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, step {start}")
@@ -223,15 +229,16 @@ def train(
         loss = TokenLoss.apply(logits.flatten(0, 1), tokens.flatten(), LABEL_SMOOTHING)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.set_lr_scale(lr_scale(step, num_steps, num_warmup=200))
+        optimizer.set_lr_scale(peak_lr * lr_scale(step, num_steps, num_warmup, decay_share))
         optimizer.step()
         average.update(model)
-        losses.append(loss.item())
+        losses.append(loss.detach())  # not .item(): a GPU works on while captions are written
         if (step + 1) % 50 == 0:
             speed = len(losses) * batch_size / (time.monotonic() - since)
+            mean = float(torch.stack(losses).mean())
             print(
-                f"step {step + 1} epoch {(step + 1) / steps_per_epoch:.2f} "
-                f"loss {np.mean(losses):.4f} {speed:.0f} images/s {len(data.shards)} shards",
+                f"step {step + 1} epoch {(step + 1) / steps_per_epoch:.2f} loss {mean:.4f} "
+                f"{speed:.0f} images/s {len(data.shards)} shards",
                 flush=True,
             )
             since, losses = time.monotonic(), []
@@ -283,6 +290,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--max-mistakes", type=float, default=0.4)
+    parser.add_argument("--peak-lr", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument("--warmup", type=int, default=200, help="steps")
+    parser.add_argument("--decay-share", type=float, default=0.3, help="of the steps, at the end")
+    parser.add_argument("--checkpoint-every", type=int, default=250)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
@@ -294,6 +305,10 @@ def main() -> None:
         options.out,
         options.dropout,
         options.max_mistakes,
+        options.checkpoint_every,
+        options.peak_lr,
+        options.warmup,
+        options.decay_share,
     )
 
 

@@ -17,7 +17,8 @@ from training.captions import (
     tokenize,
     write_caption,
 )
-from training.rasterize import choose_held_out, rasterize, rasterize_svg
+from training.packed import pack, packed_path
+from training.rasterize import Pictures, choose_held_out, load_pictures, rasterize, rasterize_svg
 from training.sources import STYLES, style_names
 from training.subjects import Subject, squash, unify
 from training.tokenize_images import Shard, apply_changes, draw_changes
@@ -44,6 +45,24 @@ def subjects() -> list[Subject]:
         "fxemoji": icon_set({"redapple": "red", "flag-for-japan": "white"}, {}),
     }
     return unify(TABLE, {}, documents, min_styles=2)
+
+
+def test_a_packed_data_set_comes_back_bit_for_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = Pictures(
+        rng.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8),
+        np.array([0, 0, 1]),
+        np.array([2, 5, 2]),
+        np.array([False, True, False]),
+        ("fox", "red apple"),
+        (("reynard",), ()),
+    )
+    path = tmp_path / "pictures.npz"
+    pack(pictures, packed_path(path))
+    read = load_pictures(path)
+    for field in ("pixels", "subject", "style", "is_held_out"):
+        np.testing.assert_array_equal(getattr(read, field), getattr(pictures, field))
+    assert (read.subjects, read.aliases) == (pictures.subjects, pictures.aliases)
 
 
 def test_sets_are_joined_by_code_point_where_they_have_one_and_else_by_name(subjects):

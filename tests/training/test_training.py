@@ -10,9 +10,11 @@ from torch import nn
 pytest.importorskip("scipy")
 pytest.importorskip("resvg_py")
 
-from training import train_transformer
+from training import judge, optimizer, train_transformer
 from training.captions import Change
+from training.choose_sampling import trained_pairs
 from training.evaluate import (
+    held_out_pairs,
     is_color,
     main_hue,
     nearest_training_rows,
@@ -120,6 +122,30 @@ def test_orthogonalized_matrices_have_singular_values_near_one(shape):
     assert float(values.max()) < 1.5
 
 
+def test_a_stack_of_matrices_is_orthogonalized_as_each_of_them_is():
+    torch.manual_seed(0)
+    stack = torch.randn(3, 40, 16)
+    together = orthogonalize(stack).float()
+    for matrix, update in zip(stack, together, strict=True):
+        torch.testing.assert_close(orthogonalize(matrix).float(), update, rtol=0, atol=0.02)
+
+
+def test_muon_takes_the_same_step_with_matrices_of_one_shape_together(monkeypatch):
+    def step(stacks_of):
+        monkeypatch.setattr(optimizer, "stacks_of", stacks_of)
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(shape)) for shape in ((8, 6), (4, 2, 3), (8, 6))]
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape)
+        Muon(weights, lr=0.1).step()
+        return weights
+
+    one_by_one = step(lambda grads: [[0], [1], [2]])
+    together = step(lambda grads: [[0, 2], [1]])
+    for first, second in zip(one_by_one, together, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=2e-3)
+
+
 def test_muon_descends():
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(8, 8))
@@ -183,6 +209,30 @@ def test_trained_pairs_take_every_subject_once_and_no_held_out_pair(pictures):
     rows = one_pair_a_subject(pictures)
     assert sorted(pictures.subject[rows]) == list(range(12))
     assert not pictures.is_held_out[rows].any()
+
+
+def test_samples_of_pairs_are_the_same_every_time_and_of_the_right_kind(pictures):
+    held_out = held_out_pairs(pictures, 4)
+    assert len(held_out) == 4
+    assert pictures.is_held_out[held_out].all()
+    np.testing.assert_array_equal(held_out_pairs(pictures, 4), held_out)
+    for_sampling = trained_pairs(pictures, 5)
+    assert len(set(pictures.subject[for_sampling])) == 5
+    assert not pictures.is_held_out[for_sampling].any()
+
+
+@pytest.mark.parametrize("kind", ["subject", "style"])
+def test_a_judge_learns_from_where_it_stopped(pictures, tmp_path, kind):
+    judge.train(kind, pictures, 1, 4, "cpu", tmp_path)
+    first = torch.load(tmp_path / f"judge_{kind}.pt")
+    asked = judge.train(kind, pictures, 2, 4, "cpu", tmp_path)
+    second = torch.load(tmp_path / f"judge_{kind}.pt")
+    assert (first["steps"], second["steps"]) == (1, 3)
+    assert not torch.equal(first["weights"]["head.weight"], second["weights"]["head.weight"])
+    num_classes = 12 if kind == "subject" else 3
+    assert judge.ask(asked, pictures.pixels[:2]).shape == (2, num_classes)
+    name = "subject_top1" if kind == "subject" else "style"
+    assert 0 <= judge.score_held_out(pictures, kind, asked)[name] <= 1
 
 
 def test_best_of_eight_takes_the_candidate_with_the_best_subject_rank(monkeypatch):
