@@ -1,7 +1,7 @@
 """Choose the sampling defaults: draw a few trained pairs with each, and ask the judge.
 
-Takes a model folder and the judges; prints a table. Asks for trained pairs that `evaluate` does not
-draw first, and for no held-out ones: what the model is judged by must not choose how it draws.
+Takes a model folder and the judges; prints a table. Asks for a random sample of trained pairs of
+its own, and for no held-out ones: what the model is judged by must not choose how it draws.
 
     python -m training.choose_sampling --temperatures 0.2,0.4 --factors 2,4
 """
