@@ -84,8 +84,9 @@ def make_prompt(index: int) -> str:
 class MadeUpTokenizer:
     """One token for a word with an even number, two for an odd one.
 
-    Eight words become 14 tokens with the ends, as many as captions of that length have in
-    min-dalle's own vocabulary. min-dalle's speed does not depend on it, the engine's does.
+    Eight words become 14 tokens with the ends: common words are one subword of a large vocabulary,
+    rarer ones two. An assumption, as min-dalle's own vocabulary is a download. min-dalle's speed does
+    not depend on the number, the engine's does, a little.
     """
 
     def tokenize(self, prompt: str) -> TokenizedPrompt:
