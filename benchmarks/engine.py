@@ -85,8 +85,8 @@ class MadeUpTokenizer:
     """One token for a word with an even number, two for an odd one.
 
     Eight words become 14 tokens with the ends: common words are one subword of a large vocabulary,
-    rarer ones two. An assumption, as min-dalle's own vocabulary is a download. min-dalle's speed does
-    not depend on the number, the engine's does, a little.
+    rarer ones two. An assumption, as min-dalle's own vocabulary is a download. Its speed does not
+    depend on the number; the engine's does, a little.
     """
 
     def tokenize(self, prompt: str) -> TokenizedPrompt:
