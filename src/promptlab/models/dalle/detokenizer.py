@@ -167,13 +167,7 @@ class StripDetokenizer:
             None if conv is None else strips.UpsampleConv.of(conv.weight, conv.bias)
             for conv in (level.upsample for level in network.levels)
         ]
-        self._row_convs = {
-            id(conv): RowConv(conv.weight, conv.bias)
-            for level in network.levels
-            if not level.attentions
-            for block in level.blocks
-            for conv in (block.conv1, block.conv2)
-        }
+        self._row_convs: dict[int, RowConv] = {}  # by the id of the Conv that `network` keeps
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
@@ -200,19 +194,10 @@ class StripDetokenizer:
     ) -> strips.Activation:
         buffers, width = self._buffers, x.pixels.shape[1]
         for block in level.blocks:
-            conv1, conv2 = (self._row_convs[id(conv)] for conv in (block.conv1, block.conv2))
-            is_fast = conv1.suits(width)
-            h = strips.normalized_conv(
-                x, block.norm1.of, conv1 if is_fast else block.conv1.of, buffers
-            )
-            y = strips.normalized_conv(
-                h,
-                block.norm2.of,
-                conv2 if is_fast else block.conv2.of,
-                buffers,
-                x.pixels,
-                None if block.shortcut is None else block.shortcut.of,
-            )
+            conv1, conv2 = (self._conv(conv, width) for conv in (block.conv1, block.conv2))
+            h = strips.normalized_conv(x, block.norm1.of, conv1, buffers)
+            shortcut = None if block.shortcut is None else block.shortcut.of
+            y = strips.normalized_conv(h, block.norm2.of, conv2, buffers, x.pixels, shortcut)
             buffers.give(h.pixels, x.pixels)
             x = y
         if upsample is None:
@@ -220,6 +205,13 @@ class StripDetokenizer:
         y = strips.upsampled_conv(x, upsample, buffers)
         buffers.give(x.pixels)
         return y
+
+    def _conv(self, conv: Conv, width: int) -> RowConv | tuple[Tensor, Tensor]:
+        """Return a convolution for rows of this width; the faster one is made at its first use."""
+        fast = self._row_convs.get(id(conv))
+        if fast is None:
+            fast = self._row_convs[id(conv)] = RowConv(conv.weight, conv.bias)
+        return fast if fast.suits(width) else conv.of
 
 
 class _Loader:
