@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from promptlab.models.dalle import upstream
+from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import MIN_DALLE_MINI, DalleConfig
-from promptlab.models.dalle.decode import Cache, decode_block, decode_logits, prepare_text
+from promptlab.models.dalle.decode import decode_block, decode_logits, prepare_text
 from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode
 from promptlab.models.dalle.network import Decoder, load_decoder, load_encoder

@@ -14,8 +14,9 @@ import os
 
 import torch
 
+from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.decode import Cache, decode_logits, prepare_text
+from promptlab.models.dalle.decode import decode_logits, prepare_text
 from promptlab.models.dalle.encode import padded_length
 from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import Settings
@@ -74,10 +75,16 @@ class BlockSizes:
             return values.to(decoder.device, decoder.dtype)
 
         head_width = decoder.width // decoder.num_heads
-        filling = [
-            [noise(decoder.num_heads, decoder.num_steps, head_width)[:num_images] for _ in range(2)]
+        # [row, head, position, head width] of keys and of values, empty prompts' rows first
+        keys, values = (
+            torch.cat(
+                [
+                    noise(decoder.num_heads, decoder.num_steps, head_width)[:num_images]
+                    for _ in range(2)
+                ]
+            )
             for _ in range(2)
-        ]  # of keys and values, for each half of the rows
+        )
         cache = Cache(decoder, num_images)
         prompts = [(0, 3 + index % 5, 2) for index in range(num_images)]
         length = padded_length(3, self._text_length)
@@ -87,11 +94,11 @@ class BlockSizes:
         text = prepare_text(decoder, prompts, states, self._text_length)
         previous = torch.arange(num_images, device=decoder.device) % decoder.logits.num_outputs
         logits = []
-        for step in steps:
-            cache.hold(step + 1)
-            for tensor, halves in zip(cache.layers[0], filling, strict=True):
-                tensor.copy_(torch.cat(halves)[:, :, : cache.length].flatten(0, 1))
-            logits.append(decode_logits(decoder, cache, text, settings, previous, step))
+        for position in range(decoder.num_steps):
+            cache.hold(position + 1)
+            if position in steps:
+                logits.append(decode_logits(decoder, cache, text, settings, previous, position))
+            cache.write(0, position, keys[:, :, position], values[:, :, position])
         return torch.stack(logits)
 
 

@@ -15,78 +15,21 @@ Knows nothing of prompts as text, of pixels or of requests.
 
 from __future__ import annotations
 
-import copy
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from promptlab.models.dalle.bags import weighted_sums
+from promptlab.models.dalle.cache import PREFIX_STEP, Cache
 from promptlab.models.dalle.encode import NUM_ROWS, Ids, padded_length, stack_states
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
 from promptlab.models.dalle.sampling import Settings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
 
-PREFIX_STEP = 16  # attention runs over the filled prefix, rounded up to a multiple of this
-
 OnTokens = Callable[[int, Tensor], None]  # (tokens so far, tokens [image, step])
-
-
-class Cache:
-    """Keys and values of all image tokens so far, allocated once and used by block after block.
-
-    A layer's keys are one tensor [row * head, length, head width] without gaps, whose length grows
-    with the prefix: batched products over a tensor with gaps copy it first, or run at half speed.
-    What an earlier block left behind the prefix is finite and masked.
-    """
-
-    def __init__(self, decoder: Decoder, num_images: int):
-        self.num_images, self.num_rows = num_images, 2 * num_images
-        self.num_heads = decoder.num_heads
-        self._head_width = decoder.width // decoder.num_heads
-        self._num_steps = decoder.num_steps
-        numbers = self.num_rows * decoder.width * decoder.num_steps
-        self._memory = [
-            torch.zeros(2, numbers, dtype=decoder.dtype, device=decoder.device)
-            for _ in decoder.layers
-        ]
-        # Where a layer's keys or values wait while their place is laid out for the next length.
-        self._aside = torch.empty(numbers, dtype=decoder.dtype, device=decoder.device)
-        self._lay_out(0)
-
-    def narrowed(self, num_images: int) -> Cache:
-        """Return a smaller block's view of the same memory, with nothing in it yet."""
-        view = copy.copy(self)
-        view.num_images, view.num_rows = num_images, 2 * num_images
-        view._lay_out(0)
-        return view
-
-    def hold(self, num_filled: int) -> None:
-        """Make room for so many positions; what the cache holds already stays."""
-        if num_filled <= self.length:
-            return
-        before, length = self.layers, self.length
-        self._lay_out(min(-(-num_filled // PREFIX_STEP) * PREFIX_STEP, self._num_steps))
-        for old_pair, new_pair in zip(before, self.layers, strict=True):
-            for old, new in zip(old_pair, new_pair, strict=True):
-                aside = self._aside[: old.numel()].view(old.shape)
-                new[:, :length] = aside.copy_(old)
-
-    def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
-        """Put one step's keys and values [row, head, head width] into their place."""
-        for tensor, new in zip(self.layers[layer], (keys, values), strict=True):
-            tensor.view(self.num_rows, self.num_heads, self.length, -1)[:, :, step] = new
-
-    def _lay_out(self, length: int) -> None:
-        self.length = length
-        shape = (self.num_rows * self.num_heads, length, self._head_width)
-        numbers = math.prod(shape)
-        self.layers = [
-            (memory[0, :numbers].view(shape), memory[1, :numbers].view(shape))
-            for memory in self._memory
-        ]
 
 
 @dataclass(frozen=True)
@@ -94,7 +37,7 @@ class TextSegment:
     """Consecutive rows of a block whose texts are padded to the same length, in one layer."""
 
     rows: slice
-    keys: Tensor  # [row * head, position, head width]
+    keys: Tensor  # [row * head, head width, position]
     values: Tensor  # [row * head, position, head width]
     bias: Tensor | None  # float32 [row, 1, position]: -1e12 hides padding; None: there is none
 
@@ -185,7 +128,8 @@ def prepare_text(
         segments = []
         for rows, positions, bias in layouts:
             keys, values = gather(positions)
-            segments.append(TextSegment(rows, keys.flatten(0, 1), values.flatten(0, 1), bias))
+            turned = keys.transpose(2, 3).flatten(0, 1).contiguous()
+            segments.append(TextSegment(rows, turned, values.flatten(0, 1), bias))
         keys, values = gather(empty_places)
         text.append(LayerText(keys.to(torch.float32), values.to(torch.float32), segments))
     return text
@@ -257,11 +201,14 @@ def attend_to_image(
     qkv = attention.qkv(attention.pre_norm(x).to(decoder.dtype))
     queries, new_keys, new_values = qkv.view(num_rows, 3, num_heads, -1).unbind(1)
     cache.write(layer, step, new_keys, new_values)
-    keys, values = cache.layers[layer]
-    queries = queries.reshape(num_rows * num_heads, 1, -1)
-    scores = torch.bmm(queries, keys.transpose(1, 2))
-    scores[:, :, step + 1 :].fill_(-torch.inf)
-    attended = torch.bmm(scores.softmax(-1), values)
+    past = cache.layers[layer]
+    queries = queries.reshape(num_rows * num_heads, -1)
+    recent = torch.bmm(queries[:, None], past.recent_keys.transpose(1, 2))[:, 0]
+    recent[:, step % PREFIX_STEP + 1 :].fill_(-torch.inf)
+    scores = recent
+    if past.settled_keys.shape[2]:
+        scores = torch.cat([weighted_sums(past.settled_keys, queries), recent], 1)
+    attended = weighted_sums(past.values, scores.softmax(-1))
     return attention.post_norm(attention.out(attended.view(num_rows, -1)))
 
 
@@ -277,13 +224,11 @@ def attend_to_text(
     for segment in text.segments:
         segment_queries = queries[segment.rows]
         num_rows = len(segment_queries)
-        scores = torch.bmm(
-            segment_queries.view(num_rows * num_heads, 1, -1), segment.keys.transpose(1, 2)
-        )
+        scores = weighted_sums(segment.keys, segment_queries.view(num_rows * num_heads, -1))
         if segment.bias is not None:
             scores = (scores.view(num_rows, num_heads, -1) + segment.bias).to(decoder.dtype)
-        weights = scores.view(num_rows * num_heads, 1, -1).softmax(-1)
-        attended[segment.rows] = torch.bmm(weights, segment.values).view(num_rows, -1)
+        weights = scores.view(num_rows * num_heads, -1).softmax(-1)
+        attended[segment.rows] = weighted_sums(segment.values, weights).view(num_rows, -1)
     return attention.post_norm(attention.out(attended))
 
 

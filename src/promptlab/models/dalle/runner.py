@@ -18,8 +18,9 @@ from torch import Tensor
 from promptlab.errors import ModelError
 from promptlab.models.batching import draw_in_batches
 from promptlab.models.dalle.blocks import BlockSizes, default_batch_size
+from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.decode import Cache, OnTokens, decode_block, empty_prompt
+from promptlab.models.dalle.decode import OnTokens, decode_block, empty_prompt
 from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode, padded_length
 from promptlab.models.dalle.network import load_decoder, load_encoder

@@ -1,0 +1,100 @@
+"""The keys and values of the image tokens drawn so far, laid out for one query a row.
+
+Takes each step's keys and values of every layer; hands out the filled prefix, rounded up. Knows
+nothing of attention but how its kernels like to read.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from promptlab.models.dalle.network import Decoder
+
+PREFIX_STEP = 16  # attention runs over the filled prefix, rounded up to a multiple of this
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """One layer's keys and values of the filled prefix, a matrix a row and head, without gaps."""
+
+    settled_keys: Tensor  # [row * head, head width, position]: all but the last PREFIX_STEP
+    recent_keys: Tensor  # [row * head, position, head width]: the last PREFIX_STEP
+    values: Tensor  # [row * head, position, head width]
+
+
+class Cache:
+    """Keys and values of all image tokens so far, allocated once and used by block after block.
+
+    Matrices without gaps are what kernels read at full speed, so a layer's grow with the prefix,
+    and move then. Keys lie with their positions side by side, as their sum of weighted rows wants
+    it (bags.py); since one position would touch every row, the last few wait to be turned
+    together. What an earlier block left behind the prefix is finite and masked.
+    """
+
+    def __init__(self, decoder: Decoder, num_images: int):
+        self.num_images, self.num_rows = num_images, 2 * num_images
+        self.num_heads = decoder.num_heads
+        self._head_width = decoder.width // decoder.num_heads
+        numbers = self.num_rows * decoder.width * _rounded_up(decoder.num_steps)
+        recent = self.num_rows * decoder.width * PREFIX_STEP
+
+        def zeros(size: int) -> Tensor:
+            return torch.zeros(size, dtype=decoder.dtype, device=decoder.device)
+
+        self._memory = [(zeros(numbers), zeros(recent), zeros(numbers)) for _ in decoder.layers]
+        # Where a layer's keys or values wait while their place is laid out for the next length.
+        self._aside = zeros(numbers)
+        self._lay_out(PREFIX_STEP)
+
+    def narrowed(self, num_images: int) -> Cache:
+        """Return a smaller block's view of the same memory, with nothing in it yet."""
+        view = copy.copy(self)
+        view.num_images, view.num_rows = num_images, 2 * num_images
+        view._lay_out(PREFIX_STEP)
+        return view
+
+    def hold(self, num_filled: int) -> None:
+        """Make room for so many positions, one more than before; what is there already stays."""
+        if num_filled <= self.length:
+            return
+        before, length = self.layers, self.length
+        self._lay_out(_rounded_up(num_filled))
+        for old, new in zip(before, self.layers, strict=True):
+            keys, values = new.settled_keys, new.values
+            keys[:, :, : length - PREFIX_STEP] = self._put_aside(old.settled_keys)
+            keys[:, :, length - PREFIX_STEP :] = old.recent_keys.transpose(1, 2)
+            values[:, :length] = self._put_aside(old.values)
+
+    def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
+        """Put one step's keys and values [row, head, head width] into their place."""
+        into = self.layers[layer]
+        into.recent_keys[:, step % PREFIX_STEP] = keys.flatten(0, 1)
+        into.values[:, step] = values.flatten(0, 1)
+
+    def _put_aside(self, tensor: Tensor) -> Tensor:
+        return self._aside[: tensor.numel()].view(tensor.shape).copy_(tensor)
+
+    def _lay_out(self, length: int) -> None:
+        self.length = length
+        num_matrices, width = self.num_rows * self.num_heads, self._head_width
+
+        def view(memory: Tensor, *shape: int) -> Tensor:
+            return memory[: num_matrices * math.prod(shape)].view(num_matrices, *shape)
+
+        self.layers = [
+            LayerCache(
+                view(settled_keys, width, length - PREFIX_STEP),
+                view(recent_keys, PREFIX_STEP, width),
+                view(values, length, width),
+            )
+            for settled_keys, recent_keys, values in self._memory
+        ]
+
+
+def _rounded_up(num_positions: int) -> int:
+    return -(-num_positions // PREFIX_STEP) * PREFIX_STEP
