@@ -5,8 +5,8 @@ texts go inside: `parameters`, as A1111 writes it and sd-parsers and Civitai rea
 `promptlab`, one iTXt chunk of canonical JSON, the source of truth. Both hold only what is the
 same each time an image is drawn: no time, no machine.
 
-The encoder is our own because it is twice as fast as Pillow's at the same size (2.4 ms against
-5.8 ms for 256 px on one EPYC core) and, like zlib, leaves Python's lock to the drawing thread.
+The encoder is our own because it takes 1.6 ms where Pillow takes 4.0 at its fastest (256 px, one
+EPYC core), for files a fifth larger, and, like zlib, leaves Python's lock to the drawing thread.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from promptlab.identity import canonical_json
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JSON_KEYWORD = "promptlab"
 _UP_FILTER = 2
-_COMPRESSION_LEVEL = 1  # level 6 takes twice the time for 3 % of the size
 _RGB = 2
 _NUM_IMAGE_TOKENS = 256  # of the DALL·E family: what A1111 calls steps
 
@@ -43,7 +42,7 @@ def encode_png(pixels: np.ndarray, facts: Mapping[str, Any]) -> bytes:
             _chunk(b"IHDR", header),
             _text_chunk("parameters", a1111_parameters(facts, width, height)),
             _international_chunk(JSON_KEYWORD, canonical_json(dict(facts))),
-            _chunk(b"IDAT", zlib.compress(_filter_rows(pixels), _COMPRESSION_LEVEL)),
+            _chunk(b"IDAT", _compress(_filter_rows(pixels))),
             _chunk(b"IEND", b""),
         )
     )
@@ -58,6 +57,16 @@ def _filter_rows(pixels: np.ndarray) -> memoryview:
     lines[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])  # wraps around, as PNG wants
     return lines.data
+
+
+def _compress(lines: memoryview) -> bytes:
+    """Deflate, looking for runs of one byte alone.
+
+    Differences to the line above hold little else: zlib's search for longer matches at the same
+    level takes up to twice the time and makes files a tenth larger, not smaller.
+    """
+    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    return deflate.compress(lines) + deflate.flush()
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -55,6 +55,8 @@ class BulkClient:
         # or the next sync tries again.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        # What people draw is their own business, and offline there is nobody to tell.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         self.client: MlflowClient = MlflowClient(tracking_uri=uri)
@@ -143,43 +145,53 @@ class BulkClient:
 
     def set_tags(self, run: KnownRun, tags: Mapping[str, str]) -> None:
         """Set the tags that differ from what is there."""
-        from mlflow.entities import RunTag
+        self.log_facts(run, {}, tags)
 
-        changed = {key: value for key, value in tags.items() if run.tags.get(key) != value}
-        if changed:
-            self.client.log_batch(run.run_id, tags=[RunTag(k, v) for k, v in changed.items()])
-            run.tags.update(changed)
-
-    def log_metrics(self, run: KnownRun, metrics: Mapping[str, float]) -> None:
-        """Log the metrics whose last value differs."""
-        from mlflow.entities import Metric
+    def log_facts(
+        self, run: KnownRun, metrics: Mapping[str, float], tags: Mapping[str, str]
+    ) -> None:
+        """Log the metrics and tags that differ from what is there, all in one call."""
+        from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
-        changed = {key: value for key, value in metrics.items() if run.metrics.get(key) != value}
-        if changed:
-            pairs = [Metric(key, value, now, 0) for key, value in changed.items()]
-            self.client.log_batch(run.run_id, metrics=pairs)
-            run.metrics.update(changed)
+        new_metrics = {
+            key: value for key, value in metrics.items() if run.metrics.get(key) != value
+        }
+        new_tags = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        if new_metrics or new_tags:
+            self.client.log_batch(
+                run.run_id,
+                metrics=[Metric(key, value, now, 0) for key, value in new_metrics.items()],
+                tags=[RunTag(key, value) for key, value in new_tags.items()],
+            )
+            run.metrics.update(new_metrics)
+            run.tags.update(new_tags)
 
     def log_file(self, run: KnownRun, name: str, content: bytes) -> bool:
         """Log one file if its content is not there yet; return whether it was logged."""
+        tags = self.put_file(run, name, content)
+        self.set_tags(run, tags)
+        return bool(tags)
+
+    def put_file(self, run: KnownRun, name: str, content: bytes) -> dict[str, str]:
+        """Write one file if its content is not there yet; return the tags that remember it."""
         digest = hashlib.sha256(content).hexdigest()
         if run.tags.get(_HASH_TAG + name) == digest:
-            return False
+            return {}
         with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
             path = Path(folder, name)
             path.write_bytes(content)
             self.client.log_artifact(run.run_id, str(path))
-        self.set_tags(run, {_HASH_TAG + name: digest})
-        return True
+        return {_HASH_TAG + name: digest}
 
-    def log_table(self, run: KnownRun, name: str, table_json: str) -> None:
-        """Log a table in the layout of `mlflow.log_table`."""
-        self.log_file(run, name, table_json.encode("utf-8"))
+    def put_table(self, run: KnownRun, name: str, table_json: str) -> dict[str, str]:
+        """Write a table in the layout of `mlflow.log_table`; return the tags that belong to it."""
+        tags = self.put_file(run, name, table_json.encode("utf-8"))
         logged = json.loads(run.tags.get(_LOGGED_ARTIFACTS_TAG, "[]"))
         entry = {"path": name, "type": "table"}
         if entry not in logged:
-            self.set_tags(run, {_LOGGED_ARTIFACTS_TAG: json.dumps([*logged, entry])})
+            tags[_LOGGED_ARTIFACTS_TAG] = json.dumps([*logged, entry])
+        return tags
 
     def log_dataset(
         self, run: KnownRun, *, name: str, digest: str, source: str, num_rows: int
@@ -211,11 +223,10 @@ def shrink(png: bytes) -> bytes:
     from PIL import Image
 
     image: Any = Image.open(io.BytesIO(png))
-    width, height = image.size
-    scale = _SMALL_SIZE / max(width, height)
-    if scale != 1:  # small ones grow too, as in MLflow: its cards have room for that
-        size = max(1, int(width * scale)), max(1, int(height * scale))
-        image = image.resize(size, Image.Resampling.BILINEAR)  # two thirds of bicubic's time
+    scale = _SMALL_SIZE / max(image.size)
+    if scale < 1:  # MLflow lets small ones grow: more bytes and twice the time for no more picture
+        width, height = (max(1, int(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)  # 2/3 of bicubic's time
     buffer = io.BytesIO()
     image.save(buffer, "webp", method=0)  # half the time of the default for a fifth more bytes
     return buffer.getvalue()

@@ -31,8 +31,7 @@ def log_report_run(
     client: BulkClient, mlflow_run: KnownRun, run: Run, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Log what is there of a sweep's report; the same again changes nothing."""
-    client.set_tags(mlflow_run, report_tags(run.meta))
-    client.log_metrics(mlflow_run, report_metrics(rows))
+    client.log_facts(mlflow_run, report_metrics(rows), report_tags(run.meta))
     client.log_dataset(
         mlflow_run,
         name=str(run.meta.get("sweep") or run.paths.name)[:500],

@@ -249,11 +249,12 @@ class Syncer:
         history = picks.read_picks(self._run.paths.root)
         for arm, arm_rows in _group(rows, layout).items():
             run = self._ensure_run(arm, arm_rows[0], layout)
-            self.client.log_metrics(run, arm_metrics(arm_rows) | pick_metrics(arm_rows, history))
-            self.client.set_tags(run, pick_tags(arm_rows, history))
+            tags = dict(pick_tags(arm_rows, history))
             drawn = [row for row in arm_rows if row["status"] != "failed"]
             if self._options.log_images and drawn:
-                self.client.log_table(run, TABLE_FILE, table_json(layout, drawn))
+                tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
+            metrics = arm_metrics(arm_rows) | pick_metrics(arm_rows, history)
+            self.client.log_facts(run, metrics, tags)
             self.client.finish(run, max(_milliseconds(row["created_at"]) for row in arm_rows))
         if rows:
             if REPORT_KEY not in self._runs:

@@ -10,6 +10,7 @@ line on stdout. Runs with low priority: drawing comes first.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ from promptlab.tracking.syncing import Syncer, describe_failure
 # Drawing waits for its slowest core. Even niceness 19 holds a core until its time slice ends while
 # a thread of the engine waits for it; Linux has a class of processes that yield at once.
 NICENESS = 19
+PAUSE_S = 15.0  # between two writes: each costs its share of calls, whatever it carries
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
 
 Message = dict[str, Any]
@@ -42,7 +44,8 @@ class Worker:
         self._options = options
         self._words: queue.Queue[str] = queue.Queue()
         self._syncer: Syncer | None = None
-        self._retry_at = 0.0
+        self._is_behind = False
+        self._next_at = 0.0  # not to be tried before
         self._wait_s = RETRY_S[0]
 
     def run(self) -> int:
@@ -55,7 +58,8 @@ class Worker:
                     return 0
                 if word == "finish":
                     return 0 if self._try(is_final=True) else 1
-                if time.monotonic() >= self._retry_at:
+                self._is_behind = True
+                if time.monotonic() >= self._next_at:
                     self._try(is_final=False)
 
     def _listen(self) -> None:
@@ -64,10 +68,8 @@ class Worker:
         self._words.put("gone")
 
     def _next_word(self) -> str:
-        """Return the latest word, waiting for one; a failed attempt is repeated without one."""
-        timeout = None
-        if self._retry_at:
-            timeout = max(0.0, self._retry_at - time.monotonic())
+        """Return the latest word, waiting for one; "part" when it is time for what is left."""
+        timeout = max(0.0, self._next_at - time.monotonic()) if self._is_behind else None
         try:
             words = [self._words.get(timeout=timeout)]
         except queue.Empty:
@@ -80,7 +82,7 @@ class Worker:
         """Log what is there; on failure say so and forget what was known of MLflow."""
         try:
             if self._syncer is None:
-                self._syncer = Syncer(read_run(self._paths), self._options)
+                self._syncer = self._open_syncer()
             self._syncer.sync_images(lambda count: tell({"logged": count}))
             if is_final:
                 self._syncer.finish()
@@ -88,11 +90,25 @@ class Worker:
         except Exception as error:
             tell({"warning": _explain(self._options, self._paths, error), "finished": True})
             self._syncer = None
-            self._retry_at = time.monotonic() + self._wait_s
+            self._next_at = time.monotonic() + self._wait_s
             self._wait_s = min(2 * self._wait_s, RETRY_S[1])
             return False
-        self._retry_at, self._wait_s = 0.0, RETRY_S[0]
+        self._is_behind, self._wait_s = False, RETRY_S[0]
+        self._next_at = time.monotonic() + PAUSE_S
         return True
+
+    def _open_syncer(self) -> Syncer:
+        """Import MLflow and ask it what it holds.
+
+        Its modules are objects by the hundred thousand that stay: looking for garbage among them
+        takes a fifth of the import, and again and again afterwards.
+        """
+        gc.disable()
+        try:
+            return Syncer(read_run(self._paths), self._options)
+        finally:
+            gc.freeze()
+            gc.enable()
 
 
 def _explain(options: TrackingOptions, paths: RunPaths, error: Exception) -> str:
@@ -131,4 +147,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # All is written and told. Taking MLflow's modules down would take a second, which a sweep that
+    # has ended would wait for.
+    os._exit(main())
