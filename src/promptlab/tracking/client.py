@@ -14,6 +14,7 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,11 +136,12 @@ class BulkClient:
 
     def log_images(self, run: KnownRun, png_from_stem: Mapping[str, bytes]) -> None:
         """Log encoded images in the layout of `log_image`, all in one call."""
-        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder:
-            for stem, png in png_from_stem.items():
+        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder, _threads() as threads:
+            small = threads.map(shrink, png_from_stem.values())
+            for (stem, png), webp in zip(png_from_stem.items(), small, strict=True):
                 name = stem.removeprefix("images/")
                 Path(folder, f"{name}.png").write_bytes(png)
-                Path(folder, f"{name}+compressed.webp").write_bytes(shrink(png))
+                Path(folder, f"{name}+compressed.webp").write_bytes(webp)
             self.client.log_artifacts(run.run_id, folder, "images")
         self.set_tags(run, {"mlflow.loggedImages": "True"})
 
@@ -216,6 +218,11 @@ class BulkClient:
         if not run.is_finished:
             self.client.set_terminated(run.run_id, "FINISHED", ended_at_ms)
             run.is_finished = True
+
+
+def _threads() -> ThreadPoolExecutor:
+    """Return threads for Pillow, which leaves Python's lock while it decodes and encodes."""
+    return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
 
 
 def shrink(png: bytes) -> bytes:
