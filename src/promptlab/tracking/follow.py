@@ -65,9 +65,7 @@ class Tracking:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
-            # Ctrl-C in a terminal ends the drawing, not the tracking. Not a session of its own:
-            # Linux shares the processor between sessions, and low priority would mean nothing.
-            process_group=0,
+            start_new_session=True,  # Ctrl-C in a terminal ends the drawing, not the tracking
         )
         assert process.stdout is not None
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()

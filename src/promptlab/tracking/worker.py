@@ -18,6 +18,7 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from promptlab.errors import PromptlabError
@@ -27,9 +28,7 @@ from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import Syncer, describe_failure
 
-# Drawing waits for its slowest core. Even niceness 19 holds a core until its time slice ends while
-# a thread of the engine waits for it; Linux has a class of processes that yield at once.
-NICENESS = 19
+NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
 PAUSE_S = 15.0  # between two writes: each costs its share of calls, whatever it carries
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
 
@@ -64,6 +63,8 @@ class Worker:
 
     def _listen(self) -> None:
         for line in sys.stdin:
+            if line.strip() == "finish":  # nothing is drawn any more, and MLflow's import may be
+                set_session_niceness(0)  # what the end of the sweep waits for
             self._words.put(line.strip())
         self._words.put("gone")
 
@@ -123,12 +124,15 @@ def tell(message: Message) -> None:
         os.write(_OUTPUT, (json.dumps(message) + "\n").encode())
 
 
-def yield_to_drawing() -> None:
-    """Have this process run only where a core has nothing else to do."""
-    os.nice(NICENESS)
-    if hasattr(os, "SCHED_IDLE"):  # Linux
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def set_session_niceness(niceness: int) -> None:
+    """Say what this session's processes get where Linux shares the processor between sessions.
+
+    There (autogroups) the niceness of a process counts among those of its own session alone. Unlike
+    that of a process it may be taken back, which the end of a sweep needs: beside busy programs,
+    a process of the lowest priority would not come to its end.
+    """
+    with contextlib.suppress(OSError):  # no Linux, no autogroups, or a sandbox
+        Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 _OUTPUT = 1
@@ -139,7 +143,8 @@ def main() -> int:
     global _OUTPUT
     _OUTPUT = os.dup(1)  # what libraries print must not mix with messages
     os.dup2(2, 1)
-    yield_to_drawing()
+    os.nice(NICENESS)
+    set_session_niceness(NICENESS)
     logging.disable(logging.WARNING)
     arguments = json.loads(sys.argv[1])
     worker = Worker(RunPaths(arguments["run"]), TrackingOptions(**arguments["options"]))
