@@ -16,7 +16,7 @@ from promptlab.models.batching import describe_error
 from promptlab.models.protocol import Model
 from promptlab.records import Request, Result
 
-CHUNK_SIZE = 1024  # requests handed to a model at once: bounds memory, far above any batch
+CHUNK_SIZE = 4096  # requests handed to a model at once: bounds memory, far above any batch
 BLACK = "every pixel is black"
 
 

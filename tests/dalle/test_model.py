@@ -139,7 +139,10 @@ def test_out_of_memory_halves_the_block_and_changes_no_image(
 ) -> None:
     requests = random_requests(8, seed=3)
     expected = [result.pixels for result in runner.draw(requests)]
-    decode, sizes = runner.decode, []
+    monkeypatch.setattr("promptlab.models.dalle.runner.MOST_LANES", 1)
+    runner = make_runner()
+    (lane,) = runner.lanes
+    decode, sizes = lane.decode, []
 
     def limited(batch: Sequence[Request], *rest: object) -> torch.Tensor:
         sizes.append(len(batch))
@@ -147,7 +150,7 @@ def test_out_of_memory_halves_the_block_and_changes_no_image(
             raise torch.OutOfMemoryError("out of memory")
         return decode(batch, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(runner, "decode", limited)
+    monkeypatch.setattr(lane, "decode", limited)
     results = list(runner.draw(requests))
     assert sizes == [8, 4, 2, 2, 2, 2]
     for result, pixels in zip(results, expected, strict=True):

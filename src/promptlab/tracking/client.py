@@ -6,6 +6,7 @@ nothing the second time. Knows nothing of run folders or rows.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import io
@@ -13,11 +14,12 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from promptlab import __version__
 from promptlab.identity import hash_id
@@ -43,12 +45,18 @@ class KnownRun:
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    artifact_uri: str = ""
     is_finished: bool = False
     is_new: bool = True
 
 
 class BulkClient:
-    """One MLflow experiment."""
+    """One MLflow experiment.
+
+    `num_threads` encode pictures: all cores, unless somebody else is using them.
+    """
+
+    num_threads = min(4, os.cpu_count() or 1)
 
     def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
@@ -102,6 +110,7 @@ class BulkClient:
                 run.info.run_id,
                 dict(run.data.tags),
                 dict(run.data.metrics),
+                run.info.artifact_uri,
                 is_finished=run.info.status == "FINISHED",
                 is_new=False,
             )
@@ -128,22 +137,36 @@ class BulkClient:
         pairs = [Param(key, value) for key, value in params.items()]
         for start in range(0, len(pairs), 100):  # MLflow takes 100 at once
             self.client.log_batch(run.info.run_id, params=pairs[start : start + 100])
-        return KnownRun(run.info.run_id, dict(tags))
+        return KnownRun(run.info.run_id, dict(tags), artifact_uri=run.info.artifact_uri)
 
     def list_images(self, run: KnownRun) -> set[str]:
         """Return the artifact paths of the images that a run holds."""
         return {item.path for item in self.client.list_artifacts(run.run_id, "images")}
 
     def log_images(self, run: KnownRun, png_from_stem: Mapping[str, bytes]) -> None:
-        """Log encoded images in the layout of `log_image`, all in one call."""
-        with tempfile.TemporaryDirectory(prefix="promptlab-") as folder, _threads() as threads:
-            small = threads.map(shrink, png_from_stem.values())
+        """Log encoded images in the layout of `log_image`, all in one call.
+
+        Where MLflow keeps artifacts in a folder of this machine they are written straight there,
+        as its client would, which copies them from another folder: half of the time.
+        """
+        folder = _local_folder(run.artifact_uri)
+        if folder is not None:
+            self._write_images(folder / "images", png_from_stem)
+        else:
+            with tempfile.TemporaryDirectory(prefix="promptlab-") as aside:
+                self._write_images(Path(aside), png_from_stem)
+                self.client.log_artifacts(run.run_id, aside, "images")
+        self.set_tags(run, {"mlflow.loggedImages": "True"})
+
+    def _write_images(self, folder: Path, png_from_stem: Mapping[str, bytes]) -> None:
+        """Write each image before its small one: who finds both has both whole."""
+        folder.mkdir(parents=True, exist_ok=True)
+        with _mapper(self.num_threads) as map_:
+            small = map_(shrink, png_from_stem.values())
             for (stem, png), webp in zip(png_from_stem.items(), small, strict=True):
                 name = stem.removeprefix("images/")
                 Path(folder, f"{name}.png").write_bytes(png)
                 Path(folder, f"{name}+compressed.webp").write_bytes(webp)
-            self.client.log_artifacts(run.run_id, folder, "images")
-        self.set_tags(run, {"mlflow.loggedImages": "True"})
 
     def set_tags(self, run: KnownRun, tags: Mapping[str, str]) -> None:
         """Set the tags that differ from what is there."""
@@ -220,9 +243,23 @@ class BulkClient:
             run.is_finished = True
 
 
-def _threads() -> ThreadPoolExecutor:
-    """Return threads for Pillow, which leaves Python's lock while it decodes and encodes."""
-    return ThreadPoolExecutor(min(4, os.cpu_count() or 1))
+@contextlib.contextmanager
+def _mapper(num_threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Return `map`, over threads if there are several: Pillow leaves Python's lock."""
+    if num_threads == 1:
+        yield map
+    else:
+        with ThreadPoolExecutor(num_threads) as threads:
+            yield threads.map
+
+
+def _local_folder(artifact_uri: str) -> Path | None:
+    """Return the folder of a run's artifacts if MLflow's client writes them to one itself."""
+    if urlsplit(artifact_uri).scheme not in ("", "file"):
+        return None
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    return Path(LocalArtifactRepository(artifact_uri).artifact_dir)
 
 
 def shrink(png: bytes) -> bytes:

@@ -108,6 +108,11 @@ class Syncer:
         """Number of MLflow runs known."""
         return len(self._runs)
 
+    @property
+    def num_missing(self) -> int:
+        """Number of images of the sweep that MLflow does not hold, drawn already or not."""
+        return max(0, int(self._meta.get("num_images", 0)) - len(self._done))
+
     def sync_images(self, on_batch: Callable[[int], object] | None = None) -> int:
         """Log every image that MLflow does not hold; return how many those were.
 

@@ -24,12 +24,13 @@ from typing import Any
 from promptlab.errors import PromptlabError
 from promptlab.paths import RunPaths
 from promptlab.store.reader import read_run
+from promptlab.tracking.client import BulkClient
 from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import Syncer, describe_failure
 
 NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
-PAUSE_S = 15.0  # between two writes: each costs its share of calls, whatever it carries
+PAUSE_S = (3.0, 15.0)  # between two writes: each costs its share of calls, whatever it carries
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
 
 Message = dict[str, Any]
@@ -46,6 +47,7 @@ class Worker:
         self._is_behind = False
         self._next_at = 0.0  # not to be tried before
         self._wait_s = RETRY_S[0]
+        self._written_at = time.monotonic()
 
     def run(self) -> int:
         """Log what comes until told to finish; return the exit code."""
@@ -84,9 +86,12 @@ class Worker:
         try:
             if self._syncer is None:
                 self._syncer = self._open_syncer()
-            self._syncer.sync_images(lambda count: tell({"logged": count}))
+            syncer = self._syncer
+            # While there is drawing, its threads have the other cores.
+            syncer.client.num_threads = BulkClient.num_threads if is_final else 1
+            num_written = syncer.sync_images(lambda count: tell({"logged": count}))
             if is_final:
-                self._syncer.finish()
+                syncer.finish()
                 tell({"finished": True})
         except Exception as error:
             tell({"warning": _explain(self._options, self._paths, error), "finished": True})
@@ -95,7 +100,9 @@ class Worker:
             self._wait_s = min(2 * self._wait_s, RETRY_S[1])
             return False
         self._is_behind, self._wait_s = False, RETRY_S[0]
-        self._next_at = time.monotonic() + PAUSE_S
+        now = time.monotonic()
+        self._next_at = now + pause(num_written, now - self._written_at, syncer.num_missing)
+        self._written_at = now
         return True
 
     def _open_syncer(self) -> Syncer:
@@ -110,6 +117,17 @@ class Worker:
         finally:
             gc.freeze()
             gc.enable()
+
+
+def pause(num_written: int, seconds: float, num_missing: int) -> float:
+    """Return how long to wait before writing again, in seconds.
+
+    So many images came in so many seconds, and so many are still to come. Before the end the pauses
+    get shorter: what is not written when the last image comes is what the sweep waits for.
+    """
+    shortest, longest = PAUSE_S
+    seconds_left = num_missing * seconds / max(1, num_written)
+    return min(longest, max(shortest, seconds_left / 2))
 
 
 def _explain(options: TrackingOptions, paths: RunPaths, error: Exception) -> str:

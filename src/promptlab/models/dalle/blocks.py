@@ -106,13 +106,15 @@ def _rounded(num_images: int) -> int:
     return -(-num_images // SIZE_STEP) * SIZE_STEP
 
 
-def default_batch_size(config: DalleConfig, dtype: torch.dtype, device: str) -> int:
-    """Return how many images' caches fit the memory that is free now."""
+def default_batch_size(
+    config: DalleConfig, dtype: torch.dtype, device: str, num_caches: int = 1
+) -> int:
+    """Return how many images fit a cache, so that so many caches fit the memory free now."""
     bytes_per_number = torch.finfo(dtype).bits // 8
     cache_bytes = (
         2 * 2 * config.num_decoder_layers * config.num_image_tokens * config.width
     ) * bytes_per_number
-    fitting = int(free_memory_bytes(device) * MEMORY_SHARE / cache_bytes)
+    fitting = int(free_memory_bytes(device) * MEMORY_SHARE / cache_bytes / num_caches)
     most = LARGEST.get(device, LARGEST["cpu"])
     return max(1, min(most, fitting // SIZE_STEP * SIZE_STEP))
 

@@ -7,6 +7,7 @@ channels-last. Knows nothing of prompts or sampling.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -168,6 +169,12 @@ class StripDetokenizer:
             for conv in (level.upsample for level in network.levels)
         ]
         self._row_convs: dict[int, RowConv] = {}  # by the id of the Conv that `network` keeps
+
+    def twin(self) -> StripDetokenizer:
+        """Return one with the same weights and buffers of its own, for another thread."""
+        twin = copy.copy(self)
+        twin._buffers = Buffers()
+        return twin
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:

@@ -6,10 +6,14 @@ Knows the device, the batch and the caches; not how a model is named, found or d
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +27,14 @@ from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.decode import OnTokens, decode_block, empty_prompt
 from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode, padded_length
+from promptlab.models.dalle.lanes import (
+    BLOCK_IMAGES,
+    MOST_LANES,
+    WIDEST,
+    CheckWanted,
+    draw_side_by_side,
+    one_thread,
+)
 from promptlab.models.dalle.network import load_decoder, load_encoder
 from promptlab.models.dalle.sampling import Settings
 from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer, open_tokenizer
@@ -47,6 +59,23 @@ def open_runner(
         return runner_class(config, tensors, tokenizer, dtype, device, batch_size)
 
 
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+
+def in_own_threads(
+    method: Callable[Concatenate[Runner, Parameters], Answer],
+) -> Callable[Concatenate[Runner, Parameters], Answer]:
+    """Have a method of Runner compute in as many threads as its bits are made with."""
+
+    @functools.wraps(method)
+    def in_them(self: Runner, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Answer:
+        with self.threads():
+            return method(self, *args, **kwargs)
+
+    return in_them
+
+
 class Runner:
     """Weights on a device, one cache, and the states of recent prompts."""
 
@@ -66,14 +95,34 @@ class Runner:
             self.decoder = load_decoder(tensors, config, self.dtype, device)
             network = load_detokenizer(tensors, config, self.dtype, device)
         self.detokenizer = StripDetokenizer(network) if device == "cpu" else network
-        largest = batch_size or default_batch_size(config, self.dtype, device)
+        self.has_lanes = device == "cpu" and config.width <= WIDEST
+        num_lanes = min(torch.get_num_threads(), MOST_LANES) if self.has_lanes else 1
+        largest = batch_size or default_batch_size(config, self.dtype, device, num_lanes)
+        largest = min(largest, BLOCK_IMAGES) if self.has_lanes else largest
         self.sizes = BlockSizes(self.decoder, config.text_length, largest)
         self._cache: Cache | None = None
         self._states: OrderedDict[Ids, Tensor] = OrderedDict()
+        self.lanes = [self._twin() for _ in range(num_lanes)] if self.has_lanes else []
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result a request; out of memory halves the block."""
-        yield from draw_in_batches(requests, self.sizes.most(), self.draw_block)
+        with self.threads():
+            most = self.sizes.most()
+            if self.lanes:
+                lanes = [twin.draw_wanted for twin in self.lanes]
+                yield from draw_side_by_side(requests, most, lanes)
+            else:
+                yield from draw_in_batches(requests, most, self.draw_block)
+
+    def draw_wanted(
+        self, requests: Sequence[Request], check_wanted: CheckWanted
+    ) -> Sequence[Result]:
+        """Draw a block as one of several lanes, asking at every token whether to go on."""
+
+        def draw_batch(batch: Sequence[Request]) -> list[Result]:
+            return self.draw_block(batch, lambda step, tokens: check_wanted())
+
+        return list(draw_in_batches(requests, len(requests), draw_batch))
 
     def draw_with_previews(
         self, requests: Sequence[Request], on_preview: OnPreview, every: int
@@ -87,8 +136,10 @@ class Runner:
 
             return self.draw_block(batch, on_tokens)
 
-        yield from draw_in_batches(requests, self.sizes.most(), draw_batch)
+        with self.threads():
+            yield from draw_in_batches(requests, self.sizes.most(), draw_batch)
 
+    @in_own_threads
     def draw_seamless(self, requests: Sequence[Request], num_columns: int) -> np.ndarray:
         """Return one picture of all requests, row by row, without seams between them.
 
@@ -121,6 +172,7 @@ class Runner:
         tokens = self.decode(requests, [prompt.ids for prompt in prompts], on_tokens)
         return make_results(requests, prompts, self.detokenize(tokens), started)
 
+    @in_own_threads
     def decode(
         self,
         requests: Sequence[Request],
@@ -158,6 +210,7 @@ class Runner:
             on_tokens,
         )
 
+    @in_own_threads
     def detokenize(self, tokens: Tensor) -> np.ndarray:
         """Return uint8 [image, height, width, 3] of int64 [image, step]."""
         grid = self.config.image_grid
@@ -183,6 +236,18 @@ class Runner:
         while len(self._states) > MAX_REMEMBERED_PROMPTS:
             self._states.popitem(last=False)
         return states
+
+    def threads(self) -> contextlib.AbstractContextManager[None]:
+        """Return what computes in as many threads as this model's bits are made with."""
+        return one_thread() if self.has_lanes else contextlib.nullcontext()
+
+    def _twin(self) -> Runner:
+        """Return a runner with the same weights and memory of its own."""
+        twin = copy.copy(self)
+        twin._cache, twin._states = None, OrderedDict()
+        if isinstance(self.detokenizer, StripDetokenizer):
+            twin.detokenizer = self.detokenizer.twin()
+        return twin
 
 
 def make_results(

@@ -1,0 +1,100 @@
+"""Blocks drawn side by side: every request once, in order, with the same bits on any machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptlab.models.dalle.lanes import CheckWanted, block_lengths, draw_side_by_side
+from promptlab.records import Request, Result
+from tests.dalle.models import make_runner, random_requests
+
+
+@pytest.fixture(autouse=True)
+def num_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@given(st.integers(0, 500), st.integers(1, 64), st.integers(1, 16))
+def test_blocks_hold_every_request_and_end_one_a_lane(
+    num_requests: int, most: int, num_lanes: int
+) -> None:
+    lengths = block_lengths(num_requests, most, num_lanes)
+    assert sum(lengths) == num_requests
+    assert all(1 <= length <= most for length in lengths)
+    last = lengths[-num_lanes:]
+    if len(lengths) >= num_lanes:
+        assert max(last) - min(last) <= 1 or max(last) == most
+    else:
+        assert num_requests < num_lanes
+
+
+def test_results_come_in_order_whichever_lane_is_faster() -> None:
+    def slow(block: Sequence[Request], check_wanted: CheckWanted) -> list[Result]:
+        time.sleep(0.05)
+        return [Result(request, seconds=1.0) for request in block]
+
+    def fast(block: Sequence[Request], check_wanted: CheckWanted) -> list[Result]:
+        return [Result(request, seconds=1.0) for request in block]
+
+    requests = random_requests(23, seed=1)
+    results = list(draw_side_by_side(requests, 3, [slow, fast]))
+    assert [result.request for result in results] == requests
+    assert {result.seconds for result in results} == {0.5}  # two lanes share a second
+
+
+def test_who_stops_asking_waits_for_no_block() -> None:
+    has_begun = threading.Event()
+
+    def endless(block: Sequence[Request], check_wanted: CheckWanted) -> list[Result]:
+        has_begun.set()
+        while block[0].image_id != requests[0].image_id:
+            check_wanted()
+            time.sleep(0.001)
+        return [Result(request) for request in block]
+
+    requests = random_requests(40, seed=2)
+    results = draw_side_by_side(requests, 2, [endless, endless])
+    assert next(results).request == requests[0]
+    assert has_begun.wait(5)
+    results.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith("lane") for thread in threading.enumerate())
+
+
+def test_a_lane_draws_a_failing_request_alone_and_goes_on() -> None:
+    runner = make_runner(batch_size=4)
+    good, bad = random_requests(10, seed=3), random_requests(1, seed=4)[0]
+    broken = Request("bad", bad.prompt, 1, {**bad.params, "top_k": 10_000})
+    results = list(runner.draw([*good[:5], broken, *good[5:]]))
+    assert [result.request.image_id for result in results if result.error] == ["bad"]
+    assert len(results) == 11
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_images_are_the_same_on_any_number_of_cores(dtype: str) -> None:
+    requests = random_requests(21, seed=5)
+    images = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        runner = make_runner(dtype=dtype, batch_size=8)
+        images.append([result.pixels for result in runner.draw(requests)])
+        assert torch.get_num_threads() == count  # as it was before
+    for others in images[1:]:
+        for ours, theirs in zip(images[0], others, strict=True):
+            assert np.array_equal(ours, theirs)
+
+
+def test_a_drawing_that_is_given_up_puts_the_number_of_threads_back(num_threads: int) -> None:
+    drawing = make_runner().draw(random_requests(30, seed=6))
+    next(drawing)
+    drawing.close()  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == num_threads
