@@ -1,10 +1,10 @@
 """Blocks drawn side by side, each by one thread.
 
-Takes requests and one way to draw a block for each lane; yields one result a request, in
-order. In a small model, threads that share a product spend more time on meeting at
-its end than on the product. Threads with a block of their own each wait for nobody: they draw more,
-lose to a busy neighbour no more than what it takes, and an image's bits do not depend on how many
-there are. Knows nothing of what drawing a block means.
+Takes requests and one way to draw a block for each lane; yields one result a request, in order. In
+a small model, threads that share a product spend more time on meeting at its end than on the
+product. Threads with a block of their own each wait for nobody: they draw more, lose to a busy
+neighbour no more than what it takes, and an image's bits do not depend on how many there are.
+Knows nothing of what drawing a block means.
 """
 
 from __future__ import annotations

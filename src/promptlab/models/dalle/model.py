@@ -139,8 +139,8 @@ def sleep_when_waiting() -> None:
     By default they spin for milliseconds, which takes the core from whoever they wait for: a
     thread that shares it with the encoding of images, with MLflow or with another program. Falling
     asleep at once costs a seventh of the speed on a machine that is free. The number was chosen
-    between the two (benchmarks/RESULTS.md). Works only where torch is not loaded yet; what the
-    user has set stays.
+    between the two (benchmarks/RESULTS.md), with a small model, which has now no threads that
+    wait (lanes.py). Works only where torch is not loaded yet; what the user has set stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
