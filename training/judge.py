@@ -40,10 +40,11 @@ class JudgeRecipe:
     num_steps: int
 
 
-# A style is told from edges, fills and its exact palette: full resolution and little damage, since
-# noise and blur hide just that. A subject is told from shapes: less resolution and more damage.
+# A style is told from edges, fills and its exact palette: full resolution and little noise, which
+# hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp an edge
+# is must not decide. A subject is told from shapes: less resolution and more noise.
 RECIPES = {
-    "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.1, 600),
+    "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.5, 4800),
     "subject": JudgeRecipe(80, (96, 224, 384), False, 0.06, 0.3, 1000),
 }
 
