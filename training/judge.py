@@ -41,8 +41,8 @@ class JudgeRecipe:
 
 
 # A style is told from edges, fills and its exact palette: full resolution and little noise, which
-# hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp an edge
-# is must not decide. A subject is told from shapes: less resolution and more noise.
+# hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp edges
+# are must not decide. A subject is told from shapes: less resolution and more noise.
 RECIPES = {
     "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.5, 4800),
     "subject": JudgeRecipe(80, (96, 224, 384), False, 0.06, 0.3, 1000),
