@@ -157,6 +157,14 @@ def test_out_of_memory_halves_the_block_and_changes_no_image(
         assert np.array_equal(result.pixels, pixels)
 
 
+def test_a_block_that_is_too_large_is_refused(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner.sizes, "is_exact", lambda num_images: num_images <= 32)
+    with pytest.raises(ModelError, match="at most"):
+        runner.draw_block(random_requests(40, seed=9))
+
+
 def test_previews_show_the_images_so_far_and_change_nothing(runner: Runner) -> None:
     requests = random_requests(3, seed=4)
     seen: list[int] = []

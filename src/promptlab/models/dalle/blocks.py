@@ -14,6 +14,7 @@ import os
 
 import torch
 
+from promptlab.errors import ModelError
 from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.decode import decode_logits, prepare_text
@@ -37,9 +38,16 @@ class BlockSizes:
         self._is_exact = {self._reference: True}
 
     def fit(self, num_images: int) -> int:
-        """Return the size of the block that so many images are padded to."""
+        """Return the size of the block that so many images are padded to.
+
+        Raises ModelError for more images than a block of this machine holds.
+        """
         size = _rounded(num_images)
         while not self.is_exact(size):  # the reference and `most` both are
+            if size >= max(self._reference, self.largest):
+                raise ModelError(
+                    f"Expected at most {self.most()} images in one block, got {num_images}."
+                )
             size += SIZE_STEP
         return size
 

@@ -77,7 +77,7 @@ def in_own_threads(
 
 
 class Runner:
-    """Weights on a device, one cache, and the states of recent prompts."""
+    """Weights on a device, one cache, and the states of recent prompts; the same again a lane."""
 
     def __init__(
         self,
