@@ -11,11 +11,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import getpass
+import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import ReportError
@@ -25,9 +25,12 @@ from promptlab.records import Scalar
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from promptlab.store.storage import Storage
+
 EXPORT_FORMAT = "promptlab-picks"
 MAX_NOTE_LENGTH = 20_000  # characters; a note is a remark, not a document
 WORTH_RATING = 3  # from here on a rating alone makes an image worth drawing again
+LOCK_PATIENCE_S = 30.0  # for another one who writes picks of the same run
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +125,20 @@ def default_who() -> str:
 
 def read_picks(run_root: str | os.PathLike[str]) -> list[Pick]:
     """Return every verdict ever given in a run, oldest first; none without a picks file."""
-    path = Path(RunPaths(str(run_root)).picks_parquet)
-    if not path.is_file():
+    from promptlab.store.storage import open_storage
+
+    path = RunPaths(str(run_root)).picks_parquet
+    try:
+        data = open_storage(path).read_bytes(path)
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error}") from error
     import pyarrow.parquet as pq
 
+    names = [field.name for field in fields(Pick)]
     try:
-        rows = pq.read_table(path, columns=[field.name for field in fields(Pick)]).to_pylist()
+        rows = pq.read_table(io.BytesIO(data), columns=names).to_pylist()
     except (OSError, ValueError, KeyError) as error:
         raise ReportError(f"{path} cannot be read as picks: {error}") from error
     picks = [Pick(**{**row, "picked_at": row["picked_at"].isoformat()}) for row in rows]
@@ -155,17 +165,22 @@ def record_picks(run_root: str | os.PathLike[str], picks: Iterable[Pick]) -> int
     Recording the same verdicts twice changes nothing. The file is replaced in one step, so that
     a reader sees the old history or the new one.
     """
-    path = Path(RunPaths(str(run_root)).picks_parquet)
-    if not path.parent.is_dir():
-        raise ReportError(f"There is no run folder {path.parent}.")
+    from promptlab.store.lock import wait_for_lock
+    from promptlab.store.storage import open_storage
+
+    paths = RunPaths(str(run_root))
+    storage = open_storage(paths.root)
     try:
-        with _locked(path):
+        if not _is_folder(storage, paths.root):
+            raise ReportError(f"There is no run folder {paths.root}.")
+        with wait_for_lock(paths.join(".picks.parquet.lock"), LOCK_PATIENCE_S):
             known = read_picks(run_root)
             added = [pick for pick in dict.fromkeys(picks) if pick not in set(known)]
             if added:
-                _write(path, sorted(known + added, key=lambda pick: pick.picked_at))
+                history = sorted(known + added, key=lambda pick: pick.picked_at)
+                storage.write_files({paths.picks_parquet: _parquet(history)})
     except OSError as error:
-        raise ReportError(f"The picks cannot be kept in {path}: {error}") from error
+        raise ReportError(f"The picks cannot be kept in {paths.picks_parquet}: {error}") from error
     return len(added)
 
 
@@ -265,25 +280,15 @@ def _table(picks: list[Pick]) -> pa.Table:
     return pa.table(columns)
 
 
-def _write(path: Path, picks: list[Pick]) -> None:
+def _is_folder(storage: Storage, path: str) -> bool:
+    if storage.is_local:
+        return os.path.isdir(path)
+    return bool(storage.list_sizes(path) or storage.list_folders(path))
+
+
+def _parquet(picks: list[Pick]) -> bytes:
     import pyarrow.parquet as pq
 
-    aside = path.with_name(f".{path.name}.tmp")
-    with aside.open("wb") as file:
-        pq.write_table(_table(picks), file)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process at a time read and replace the picks."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system: one person at a time
-        yield
-        return
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    buffer = io.BytesIO()
+    pq.write_table(_table(picks), buffer)
+    return buffer.getvalue()

@@ -1,17 +1,23 @@
 """A run folder on an object store keeps the same promises; against a real S3 server on loopback."""
 
 import contextlib
+import io
 import json
 import time
 
 import boto3
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from promptlab.errors import RunLockedError
+from promptlab import picks
+from promptlab.cli import main
+from promptlab.errors import ReportError, RunLockedError
 from promptlab.paths import RunPaths
 from promptlab.records import Result
+from promptlab.report.data import collect
 from promptlab.store import (
     StoreOptions,
     find_image,
@@ -102,6 +108,44 @@ def test_runs_in_a_bucket_are_listed_searched_and_reused(remote):
     draw_plan(second, make_plan(seeds=(0, 1, 2), model=model))
     assert len(model.drawn) == 4
     check_remote(second, plan)
+
+
+def test_an_image_in_a_bucket_is_picked_and_its_page_shows_it(remote, capsys):
+    draw_plan(remote, make_plan())
+    image_id, other = (row["image_id"] for row in read_run(remote).rows()[:2])
+    place = ["--runs-dir", remote.root.rpartition("/")[0]]
+    assert main(["pick", image_id, "--favourite", "--who", "ann", *place]) == 0
+    assert main(["pick", image_id, "--rating", "5", "--who", "ann", *place]) == 0
+    pick = picks.current_picks(remote.root)[image_id]
+    assert (pick.verdict, pick.rating, pick.who) == ("favourite", 5, "ann")
+    assert len(picks.read_picks(remote.root)) == 2
+    assert [pick.image_id for pick in collect([read_run(remote)]).picks] == [image_id]
+    storage = open_storage(remote.root)
+    assert image_id.encode() in storage.read_bytes(remote.index_html)
+    capsys.readouterr()
+    assert main(["pick", "--export", remote.root]) == 0
+    (exported,) = picks.picks_from_json(capsys.readouterr().out)
+    assert exported == pick
+    given = picks.Pick(other, rating=2)
+    assert picks.record_picks(remote.root, [given, exported]) == 1
+    assert [image.image_id for image in picks.picked_images(remote.root)] == [image_id]
+
+
+def test_picks_of_a_folder_that_is_not_in_the_bucket_are_refused(bucket):
+    with pytest.raises(ReportError, match="There is no run folder"):
+        picks.record_picks(f"{bucket}/nothing", [picks.Pick("0" * 16)])
+
+
+def test_scores_beside_a_run_in_a_bucket_are_on_its_page(remote):
+    draw_plan(remote, make_plan())
+    image_ids = [row["image_id"] for row in read_run(remote).rows()]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"image_id": image_ids[:1], "beauty": [0.5]}), buffer)
+    open_storage(remote.root).write_files({remote.scores_parquet: buffer.getvalue()})
+    data = collect([read_run(remote)])
+    scores = dict(zip(data.image_ids, data.scores["beauty"], strict=True))
+    assert scores.pop(image_ids[0]) == 0.5
+    assert set(scores.values()) == {None}
 
 
 def test_a_damaged_last_part_in_a_bucket_is_drawn_again(remote):

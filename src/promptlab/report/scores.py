@@ -6,9 +6,10 @@ both shapes that such files have: one numeric column a score, or one row a score
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 NAME_COLUMNS = ("score", "name", "metric", "scorer")
 VALUE_COLUMNS = ("value", "score_value")
@@ -16,10 +17,13 @@ VALUE_COLUMNS = ("value", "score_value")
 
 def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> dict[str, list[float | None]]:
     """Return every score as [image], None where an image has none; later files win."""
+    from promptlab.store.storage import open_storage
+
     values: dict[str, dict[str, float]] = {}
     for path in paths:
-        if Path(path).exists():
-            for image_id, name, value in _entries(path):
+        with contextlib.suppress(FileNotFoundError):
+            data = open_storage(path).read_bytes(path)
+            for image_id, name, value in _entries(data):
                 if math.isfinite(value):
                     values.setdefault(name, {})[image_id] = round(value, 6)
     shown = set(image_ids)
@@ -30,11 +34,11 @@ def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> dict[str, lis
     }
 
 
-def _entries(path: str) -> list[tuple[str, str, float]]:
+def _entries(data: bytes) -> list[tuple[str, str, float]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.read_table(io.BytesIO(data))
     names = table.column_names
     name_column = next(
         (n for n in NAME_COLUMNS if n in names and pa.types.is_string(table.schema.field(n).type)),

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 60.0  # a lease that was not renewed for so long is free
 RENEWAL_S = 15.0
+_POLL_S = 0.2  # between two looks at a lock that another holds
 _SETTLING_S = 0.5  # two that take a stale lease at once: the last to write wins, both look again
 
 
@@ -33,6 +34,22 @@ _SETTLING_S = 0.5  # two that take a stale lease at once: the last to write wins
 def hold_lock(path: str) -> Iterator[None]:
     """Hold the lock at `path`; raises RunLockedError if another living process does."""
     with _hold_lease(path) if "://" in path else _hold_file_lock(path):
+        yield
+
+
+@contextlib.contextmanager
+def wait_for_lock(path: str, patience_s: float) -> Iterator[None]:
+    """Hold the lock at `path` as soon as it is free; raises RunLockedError after `patience_s`."""
+    give_up_at = time.monotonic() + patience_s
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(hold_lock(path))
+                break
+            except RunLockedError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(_POLL_S)
         yield
 
 

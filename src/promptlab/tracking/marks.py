@@ -6,14 +6,11 @@ sweep with nothing to do need not ask it.
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
-from promptlab.errors import RunLockedError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
-from promptlab.store.lock import hold_lock
+from promptlab.store.lock import wait_for_lock
 from promptlab.store.storage import open_storage
 from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
 
@@ -43,21 +40,10 @@ def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:
     return text.decode() == tracked_state(paths, options)
 
 
-@contextlib.contextmanager
-def hold_tracking_lock(paths: RunPaths) -> Iterator[None]:
+def hold_tracking_lock(paths: RunPaths) -> AbstractContextManager[None]:
     """Be the only process that writes a run folder to MLflow, waiting a little for another.
 
     Two at once would create every run twice; the follower of a sweep that was killed needs a
     moment to notice.
     """
-    give_up_at = time.monotonic() + LOCK_PATIENCE_S
-    with contextlib.ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(hold_lock(paths.join(LOCK_FILE)))
-                break
-            except RunLockedError:
-                if time.monotonic() > give_up_at:
-                    raise
-                time.sleep(0.2)
-        yield
+    return wait_for_lock(paths.join(LOCK_FILE), LOCK_PATIENCE_S)
