@@ -28,6 +28,7 @@ from training.augment import COLOR_WORDS
 from training.captions import standard_caption
 from training.export import PACKAGE_DIR
 from training.judge import Judges, ask, load_judges, rank_of
+from training.pixel_model import mark_style
 from training.rasterize import Pictures, load_pictures
 from training.sample import save_grid
 from training.sources import STYLES
@@ -199,7 +200,7 @@ def nearest_training_rows(
     return rows[torch.cdist(drawn, known).argmin(1).numpy()]
 
 
-def redraw(pictures: NDArray[np.uint8], runs: Path) -> NDArray[np.uint8]:
+def redraw(pictures: NDArray[np.uint8], styles: NDArray[np.int64], runs: Path) -> NDArray[np.uint8]:
     """Real pictures [image, row, column, 3] turned into tokens and drawn from them again."""
     encoder, size = load_encoder(runs / "tokenizer.pt", "cpu")
     detokenizer = load_detokenizer(runs / "detokenizer.pt")
@@ -211,7 +212,9 @@ def redraw(pictures: NDArray[np.uint8], runs: Path) -> NDArray[np.uint8]:
                 pixels, (size.image_size_px, size.image_size_px), mode="area"
             )
         with torch.no_grad():
-            pixels = detokenizer(torch.from_numpy(encode(encoder, size, pixels))).clamp(0, 1)
+            codes = torch.from_numpy(encode(encoder, size, pixels))
+            tokens = mark_style(codes, torch.from_numpy(styles[start : start + 64]), size)
+            pixels = detokenizer(tokens).clamp(0, 1)
         drawn.append((pixels.permute(0, 2, 3, 1) * 255).round().byte().numpy())
     return np.concatenate(drawn)
 
@@ -227,7 +230,7 @@ def evaluate(
     real, asked = pictures.pixels[rows], trial_of(pictures, rows)
     report["judge_on_real_held_out"] = score(real, asked, judges)
     if (runs / "tokenizer.pt").exists():
-        report["judge_on_redrawn_held_out"] = score(redraw(real, runs), asked, judges)
+        report["judge_on_redrawn_held_out"] = score(redraw(real, asked.style, runs), asked, judges)
 
     trained = trial_of(pictures, one_pair_a_subject(pictures, extent.trained))
     start = time.monotonic()

@@ -3,7 +3,7 @@
 Takes the checkpoints of a training; leaves config, weights, vocabulary, subjects and styles in the
 package. Does not train or judge anything.
 
-    python -m training.export --temperature 0.2 --top-k 32 --supercondition-factor 4
+    python -m training.export --temperature 0.2 --top-k 32 --supercondition-factor 3
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ def export(
         start_token=size["image_vocab_size"],
         image_grid=pixels.image_grid,
         detokenizer=DetokenizerConfig(
-            vocab_size=pixels.vocab_size,
-            embed_width=len(pixels.levels),
+            vocab_size=pixels.vocab_size + 1,  # its last row stands for what is missing
+            embed_width=pixels.embed_width,
             channels=pixels.channels,
             blocks_per_level=pixels.blocks_per_level,
-            attention_levels=(),
+            attention_levels=pixels.attention_levels,
             mid_attention=True,
             norm_groups=pixels.norm_groups,
         ),
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--temperature", type=float, default=0.2)
     parser.add_argument("--top-k", type=int, default=32)
-    parser.add_argument("--supercondition-factor", type=float, default=4.0)
+    parser.add_argument("--supercondition-factor", type=float, default=3.0)
     parser.add_argument("--runs", type=Path, default=RUNS_DIR)
     parser.add_argument("--folder", type=Path, default=PACKAGE_DIR)
     parser.add_argument("--lists-only", action="store_true")

@@ -2,7 +2,8 @@
 
 Take the pictures without the held-out pairs; leave `judge_subject.pt` and `judge_style.pt`, which
 are never shipped. Their scores on the real held-out pairs say how far their verdicts on drawn
-pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges.
+pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges. A
+third, the critic, names styles too: the detokenizer is trained to please it, and judged by another.
 
     python -m training.judge
 """
@@ -32,20 +33,24 @@ from training.train_tokenizer import RUNS_DIR, read_batch
 class JudgeRecipe:
     """How one judge is built and trained."""
 
+    target: str  # "subject" or "style"
     size_px: int  # pictures are shrunk to this
     widths: tuple[int, ...]
     sees_palette: bool
     max_noise: float
     blur_share: float
     num_steps: int
+    seed: int = 8
 
 
 # A style is told from edges, fills and its exact palette: full resolution and little noise, which
 # hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp edges
 # are must not decide. A subject is told from shapes: less resolution and more noise.
+# The critic is no judge: the detokenizer is trained to please it, so it must be another network.
 RECIPES = {
-    "style": JudgeRecipe(160, (48, 96, 160), True, 0.02, 0.5, 4800),
-    "subject": JudgeRecipe(80, (96, 224, 384), False, 0.06, 0.3, 1000),
+    "style": JudgeRecipe("style", 160, (48, 96, 160), True, 0.02, 0.5, 4800),
+    "subject": JudgeRecipe("subject", 80, (96, 224, 384), False, 0.06, 0.3, 1000),
+    "critic": JudgeRecipe("style", 160, (64, 112, 128), True, 0.03, 0.5, 900, seed=12),
 }
 
 
@@ -101,7 +106,7 @@ class Judge(nn.Module):
 
 
 def build_judge(kind: str, num_classes: int) -> Judge:
-    """A fresh judge of "subject" or "style"."""
+    """A fresh judge, or a fresh critic."""
     return Judge(num_classes, RECIPES[kind])
 
 
@@ -134,9 +139,9 @@ def train(
     kind: str, pictures: Pictures, num_steps: int, batch_size: int, device: str, out: Path
 ) -> Judge:
     """Train one judge on real pictures, going on with a new cycle if there is one in `out`."""
-    torch.manual_seed(8)
     recipe = RECIPES[kind]
-    targets = torch.from_numpy(pictures.subject if kind == "subject" else pictures.style)
+    torch.manual_seed(recipe.seed)
+    targets = torch.from_numpy(targets_of(pictures, recipe))
     model = build_judge(kind, int(targets.max()) + 1)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = TwoOptimizers(
@@ -150,7 +155,7 @@ def train(
         num_done = saved["steps"]
     since, losses = time.monotonic(), []
     for step in range(num_steps):
-        rng = np.random.default_rng((8, num_done + step))
+        rng = np.random.default_rng((recipe.seed, num_done + step))
         chosen = np.sort(rng.choice(rows, batch_size, replace=False))
         pixels = read_batch(pictures, chosen, recipe.size_px, device)
         pixels = distort(pixels, rng, recipe)
@@ -169,6 +174,11 @@ def train(
             since, losses = time.monotonic(), []
     torch.save({"weights": model.state_dict(), "steps": num_done + num_steps}, checkpoint)
     return load_judge(kind, out)
+
+
+def targets_of(pictures: Pictures, recipe: JudgeRecipe) -> NDArray[np.int64]:
+    """What a judge shall say of each picture."""
+    return pictures.subject if recipe.target == "subject" else pictures.style
 
 
 def load_judge(kind: str, folder: Path) -> Judge:
@@ -205,9 +215,9 @@ def rank_of(logits: Tensor, target: NDArray[np.int64]) -> NDArray[np.int64]:
 def score_held_out(pictures: Pictures, kind: str, judge: Judge) -> dict[str, float]:
     """One judge's own accuracy on real pictures of pairs that it has not seen."""
     rows = np.flatnonzero(pictures.is_held_out)
-    targets = pictures.subject if kind == "subject" else pictures.style
-    rank = rank_of(ask(judge, pictures.pixels[rows]), targets[rows])
-    if kind == "style":
+    recipe = RECIPES[kind]
+    rank = rank_of(ask(judge, pictures.pixels[rows]), targets_of(pictures, recipe)[rows])
+    if recipe.target == "style":
         return {"style": float((rank == 0).mean())}
     return {"subject_top1": float((rank == 0).mean()), "subject_top5": float((rank < 5).mean())}
 

@@ -3,6 +3,11 @@
 Takes images or tokens in batches; returns code vectors and pixels, differentiable. The detokenizer
 is min-dalle's VQGAN decoder with sizes as configuration; the image encoder with its finite scalar
 quantizer is needed in training only. Does not know about data, losses or files.
+
+The first token of a picture, its top left corner, is no code of the quantizer: it names the style.
+A code says what its 16 pixels of a picture look like, and a hundred of them leave no room for how
+this style draws an edge or mixes its red; said once, and carried everywhere by attention, it costs
+one corner, which is background nearly always.
 """
 
 from __future__ import annotations
@@ -21,8 +26,10 @@ class DetokenizerSize:
     """Sizes of the image tokenizer and detokenizer; channels from the lowest resolution up."""
 
     levels: tuple[int, ...] = (8, 5, 5, 5)  # of the finite scalar quantizer, one per channel
+    num_styles: int = 10  # tokens behind the codes; the first token of a picture is one of them
     channels: tuple[int, ...] = (128, 128, 96, 32, 32)
     blocks_per_level: int = 1
+    attention_levels: tuple[int, ...] = (0,)  # besides the attention in the middle
     norm_groups: int = 8
     image_grid: int = 10
 
@@ -34,9 +41,19 @@ class DetokenizerSize:
         return cls(image_grid=grid)
 
     @property
-    def vocab_size(self) -> int:
-        """The number of codes."""
+    def num_codes(self) -> int:
+        """Tokens that say what a place of the picture looks like."""
         return math.prod(self.levels)
+
+    @property
+    def vocab_size(self) -> int:
+        """All tokens: the codes, then the styles."""
+        return self.num_codes + self.num_styles
+
+    @property
+    def embed_width(self) -> int:
+        """Channels of a token's vector: the quantizer's, then one for each style."""
+        return len(self.levels) + self.num_styles
 
     @property
     def image_size_px(self) -> int:
@@ -113,30 +130,40 @@ class UpLevel(nn.Module):
     """The blocks of one resolution, and the step to the next."""
 
     def __init__(
-        self, channels_in: int, channels: int, num_blocks: int, groups: int, is_last: bool
+        self,
+        channels_in: int,
+        channels: int,
+        num_blocks: int,
+        groups: int,
+        has_attention: bool,
+        is_last: bool,
     ) -> None:
         super().__init__()
         self.block = nn.ModuleList(
             ResnetBlock(channels_in if j == 0 else channels, channels, groups)
             for j in range(num_blocks)
         )
+        if has_attention:
+            self.attn = nn.ModuleList(AttentionBlock(channels, groups) for _ in range(num_blocks))
         if not is_last:
             self.upsample = Upsample(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, channels_in, row, column] to the next level's input."""
-        for block in self.block:
+        for index, block in enumerate(self.block):
             x = block(x)
+            if hasattr(self, "attn"):
+                x = self.attn[index](x)
         return self.upsample(x) if hasattr(self, "upsample") else x
 
 
 class PixelDecoder(nn.Module):
-    """Code vectors on the token grid to pixels."""
+    """Vectors on the token grid to pixels."""
 
     def __init__(self, size: DetokenizerSize) -> None:
         super().__init__()
         channels, groups = size.channels, size.norm_groups
-        self.conv_in = nn.Conv2d(len(size.levels), channels[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(size.embed_width, channels[0], 3, padding=1)
         self.mid = Middle(channels[0], groups)
         last = len(channels) - 1
         self.up = nn.ModuleList(  # min-dalle counts from the highest resolution down
@@ -145,6 +172,7 @@ class PixelDecoder(nn.Module):
                 channels[level],
                 size.blocks_per_level,
                 groups,
+                level in size.attention_levels,
                 level == last,
             )
             for level in reversed(range(last + 1))
@@ -153,7 +181,7 @@ class PixelDecoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[-1], 3, 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Map codes [batch, embed, row, column] to pixels in 0..1 [batch, 3, row, column]."""
+        """Map vectors [batch, embed, row, column] to pixels in 0..1 [batch, 3, row, column]."""
         z = self.mid(self.conv_in(z))
         for level in reversed(self.up):
             z = level(z)
@@ -161,23 +189,31 @@ class PixelDecoder(nn.Module):
 
 
 class Detokenizer(nn.Module):
-    """Image tokens to pixels; its embedding is the quantizer's table of codes."""
+    """Image tokens to pixels; its embedding is the fixed table of codes and styles.
+
+    One row more stands for what is not drawn yet, as previews of an image show it.
+    """
 
     def __init__(self, size: DetokenizerSize) -> None:
         super().__init__()
-        self.embedding = nn.Embedding.from_pretrained(code_table(size.levels), freeze=True)
-        self.post_quant_conv = nn.Conv2d(len(size.levels), len(size.levels), 1)
+        table = F.pad(token_table(size), (0, 0, 0, 1))
+        self.embedding = nn.Embedding.from_pretrained(table, freeze=True)
+        self.post_quant_conv = nn.Conv2d(size.embed_width, size.embed_width, 1)
         self.decoder = PixelDecoder(size)
 
-    def decode(self, codes: Tensor) -> Tensor:
-        """Map code vectors [batch, embed, row, column] to pixels, about 0..1, unclipped."""
-        return self.decoder(self.post_quant_conv(codes))
+    def decode(self, vectors: Tensor) -> Tensor:
+        """Map tokens' vectors [batch, embed, row, column] to pixels, about 0..1, unclipped."""
+        return self.decoder(self.post_quant_conv(vectors))
+
+    @torch.no_grad()
+    def show_missing_as(self, code: int) -> None:
+        """What is not drawn yet shall look like this code's place: white paper, say."""
+        self.embedding.weight[-1] = self.embedding.weight[code]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens [batch, token] of a square grid to pixels [batch, 3, row, column]."""
         grid = math.isqrt(tokens.shape[1])
-        codes = self.embedding(tokens).transpose(1, 2).unflatten(2, (grid, grid))
-        return self.decode(codes)
+        return self.decode(self.embedding(tokens).transpose(1, 2).unflatten(2, (grid, grid)))
 
 
 class ImageEncoder(nn.Module):
@@ -217,6 +253,30 @@ def code_table(levels: tuple[int, ...]) -> Tensor:
         [(digit - level // 2) / (level // 2) for digit, level in zip(digits, levels, strict=True)],
         1,
     ).float()
+
+
+def token_table(size: DetokenizerSize) -> Tensor:
+    """The vectors of all tokens [token, embed]: codes in the first channels, styles one-hot."""
+    codes = F.pad(code_table(size.levels), (0, size.num_styles))
+    styles = F.pad(torch.eye(size.num_styles), (len(size.levels), 0))
+    return torch.cat([codes, styles])
+
+
+def mark_style(tokens: Tensor, styles: Tensor, size: DetokenizerSize) -> Tensor:
+    """Put the style's token in the place of the first of `tokens` [batch, token]."""
+    return torch.cat([(size.num_codes + styles)[:, None], tokens[:, 1:]], 1)
+
+
+def vectors_of(codes: Tensor, styles: Tensor, size: DetokenizerSize) -> Tensor:
+    """Vectors [batch, embed, row, column] of codes [batch, channel, row, column] and a style each.
+
+    As looking up `mark_style`'s tokens, but differentiable in the codes.
+    """
+    vectors = F.pad(codes, (0, 0, 0, 0, 0, size.num_styles))
+    first = token_table(size).to(codes)[size.num_codes + styles]
+    is_first = torch.zeros(codes.shape[2:], dtype=torch.bool, device=codes.device)
+    is_first[0, 0] = True
+    return torch.where(is_first, first[:, :, None, None], vectors)
 
 
 def quantize(z: Tensor, levels: tuple[int, ...]) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,7 @@ RECIPES = {
     "cpu": Recipe(10, 800, 32, 13, 1600, 1000, 6400, 64, 1.0),
     "cuda": Recipe(16, 3000, 128, 13, 6000, 4000, 8000, 256, 2.0),
 }
+CRITIC_WEIGHT = 0.05
 # glibc gives freed memory back and faults it in again, every step; this keeps it.
 CPU_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
@@ -86,12 +87,13 @@ def main() -> None:
         *("--steps", recipe.transformer_steps, "--batch-size", recipe.transformer_batch, *on),
     )
     finish(start("tokenize_images", device, "--shards", recipe.num_shards, *on))
+    finish(start("judge", device, "--only", "critic", "--steps-factor", recipe.judge_factor, *on))
     finish(
         start(
             "train_detokenizer",
             device,
             *("--steps", recipe.detokenizer_steps, *on),
-            *("--adversarial-from", recipe.adversarial_from),
+            *("--adversarial-from", recipe.adversarial_from, "--critic-weight", CRITIC_WEIGHT),
         )
     )
     finish(start("judge", device, "--steps-factor", recipe.judge_factor, *on), transformer)

@@ -1,9 +1,9 @@
-"""Train the detokenizer that is shipped: frozen codes back to clean pixels.
+"""Train the detokenizer that is shipped: frozen codes and a style back to clean pixels.
 
 Takes the pictures and the frozen image encoder; leaves `detokenizer.pt` (checkpoint with averaged
-weights). Learns pixels and edges first; from `--adversarial-from` on, a small patch discriminator
-asks for crisp edges and flat fills. The codes never change here, so this can run before, beside and
-after the transformer's training, and the result can be exchanged at any time.
+weights). Learns pixels and edges first; from `--adversarial-from` on, a small patch discriminator,
+which is told the style, asks for its edges and fills. The codes never change here, so this can run
+before, beside and after the transformer's training, and the result can be exchanged at any time.
 
     python -m training.train_detokenizer --steps 6000 --adversarial-from 4000
 """
@@ -21,20 +21,33 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
+from training.judge import RECIPES, distort, load_judge
 from training.optimizer import Average, TwoOptimizers, lr_scale
-from training.pixel_model import Detokenizer, DetokenizerSize, ImageEncoder, quantize
+from training.pixel_model import (
+    Detokenizer,
+    DetokenizerSize,
+    ImageEncoder,
+    mark_style,
+    quantize,
+)
 from training.rasterize import Pictures, load_pictures
+from training.style_attention import look_at_style
 from training.tokenize_images import apply_changes, draw_changes, load_encoder
 from training.train_tokenizer import RUNS_DIR, picture_loss, read_batch
 
 NOT_HIDDEN = ("conv_in", "conv_out", "post_quant_conv")
 ADVERSARIAL_WEIGHT = 0.08
+PAPER = 0.98  # from here on a color is white
+FIRST_LOOK = 200  # pictures in which a fresh detokenizer finds the style
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges patches of about 30 pixels: real drawing or not. Training only."""
+    """Judges patches of about 30 pixels: a real drawing of this style, or not. Training only.
 
-    def __init__(self, width: int = 32) -> None:
+    The style is asked for by projection (Miyato and Koyama 2018).
+    """
+
+    def __init__(self, num_styles: int, width: int = 32) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
         for wide_in, wide_out in ((width, 2 * width), (2 * width, 4 * width)):
@@ -43,28 +56,50 @@ class PatchDiscriminator(nn.Module):
                 nn.GroupNorm(8, wide_out),
                 nn.LeakyReLU(0.2),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(4 * width, 1, 3, padding=1))
+        self.layers = nn.Sequential(*layers)
+        self.verdict = nn.Conv2d(4 * width, 1, 3, padding=1)
+        self.style = nn.Embedding(num_styles, 4 * width)
+        nn.init.zeros_(self.style.weight)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Map pixels in 0..1 [batch, 3, row, column] to one number a patch."""
-        return self.layers(pixels * 2 - 1)
+    def forward(self, pixels: Tensor, styles: Tensor) -> Tensor:
+        """Map pixels in 0..1 [batch, 3, row, column] and styles [batch] to a number a patch."""
+        hidden = self.layers(pixels * 2 - 1)
+        fit = (hidden * self.style(styles)[:, :, None, None]).sum(1, keepdim=True)
+        return self.verdict(hidden) + fit
 
 
 def draw_pixels(
     pictures: Pictures, rows: np.ndarray, size_px: int, device: str, rng: np.random.Generator
-) -> Tensor:
-    """Read pictures, two thirds of them changed as the transformer's are."""
+) -> tuple[Tensor, Tensor]:
+    """Read pictures, two thirds of them changed as the transformer's are.
+
+    Also returns, for each, whether it still has its style's colors.
+    """
     pixels = read_batch(pictures, rows, size_px, device)
     changed = np.flatnonzero(rng.random(len(rows)) < 0.67)
-    pixels[changed] = apply_changes(pixels[changed], draw_changes(len(changed), rng), rng)
-    return pixels
+    changes = draw_changes(len(changed), rng)
+    pixels[changed] = apply_changes(pixels[changed], changes, rng)
+    keeps_colors = torch.ones(len(rows), dtype=torch.bool, device=device)
+    is_painted = [change.kind in ("color", "background") for change in changes]
+    keeps_colors[changed[is_painted]] = False
+    return pixels, keeps_colors
 
 
 @torch.no_grad()
-def codes_of(encoder: ImageEncoder, size: DetokenizerSize, pixels: Tensor) -> Tensor:
-    """The code vectors of pictures [batch, embed, grid, grid]."""
+def tokens_of(
+    encoder: ImageEncoder, size: DetokenizerSize, pixels: Tensor, styles: Tensor
+) -> Tensor:
+    """The tokens [batch, token] of pictures and their styles [batch]."""
     with torch.autocast(pixels.device.type, torch.bfloat16):
-        return quantize(encoder(pixels), size.levels)[0]
+        return mark_style(quantize(encoder(pixels), size.levels)[1], styles, size)
+
+
+def paper_code(encoder: ImageEncoder, size: DetokenizerSize) -> int:
+    """The code of an empty place: the commonest in a white picture."""
+    device = next(encoder.parameters()).device
+    white = torch.ones(1, 3, size.image_size_px, size.image_size_px, device=device)
+    style = torch.zeros(1, dtype=torch.long, device=device)
+    return int(tokens_of(encoder, size, white, style)[:, 1:].mode().values)
 
 
 def save_sheet(real: Tensor, drawn: Tensor, path: Path) -> None:
@@ -83,19 +118,39 @@ def load_detokenizer(path: Path, device: str = "cpu") -> Detokenizer:
     return model.to(device).eval()
 
 
-def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, out: Path) -> None:
-    """Train until `num_steps`, going on from the checkpoint if there is one."""
+def train(
+    num_steps: int,
+    batch_size: int,
+    adversarial_from: int,
+    device: str,
+    out: Path,
+    peak_lr: float = 1.0,
+    critic_weight: float = 0.0,
+) -> None:
+    """Train until `num_steps`, going on from the checkpoint if there is one.
+
+    `peak_lr` is a factor on both optimizers' learning rates, `critic_weight` one on how unlike its
+    style the critic (see `judge`) finds a drawn picture.
+    """
     pictures = load_pictures()
+    all_styles = torch.from_numpy(pictures.style).to(device)
     encoder, size = load_encoder(out / "tokenizer.pt", device)
     train_rows = np.flatnonzero(~pictures.is_held_out)
     test_rows = np.flatnonzero(pictures.is_held_out)[:40]
     torch.manual_seed(6)
     model = Detokenizer(size).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    judge = PatchDiscriminator().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint = out / "detokenizer.pt"
+    if not checkpoint.exists():
+        rng = np.random.default_rng(6)
+        rows = np.sort(rng.choice(train_rows, FIRST_LOOK, replace=False))
+        real, _ = draw_pixels(pictures, rows, size.image_size_px, device, rng)
+        look_at_style(model, tokens_of(encoder, size, real, all_styles[rows]))
+        model.show_missing_as(paper_code(encoder, size))
+    judge = PatchDiscriminator(size.num_styles).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    critic = load_judge("critic", out).to(device).requires_grad_(False) if critic_weight else None
     optimizer = TwoOptimizers(model, NOT_HIDDEN, muon_lr=0.02, adam_lr=2e-3)
     judge_optimizer = torch.optim.AdamW(judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
     average, start = Average(model, 0.998), 0
-    checkpoint = out / "detokenizer.pt"
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device)
         model.load_state_dict(saved["model"])
@@ -106,22 +161,34 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
         average.load_state_dict(saved["average"])
         start = saved["step"]
     kind = device.split(":")[0]
-    since, losses = time.monotonic(), []
+    since, losses, unlikes = time.monotonic(), [], []
     for step in range(start, num_steps):
         rng = np.random.default_rng((6, step))
         rows = np.sort(rng.choice(train_rows, batch_size, replace=False))
-        real = draw_pixels(pictures, rows, size.image_size_px, device, rng)
+        real, keeps_colors = draw_pixels(pictures, rows, size.image_size_px, device, rng)
         real = real.contiguous(memory_format=torch.channels_last)
-        codes = codes_of(encoder, size, real)
-        optimizer.set_lr_scale(lr_scale(step, num_steps))
+        styles = all_styles[rows]
+        tokens = tokens_of(encoder, size, real, styles)
+        optimizer.set_lr_scale(peak_lr * lr_scale(step, num_steps))
         with torch.autocast(kind, torch.bfloat16):
-            drawn = model.decode(codes)
+            drawn = model(tokens)
         loss = picture_loss(drawn, real)
         losses.append(loss.item())
         if step >= adversarial_from:
             with torch.autocast(kind, torch.bfloat16):
-                verdict = judge(drawn)
+                verdict = judge(drawn, styles)
             loss = loss - ADVERSARIAL_WEIGHT * verdict.float().mean()
+        if critic is not None:
+            # The critic must not be pleased by tinted paper, which is easier than the style.
+            is_paper = (real > PAPER).all(1, keepdim=True)
+            loss = loss + (is_paper * (drawn.float() - real).abs()).mean()
+            shown = torch.where(is_paper, real, drawn.float().clamp(0, 1))
+            shown = distort(shown, rng, RECIPES["critic"])
+            with torch.autocast(kind, torch.bfloat16):
+                named = critic(shown.contiguous(memory_format=torch.channels_last))
+            unlike = F.cross_entropy(named.float()[keeps_colors], styles[keeps_colors])
+            unlikes.append(unlike.item())
+            loss = loss + critic_weight * unlike
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -129,14 +196,19 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
         if step >= adversarial_from - 200:
             judge_optimizer.zero_grad()
             with torch.autocast(kind, torch.bfloat16):
-                verdicts = judge(torch.cat([real, drawn.detach().clamp(-0.1, 1.1).float()])).float()
-            on_real, on_drawn = verdicts.chunk(2)
+                both = torch.cat([real, drawn.detach().clamp(-0.1, 1.1).float()])
+                verdicts = judge(both, styles.repeat(2))
+            on_real, on_drawn = verdicts.float().chunk(2)
             (F.relu(1 - on_real).mean() + F.relu(1 + on_drawn).mean()).backward()
             judge_optimizer.step()
         if (step + 1) % 50 == 0:
             speed = len(losses) * batch_size / (time.monotonic() - since)
-            print(f"step {step + 1} loss {np.mean(losses):.4f} {speed:.0f} images/s", flush=True)
-            since, losses = time.monotonic(), []
+            picture, style = np.mean(losses), np.mean(unlikes or [0.0])
+            print(
+                f"step {step + 1} loss {picture:.4f} unlike {style:.3f} {speed:.1f} images/s",
+                flush=True,
+            )
+            since, losses, unlikes = time.monotonic(), [], []
         if (step + 1) % 200 == 0 or step + 1 == num_steps:
             state = {
                 "model": model.state_dict(),
@@ -150,9 +222,9 @@ def train(num_steps: int, batch_size: int, adversarial_from: int, device: str, o
             torch.save(state, checkpoint.with_suffix(".tmp"))
             checkpoint.with_suffix(".tmp").replace(checkpoint)
             real = read_batch(pictures, test_rows, size.image_size_px, device)
-            shown = load_detokenizer(checkpoint, device)
+            averaged = load_detokenizer(checkpoint, device)
             with torch.no_grad():
-                drawn = shown.decode(codes_of(encoder, size, real)).clamp(0, 1)
+                drawn = averaged(tokens_of(encoder, size, real, all_styles[test_rows])).clamp(0, 1)
             psnr = float((-10 * (drawn - real).square().mean((1, 2, 3)).log10()).mean())
             print(f"step {step + 1} held-out psnr {psnr:.2f} dB", flush=True)
             save_sheet(real, drawn, out / "detokenizer_sheet.png")
@@ -165,10 +237,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--adversarial-from", type=int, default=4000)
+    parser.add_argument("--peak-lr", type=float, default=1.0, help="factor on the learning rates")
+    parser.add_argument(
+        "--critic-weight", type=float, default=0.0, help="0.03, say; wants `judge --only critic`"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
-    train(options.steps, options.batch_size, options.adversarial_from, options.device, options.out)
+    train(
+        options.steps,
+        options.batch_size,
+        options.adversarial_from,
+        options.device,
+        options.out,
+        options.peak_lr,
+        options.critic_weight,
+    )
 
 
 if __name__ == "__main__":

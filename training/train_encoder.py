@@ -19,27 +19,41 @@ import torch
 from torch import Tensor, nn
 
 from training.optimizer import Average, TwoOptimizers, lr_scale
-from training.pixel_model import Detokenizer, DetokenizerSize, ImageEncoder, quantize
+from training.pixel_model import (
+    Detokenizer,
+    DetokenizerSize,
+    ImageEncoder,
+    quantize,
+    vectors_of,
+)
 from training.rasterize import Pictures, load_pictures
 from training.train_detokenizer import load_detokenizer, save_sheet
 from training.train_tokenizer import NOT_HIDDEN, RUNS_DIR, picture_loss, read_batch, vary_batch
 
 
 def encode_decode(
-    encoder: ImageEncoder, detokenizer: Detokenizer, size: DetokenizerSize, pixels: Tensor
+    encoder: ImageEncoder,
+    detokenizer: Detokenizer,
+    size: DetokenizerSize,
+    pixels: Tensor,
+    styles: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Pictures [image, 3, row, column] drawn again from their codes, and their tokens."""
+    """Pictures [image, 3, row, column] drawn again from codes and styles [image]; their codes."""
     with torch.autocast(pixels.device.type, torch.bfloat16):
         codes, tokens = quantize(encoder(pixels), size.levels)
-        return detokenizer.decode(codes), tokens
+        return detokenizer.decode(vectors_of(codes, styles, size)), tokens
 
 
 @torch.no_grad()
 def measure(
-    encoder: ImageEncoder, detokenizer: Detokenizer, size: DetokenizerSize, real: Tensor
+    encoder: ImageEncoder,
+    detokenizer: Detokenizer,
+    size: DetokenizerSize,
+    real: Tensor,
+    styles: Tensor,
 ) -> tuple[float, int, Tensor]:
     """Mean PSNR in dB over pictures, the number of codes in use, and what was drawn."""
-    drawn, tokens = encode_decode(encoder, detokenizer, size, real)
+    drawn, tokens = encode_decode(encoder, detokenizer, size, real, styles)
     drawn = drawn.float().clamp(0, 1)
     psnr = -10 * (drawn - real).square().mean((1, 2, 3)).log10()
     return float(psnr.mean()), len(torch.unique(tokens)), drawn
@@ -57,6 +71,7 @@ def train(
     detokenizer = load_detokenizer(out / "detokenizer.pt", device).requires_grad_(False)
     detokenizer = detokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     size = DetokenizerSize(**torch.load(out / "detokenizer.pt", map_location="cpu")["size"])
+    styles = torch.from_numpy(pictures.style).to(device)
     train_rows = np.flatnonzero(~pictures.is_held_out)
     test_rows = np.flatnonzero(pictures.is_held_out)[:60]
     torch.manual_seed(2)
@@ -78,7 +93,8 @@ def train(
         real = vary_batch(read_batch(pictures, rows, size.image_size_px, device), rng)
         real = real.contiguous(memory_format=torch.channels_last)
         optimizer.set_lr_scale(lr_scale(step, num_steps, num_warmup=30, decay_share=0.5))
-        loss = picture_loss(encode_decode(model, detokenizer, size, real)[0], real)
+        drawn, _ = encode_decode(model, detokenizer, size, real, styles[rows])
+        loss = picture_loss(drawn, real)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -100,7 +116,7 @@ def train(
             torch.save({"encoder": average.shadow, "size": asdict(size)}, out / "tokenizer.pt")
             shown.load_state_dict(average.shadow)
             real = read_batch(pictures, test_rows, size.image_size_px, device)
-            psnr, num_codes, drawn = measure(shown, detokenizer, size, real)
+            psnr, num_codes, drawn = measure(shown, detokenizer, size, real, styles[test_rows])
             print(
                 f"step {step + 1} held-out psnr {psnr:.2f} dB, {num_codes} codes used", flush=True
             )

@@ -30,7 +30,7 @@ from training.captions import (
 )
 from training.model import TextToTokens, TransformerSize
 from training.optimizer import Average, TwoOptimizers, lr_scale
-from training.pixel_model import DetokenizerSize
+from training.pixel_model import DetokenizerSize, mark_style
 from training.rasterize import Pictures, load_pictures
 from training.sources import STYLES
 from training.tokenize_images import Shard
@@ -76,9 +76,16 @@ class TokenLoss(torch.autograd.Function):
 class CaptionedTokens:
     """Draws training batches: which picture, which version of it, which caption."""
 
-    def __init__(self, pictures: Pictures, vocabulary: dict[str, int], folder: Path) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        vocabulary: dict[str, int],
+        size: DetokenizerSize,
+        folder: Path,
+    ) -> None:
         self.pictures = pictures
         self.vocabulary = vocabulary
+        self.size = size
         self.folder = folder
         self.train_rows = np.flatnonzero(~pictures.is_held_out)
         self.shards: list[tuple[Shard, NDArray[np.int64]]] = []
@@ -114,7 +121,7 @@ class CaptionedTokens:
         is_dropped = rng.random(len(rows)) < CAPTION_DROPOUT
         text[is_dropped] = PAD_TOKEN
         text[is_dropped, :2] = (START_TOKEN, END_TOKEN)
-        return trim(torch.from_numpy(text)), torch.from_numpy(np.stack(tokens))
+        return trim(torch.from_numpy(text)), self._marked(np.stack(tokens), rows)
 
     def held_out(self, limit: int = 512) -> tuple[Tensor, Tensor]:
         """Text and tokens of pairs that training never sees."""
@@ -126,7 +133,12 @@ class CaptionedTokens:
             for row in rows
         ]
         text = trim(torch.from_numpy(tokenize(captions, self.vocabulary)))
-        return text, torch.from_numpy(self.shards[0][0].tokens[rows])
+        return text, self._marked(self.shards[0][0].tokens[rows], rows)
+
+    def _marked(self, codes: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+        """Tokens [image, token]: the codes, their first exchanged for the pictures' styles."""
+        styles = torch.from_numpy(self.pictures.style[rows])
+        return mark_style(torch.from_numpy(codes), styles, self.size)
 
 
 def make_mistakes(
@@ -190,11 +202,12 @@ def train(
     from its defaults.
     """
     vocabulary = build_vocabulary(pictures.subjects, pictures.aliases)
-    data = CaptionedTokens(pictures, vocabulary, out / "shards")
     grid = torch.load(out / "tokenizer.pt", map_location="cpu")["size"]["image_grid"]
+    pixels = DetokenizerSize.of_grid(grid)
+    data = CaptionedTokens(pictures, vocabulary, pixels, out / "shards")
     size = TransformerSize(
         text_vocab_size=max(vocabulary.values()) + 1,
-        image_vocab_size=DetokenizerSize.of_grid(grid).vocab_size,
+        image_vocab_size=pixels.vocab_size,
         num_image_tokens=grid**2,
         dropout=dropout,
         **sizes,

@@ -54,11 +54,11 @@ def detokenizer_size(config: DetokenizerConfig, image_grid: int) -> DetokenizerS
     The folder holds the table of codes and not the levels that made it: they are this package's.
     """
     size = DetokenizerSize.of_grid(image_grid)
-    expected = (size.channels, size.blocks_per_level, size.norm_groups, size.vocab_size)
+    expected = (size.channels, size.blocks_per_level, size.norm_groups, size.vocab_size + 1)
     got = (config.channels, config.blocks_per_level, config.norm_groups, config.vocab_size)
     if expected != got:
         raise ValueError(
-            f"a detokenizer of grid {image_grid}: expected channels, blocks, groups and codes "
+            f"a detokenizer of grid {image_grid}: expected channels, blocks, groups and tokens "
             f"{expected}, got {got}; unpack a folder that training.export wrote"
         )
     return size

@@ -20,8 +20,12 @@ from training.pixel_model import (
     ResnetBlock,
     UpLevel,
     code_table,
+    mark_style,
     quantize,
+    token_table,
+    vectors_of,
 )
+from training.style_attention import look_at_style
 from training.train_tokenizer import LightDecoder
 
 SIZE = TransformerSize(
@@ -108,7 +112,8 @@ def test_pixel_blocks_equal_min_dalles():
     pairs = [
         (Middle(512, 32), upstream_pixels.MiddleLayer()),
         (ResnetBlock(512, 256, 32), upstream_pixels.ResnetBlock(9, 8)),
-        (UpLevel(512, 256, 3, 32, False), upstream_pixels.UpsampleBlock(9, 8, False, True)),
+        (UpLevel(512, 256, 3, 32, False, False), upstream_pixels.UpsampleBlock(9, 8, False, True)),
+        (UpLevel(512, 512, 3, 32, True, False), upstream_pixels.UpsampleBlock(9, 9, True, True)),
     ]
     for mine, theirs in pairs:
         theirs.load_state_dict(mine.state_dict())
@@ -126,8 +131,51 @@ def test_the_detokenizers_table_holds_exactly_what_the_quantizer_writes():
     torch.testing.assert_close(looked_up, codes)
 
 
+def test_vectors_of_codes_and_a_style_are_those_of_the_marked_tokens():
+    size = DetokenizerSize((4, 4), 3, (16, 8, 8), 1, norm_groups=4, image_grid=5)
+    z = torch.randn(2, 2, 5, 5, generator=torch.Generator().manual_seed(3)) * 3
+    codes, tokens = quantize(z, size.levels)
+    styles = torch.tensor([2, 0])
+    marked = mark_style(tokens, styles, size)
+    assert torch.equal(marked[:, 0], 16 + styles)
+    assert torch.equal(marked[:, 1:], tokens[:, 1:])
+    looked_up = token_table(size)[marked].transpose(1, 2).unflatten(2, (5, 5))
+    torch.testing.assert_close(vectors_of(codes, styles, size), looked_up)
+
+
+def test_a_detokenizers_attention_can_begin_by_looking_at_the_style():
+    size = DetokenizerSize()
+    torch.manual_seed(4)
+    detokenizer = Detokenizer(size)
+    styles = torch.randint(0, size.num_styles, (40,))
+    tokens = mark_style(torch.randint(0, size.num_codes, (40, 100)), styles, size)
+    assert look_at_style(detokenizer, tokens) > 0.9
+    attention = detokenizer.decoder.up[-1].attn[-1]
+    with torch.no_grad():  # what it adds depends on the style as much at every place
+        nn.init.normal_(attention.proj_out.weight)
+        seen = []
+        attention.register_forward_hook(lambda module, given, made: seen.append(made - given[0]))
+        for style in (3, 7):
+            detokenizer(mark_style(tokens[:1], torch.tensor([style]), size))
+    difference = (seen[0] - seen[1]).flatten(2).norm(dim=1)
+    assert float(difference.min()) > 0.5 * float(difference.max())
+
+
+def test_what_is_not_drawn_yet_looks_like_the_code_that_is_said():
+    size = DetokenizerSize((4, 4), 3, (16, 8, 8), 1, norm_groups=4, image_grid=5)
+    detokenizer = Detokenizer(size)
+    detokenizer.show_missing_as(6)
+    tokens = torch.randint(0, 16, (1, 25), generator=torch.Generator().manual_seed(5))
+    missing = torch.arange(25) > 12
+    start_token = size.vocab_size  # as the engine fills what is missing
+    with torch.no_grad():
+        shown = detokenizer(torch.where(missing, start_token, tokens))
+        meant = detokenizer(torch.where(missing, 6, tokens))
+    torch.testing.assert_close(shown, meant)
+
+
 def test_a_detokenizer_draws_its_stated_size():
-    size = DetokenizerSize((4, 4), (16, 8, 8), 1, 4, image_grid=3)
+    size = DetokenizerSize((4, 4), 2, (16, 8, 8), 1, norm_groups=4, image_grid=3)
     pixels = Detokenizer(size)(torch.zeros(2, 9, dtype=torch.long))
     assert pixels.shape == (2, 3, size.image_size_px, size.image_size_px) == (2, 3, 12, 12)
 

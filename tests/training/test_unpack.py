@@ -69,7 +69,9 @@ def test_an_encoder_learns_the_codes_of_a_detokenizer_that_stays_as_it_is(
     detokenizer = Detokenizer(size)
     real = torch.from_numpy(pictures.pixels[:4]).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
-        drawn, tokens = train_encoder.encode_decode(encoder, detokenizer, size, real)
+        drawn, tokens = train_encoder.encode_decode(
+            encoder, detokenizer, size, real, torch.from_numpy(pictures.style[:4])
+        )
     assert size == DetokenizerSize()
     assert tokens.shape == (4, 100)
     assert torch.isfinite(picture_loss(drawn, real))

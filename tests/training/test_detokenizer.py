@@ -1,0 +1,93 @@
+"""The detokenizer's training: it can be stopped, and the critic moves it towards styles."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("scipy")
+pytest.importorskip("resvg_py")
+
+from training import judge, train_detokenizer
+from training.pixel_model import DetokenizerSize, ImageEncoder
+from training.rasterize import Pictures
+from training.train_detokenizer import draw_pixels, load_detokenizer, paper_code, tokens_of
+
+
+@pytest.fixture(autouse=True)
+def _gradients_on():
+    # Importing min_dalle, as other tests do, turns gradients off for the whole process.
+    with torch.enable_grad():
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch) -> Pictures:
+    """Squares on white in three colors, which are their styles."""
+    rng = np.random.default_rng(0)
+    styles = np.tile([0, 1, 2], 20)
+    colors = np.array([[200, 30, 30], [30, 160, 60], [40, 60, 200]])
+    pixels = np.full((60, 160, 160, 3), 255, np.uint8)
+    for picture, style in zip(pixels, styles, strict=True):
+        row, column = rng.integers(0, 100, 2)
+        picture[row : row + 60, column : column + 60] = colors[style]
+    names = tuple(f"thing {number}" for number in range(20))
+    held_out = np.arange(60) % 6 == 0
+    made = Pictures(pixels, np.repeat(np.arange(20), 3), styles, held_out, names, ((),) * 20)
+    monkeypatch.setattr(train_detokenizer, "load_pictures", lambda: made)
+    monkeypatch.setattr(train_detokenizer, "FIRST_LOOK", 12)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path, pictures: Pictures) -> Path:
+    torch.manual_seed(0)
+    size = DetokenizerSize()
+    encoder = ImageEncoder(size).state_dict()
+    torch.save({"encoder": encoder, "size": asdict(size)}, tmp_path / "tokenizer.pt")
+    judge.train("critic", pictures, 1, 4, "cpu", tmp_path)
+    return tmp_path
+
+
+def train(folder: Path, num_steps: int) -> dict[str, torch.Tensor]:
+    train_detokenizer.train(num_steps, 4, 1, "cpu", folder, critic_weight=0.05)
+    return torch.load(folder / "detokenizer.pt")["model"]
+
+
+def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_style(folder):
+    first = train(folder, 1)
+    second = train(folder, 2)
+    assert torch.load(folder / "detokenizer.pt")["step"] == 2
+    changed = [name for name in first if not torch.equal(first[name], second[name])]
+    assert changed
+    assert "embedding.weight" not in changed  # the table of codes and styles is fixed
+    assert float(second["decoder.up.4.attn.0.q.bias"].norm()) > 5
+    detokenizer = load_detokenizer(folder / "detokenizer.pt")
+    with torch.no_grad():
+        drawn = detokenizer(torch.randint(0, 1000, (1, 100)))
+    assert torch.isfinite(drawn).all()
+    assert (folder / "detokenizer_sheet.png").is_file()
+
+
+def test_what_is_missing_is_shown_as_the_code_of_white_paper(folder):
+    weights = train(folder, 1)["embedding.weight"]
+    size = DetokenizerSize()
+    encoder, _ = train_detokenizer.load_encoder(folder / "tokenizer.pt", "cpu")
+    code = paper_code(encoder, size)
+    white = tokens_of(encoder, size, torch.ones(1, 3, 160, 160), torch.tensor([4]))
+    assert int(white[0, 0]) == 1000 + 4
+    assert code in white[0, 1:].tolist()
+    assert torch.equal(weights[size.vocab_size], weights[code])
+
+
+def test_only_pictures_in_their_own_colors_are_shown_to_the_critic(pictures):
+    rng = np.random.default_rng(3)
+    rows = np.arange(60)
+    pixels, keeps_colors = draw_pixels(pictures, rows, 160, "cpu", rng)
+    assert 0.6 < float(keeps_colors.float().mean()) < 0.98
+    for picture, kept, style in zip(pixels, keeps_colors, pictures.style, strict=True):
+        strongest = int((1 - picture).flatten(1).mean(1).argmin())
+        if kept:
+            assert strongest == style
