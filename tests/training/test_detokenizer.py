@@ -16,13 +16,6 @@ from training.rasterize import Pictures
 from training.train_detokenizer import draw_pixels, load_detokenizer, paper_code, tokens_of
 
 
-@pytest.fixture(autouse=True)
-def _gradients_on():
-    # Importing min_dalle, as other tests do, turns gradients off for the whole process.
-    with torch.enable_grad():
-        yield
-
-
 @pytest.fixture
 def pictures(monkeypatch) -> Pictures:
     """Squares on white in three colors, which are their styles."""

@@ -28,13 +28,6 @@ from training.tokenize_images import Shard
 from training.train_transformer import TokenLoss
 
 
-@pytest.fixture(autouse=True)
-def _gradients_on():
-    # Importing min_dalle, as other tests do, turns gradients off for the whole process.
-    with torch.enable_grad():
-        yield
-
-
 @pytest.fixture
 def pictures() -> Pictures:
     subject = np.repeat(np.arange(12), 3)

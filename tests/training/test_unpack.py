@@ -18,13 +18,6 @@ from training.train_tokenizer import picture_loss
 from training.unpack import unpack
 
 
-@pytest.fixture(autouse=True)
-def _gradients_on():
-    # Importing min_dalle, as other tests do, turns gradients off for the whole process.
-    with torch.enable_grad():
-        yield
-
-
 def test_what_is_unpacked_and_collected_again_is_what_was_shipped(tmp_path):
     from promptlab.models.dalle.weights import open_tensors
 
