@@ -11,8 +11,9 @@ itself, with more steps; where only the packaged weights are left, `unpack` and 
 such checkpoints of them.
 
 `sources` (pinned packages) -> `subjects` (one name for one thing) -> `rasterize` (pixels)
--> `train_detokenizer` (pixels <-> tokens) -> `tokenize_images` (augmented tokens and captions)
--> `train_transformer` (text -> tokens) -> `export` (the model folder) -> `evaluate`, with `judge`
-and `choose_sampling` beside it.
+-> `train_tokenizer` (pixels -> tokens) -> `tokenize_images` (augmented tokens and captions)
+-> `train_transformer` (text -> tokens), `train_detokenizer` (tokens -> pixels, to please the critic
+that `judge` trains) -> `export` (the model folder) -> `evaluate`, with the judges of `judge` and
+`choose_sampling` beside it.
 Everything it makes lies under `training/data/` and `training/runs/`, which git ignores.
 """

@@ -2,10 +2,12 @@
 
 Takes the pictures and the frozen image encoder; leaves `detokenizer.pt` (checkpoint with averaged
 weights). Learns pixels and edges first; from `--adversarial-from` on, a small patch discriminator,
-which is told the style, asks for its edges and fills. The codes never change here, so this can run
-before, beside and after the transformer's training, and the result can be exchanged at any time.
+which is told the style, asks for its edges and fills. With `--critic-weight`, the critic that
+`judge --only critic` leaves asks for a drawing that it knows the style of. The codes never change
+here, so this can run before, beside and after the transformer's training, and the result can be
+exchanged at any time.
 
-    python -m training.train_detokenizer --steps 6000 --adversarial-from 4000
+    python -m training.train_detokenizer --steps 6000 --adversarial-from 4000 --critic-weight 0.05
 """
 
 from __future__ import annotations
@@ -186,7 +188,8 @@ def train(
             shown = distort(shown, rng, RECIPES["critic"])
             with torch.autocast(kind, torch.bfloat16):
                 named = critic(shown.contiguous(memory_format=torch.channels_last))
-            unlike = F.cross_entropy(named.float()[keeps_colors], styles[keeps_colors])
+            unlikeness = F.cross_entropy(named.float(), styles, reduction="none") * keeps_colors
+            unlike = unlikeness.sum() / keeps_colors.sum().clamp(min=1)
             unlikes.append(unlike.item())
             loss = loss + critic_weight * unlike
         loss.backward()

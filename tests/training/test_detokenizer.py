@@ -1,4 +1,4 @@
-"""The detokenizer's training: it can be stopped, and the critic moves it towards styles."""
+"""The detokenizer's training: it goes on, starts at the style, and has a critic."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -62,6 +62,17 @@ def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_sty
         drawn = detokenizer(torch.randint(0, 1000, (1, 100)))
     assert torch.isfinite(drawn).all()
     assert (folder / "detokenizer_sheet.png").is_file()
+
+
+def test_the_critic_has_a_say_in_what_is_learned(folder):
+    listened = train(folder, 1)
+    (folder / "detokenizer.pt").unlink()
+    train_detokenizer.train(1, 4, 1, "cpu", folder)
+    alone = torch.load(folder / "detokenizer.pt")["model"]
+    (folder / "detokenizer.pt").unlink()
+    again = train(folder, 1)
+    assert any(not torch.equal(listened[name], alone[name]) for name in alone)
+    assert all(torch.equal(listened[name], again[name]) for name in again)
 
 
 def test_what_is_missing_is_shown_as_the_code_of_white_paper(folder):
