@@ -2,9 +2,10 @@
 
     python -m benchmarks.logging compare     pipeline and naive loop, with and without MLflow
     python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
+    python -m benchmarks.logging turns       the same in turns of seconds within one sweep
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             all of them but memory: about 9 minutes
+    python -m benchmarks.logging             compare, engine and resume: about 9 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
@@ -35,6 +36,7 @@ from benchmarks.logging_sweeps import (
     NUM_SEEDS,
     STYLES,
     NullModel,
+    draw_in_turns,
     draw_naively,
     draw_with_pipeline,
     make_plan,
@@ -44,6 +46,7 @@ from promptlab.store import read_run
 
 EARLY = 1000  # images after which memory must not grow by much
 WARM_UP = 128  # images: more than one batch
+TURN_IMAGES = 192  # about ten seconds on two cores, and nearly two parts
 
 
 def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> dict[str, Any]:
@@ -159,6 +162,52 @@ def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, An
         "processor_seconds": processor_s,
         "cores_busy_elsewhere": busy_elsewhere,
         "share": share,
+    }
+
+
+def in_turns(folder: str, num_images: int) -> dict[str, Any]:
+    """Time the embedded model alone and with everything kept, in short turns of one sweep."""
+    from mlflow import MlflowClient
+
+    from promptlab.models.dalle import open_tiny
+    from promptlab.models.protocol import normalize_params
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    MlflowClient(tracking_uri=uri).search_experiments()
+    model = open_tiny()
+    num_turns = num_images // TURN_IMAGES
+    plan = make_plan(
+        2 * num_turns * TURN_IMAGES, model, normalize_params(model.name, model.parameters, {})
+    )
+    requests = [request for _, request in plan.requests(model.name)]
+    list(engine.draw(model, requests[:WARM_UP]))
+    busy, own, started_at = _busy_seconds(), _own_seconds(), time.perf_counter()
+    turns = draw_in_turns(f"{folder}/turns", plan, uri, TURN_IMAGES)
+    elsewhere_s = _busy_seconds() - busy - (_own_seconds() - own)
+    elsewhere = elsewhere_s / (time.perf_counter() - started_at)
+    shares = [a / k for a, k in zip(turns.alone_s, turns.kept_s, strict=True)]
+    alone_s, kept_s = sum(turns.alone_s), sum(turns.kept_s)
+    share, whole_share = alone_s / kept_s, alone_s / (kept_s + turns.end_s)
+    num_images = num_turns * TURN_IMAGES
+    print(f"{model.name}, {model.dtype}, {num_turns} turns of {TURN_IMAGES} images each way")
+    for label, value in (
+        ("alone, images/s", f"{num_images / alone_s:.2f}"),
+        ("with everything kept, images/s", f"{num_images / kept_s:.2f}"),
+        ("of alone", f"{share:.1%}"),
+        ("of alone, median turn", f"{statistics.median(shares):.1%}"),
+        ("until MLflow holds the last image, of alone", f"{whole_share:.1%}"),
+        ("cores busy with other programs", f"{elsewhere:.2f}"),
+    ):
+        print(f"{label:<48}{value:>10}")
+    return {
+        "benchmark": "logging.turns",
+        "num_images": num_images,
+        "alone_s": turns.alone_s,
+        "kept_s": turns.kept_s,
+        "end_s": turns.end_s,
+        "share": share,
+        "whole_share": whole_share,
+        "cores_busy_elsewhere": elsewhere,
     }
 
 
@@ -312,8 +361,8 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = ("compare", "engine", "memory", "resume")
-    parser.add_argument("benchmark", nargs="?", choices=names, help="default: all but memory")
+    names = ("compare", "engine", "turns", "memory", "resume")
+    parser.add_argument("benchmark", nargs="?", choices=names, help="default: three of them")
     parser.add_argument("--images", type=int, help="images a measurement")
     parser.add_argument("--naive-images", type=int, default=300, help="of the naive loop")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
@@ -330,6 +379,8 @@ def main() -> int:
                 figures = compare(folder, args.images or 4000, args.naive_images, args.rounds)
             elif name == "engine":
                 figures = behind_engine(folder, args.images or 960, args.rounds)
+            elif name == "turns":
+                figures = in_turns(folder, args.images or 1920)
             elif name == "memory":
                 figures = memory(folder, args.images or 100_000, args.mlflow)
             else:

@@ -267,6 +267,11 @@ def mark_style(tokens: Tensor, styles: Tensor, size: DetokenizerSize) -> Tensor:
     return torch.cat([(size.num_codes + styles)[:, None], tokens[:, 1:]], 1)
 
 
+def style_of(tokens: Tensor, size: DetokenizerSize) -> Tensor:
+    """The styles [batch] that the first of `tokens` [batch, token] name."""
+    return tokens[:, 0] - size.num_codes
+
+
 def vectors_of(codes: Tensor, styles: Tensor, size: DetokenizerSize) -> Tensor:
     """Vectors [batch, embed, row, column] of codes [batch, channel, row, column] and a style each.
 

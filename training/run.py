@@ -6,8 +6,9 @@ Takes a device; leaves the model folder and its evaluation. Knows the steps and 
     nohup python -m training.run --device cpu > training/runs/run.log &
 
 On a CPU the transformer's training starts as soon as the first shard of tokens is there; the other
-shards and the detokenizer are made beside it on the second core. A machine without network needs
-the data set in its packed form (see `packed`). To go on from a model folder see `unpack`.
+shards and the detokenizer are made beside it on the second core. Once both can draw, the
+detokenizer goes on with what the transformer draws. A machine without network needs the data set
+in its packed form (see `packed`). To go on from a model folder see `unpack`.
 """
 
 from __future__ import annotations
@@ -29,16 +30,19 @@ class Recipe:
     num_shards: int
     detokenizer_steps: int
     adversarial_from: int
+    num_drawn: int  # images whose tokens the detokenizer learns from at last
+    drawn_steps: int
     transformer_steps: int
     transformer_batch: int
     judge_factor: float  # on the judges' own numbers of steps
 
 
 RECIPES = {
-    "cpu": Recipe(10, 800, 32, 13, 1600, 1000, 6400, 64, 1.0),
-    "cuda": Recipe(16, 3000, 128, 13, 6000, 4000, 8000, 256, 2.0),
+    "cpu": Recipe(10, 800, 32, 13, 1600, 1000, 4000, 1600, 6400, 64, 1.0),
+    "cuda": Recipe(16, 3000, 128, 13, 6000, 4000, 16000, 3000, 8000, 256, 2.0),
 }
 CRITIC_WEIGHT = 0.05
+DRAWN_SHARE = 0.5
 # glibc gives freed memory back and faults it in again, every step; this keeps it.
 CPU_ENVIRONMENT = {
     "MALLOC_MMAP_MAX_": "0",
@@ -97,6 +101,17 @@ def main() -> None:
         )
     )
     finish(start("judge", device, "--steps-factor", recipe.judge_factor, *on), transformer)
+    finish(start("export", device))
+    finish(start("draw_tokens", device, "--count", recipe.num_drawn, *on))
+    finish(
+        start(
+            "train_detokenizer",
+            device,
+            *("--steps", recipe.detokenizer_steps + recipe.drawn_steps, *on),
+            *("--adversarial-from", recipe.adversarial_from, "--critic-weight", CRITIC_WEIGHT),
+            *("--drawn-share", DRAWN_SHARE),
+        )
+    )
     finish(start("export", device))
     finish(start("evaluate", device, *on))
 

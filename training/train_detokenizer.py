@@ -5,7 +5,9 @@ weights). Learns pixels and edges first; from `--adversarial-from` on, a small p
 which is told the style, asks for its edges and fills. With `--critic-weight`, the critic that
 `judge --only critic` leaves asks for a drawing that it knows the style of. The codes never change
 here, so this can run before, beside and after the transformer's training, and the result can be
-exchanged at any time.
+exchanged at any time. With `--drawn-share`, some tokens of each batch are not a real picture's but
+drawn by the transformer (see `draw_tokens`): no real picture says what shall come of those, but the
+critic does.
 
     python -m training.train_detokenizer --steps 6000 --adversarial-from 4000 --critic-weight 0.05
 """
@@ -23,7 +25,8 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
-from training.judge import RECIPES, distort, load_judge
+from training.draw_tokens import DRAWN_FILE, DrawnTokens
+from training.judge import RECIPES, Judge, distort, load_judge
 from training.optimizer import Average, TwoOptimizers, lr_scale
 from training.pixel_model import (
     Detokenizer,
@@ -31,6 +34,7 @@ from training.pixel_model import (
     ImageEncoder,
     mark_style,
     quantize,
+    style_of,
 )
 from training.rasterize import Pictures, load_pictures
 from training.style_attention import look_at_style
@@ -40,6 +44,7 @@ from training.train_tokenizer import RUNS_DIR, picture_loss, read_batch
 NOT_HIDDEN = ("conv_in", "conv_out", "post_quant_conv")
 ADVERSARIAL_WEIGHT = 0.08
 PAPER = 0.98  # from here on a color is white
+DRAWN_PAPER = 0.9  # the same of a picture that no real one stands behind
 FIRST_LOOK = 200  # pictures in which a fresh detokenizer finds the style
 
 
@@ -96,6 +101,27 @@ def tokens_of(
         return mark_style(quantize(encoder(pixels), size.levels)[1], styles, size)
 
 
+def ask_critic(
+    critic: Judge, drawn: Tensor, real: Tensor, styles: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """How unlike its style the critic finds each of `drawn` [batch, 3, row, column], and its paper.
+
+    Returns cross-entropies [batch] and the mean tint of the paper, which the critic does not see:
+    it must not be pleased by tinted paper, which is easier than the style. Paper is where the
+    `real` pictures, which stand behind the first of the drawn ones, are white; behind the others
+    stands none, so there it is what is drawn nearly white.
+    """
+    drawn = drawn.float()
+    white = torch.cat([real > PAPER, drawn[len(real) :].detach() > DRAWN_PAPER])
+    is_paper = white.all(1, keepdim=True)
+    tint = (is_paper * (drawn - 1).abs()).mean()
+    shown = torch.where(is_paper, 1.0, drawn.clamp(0, 1))
+    shown = distort(shown, rng, RECIPES["critic"])
+    with torch.autocast(drawn.device.type, torch.bfloat16):
+        named = critic(shown.contiguous(memory_format=torch.channels_last))
+    return F.cross_entropy(named.float(), styles, reduction="none"), tint
+
+
 def paper_code(encoder: ImageEncoder, size: DetokenizerSize) -> int:
     """The code of an empty place: the commonest in a white picture."""
     device = next(encoder.parameters()).device
@@ -128,12 +154,16 @@ def train(
     out: Path,
     peak_lr: float = 1.0,
     critic_weight: float = 0.0,
+    drawn_share: float = 0.0,
 ) -> None:
     """Train until `num_steps`, going on from the checkpoint if there is one.
 
     `peak_lr` is a factor on both optimizers' learning rates, `critic_weight` one on how unlike its
-    style the critic (see `judge`) finds a drawn picture.
+    style the critic (see `judge`) finds a drawn picture. `drawn_share` of each batch is tokens that
+    the transformer drew.
     """
+    if drawn_share and not critic_weight:
+        raise ValueError("drawn_share: only a critic can say what shall come of drawn tokens")
     pictures = load_pictures()
     all_styles = torch.from_numpy(pictures.style).to(device)
     encoder, size = load_encoder(out / "tokenizer.pt", device)
@@ -152,6 +182,9 @@ def train(
     critic = load_judge("critic", out).to(device).requires_grad_(False) if critic_weight else None
     optimizer = TwoOptimizers(model, NOT_HIDDEN, muon_lr=0.02, adam_lr=2e-3)
     judge_optimizer = torch.optim.AdamW(judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
+    pool = DrawnTokens.load(out / DRAWN_FILE) if drawn_share else None
+    num_drawn = round(drawn_share * batch_size)
+    num_real = batch_size - num_drawn
     average, start = Average(model, 0.998), 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device)
@@ -166,29 +199,29 @@ def train(
     since, losses, unlikes = time.monotonic(), [], []
     for step in range(start, num_steps):
         rng = np.random.default_rng((6, step))
-        rows = np.sort(rng.choice(train_rows, batch_size, replace=False))
+        rows = np.sort(rng.choice(train_rows, num_real, replace=False))
         real, keeps_colors = draw_pixels(pictures, rows, size.image_size_px, device, rng)
         real = real.contiguous(memory_format=torch.channels_last)
         styles = all_styles[rows]
         tokens = tokens_of(encoder, size, real, styles)
+        if pool is not None:
+            some = pool.choose(num_drawn, rng).to(device)
+            tokens = torch.cat([tokens, some])
+            styles = torch.cat([styles, style_of(some, size)])
+            keeps_colors = F.pad(keeps_colors, (0, num_drawn), value=True)
         optimizer.set_lr_scale(peak_lr * lr_scale(step, num_steps))
         with torch.autocast(kind, torch.bfloat16):
             drawn = model(tokens)
-        loss = picture_loss(drawn, real)
+        loss = picture_loss(drawn[:num_real], real)
         losses.append(loss.item())
         if step >= adversarial_from:
             with torch.autocast(kind, torch.bfloat16):
                 verdict = judge(drawn, styles)
             loss = loss - ADVERSARIAL_WEIGHT * verdict.float().mean()
         if critic is not None:
-            # The critic must not be pleased by tinted paper, which is easier than the style.
-            is_paper = (real > PAPER).all(1, keepdim=True)
-            loss = loss + (is_paper * (drawn.float() - real).abs()).mean()
-            shown = torch.where(is_paper, real, drawn.float().clamp(0, 1))
-            shown = distort(shown, rng, RECIPES["critic"])
-            with torch.autocast(kind, torch.bfloat16):
-                named = critic(shown.contiguous(memory_format=torch.channels_last))
-            unlikeness = F.cross_entropy(named.float(), styles, reduction="none") * keeps_colors
+            unlikeness, tint = ask_critic(critic, drawn, real, styles, rng)
+            unlikeness = unlikeness * keeps_colors
+            loss = loss + tint
             unlike = unlikeness.sum() / keeps_colors.sum().clamp(min=1)
             unlikes.append(unlike.item())
             loss = loss + critic_weight * unlike
@@ -200,8 +233,8 @@ def train(
             judge_optimizer.zero_grad()
             with torch.autocast(kind, torch.bfloat16):
                 both = torch.cat([real, drawn.detach().clamp(-0.1, 1.1).float()])
-                verdicts = judge(both, styles.repeat(2))
-            on_real, on_drawn = verdicts.float().chunk(2)
+                verdicts = judge(both, torch.cat([styles[:num_real], styles])).float()
+            on_real, on_drawn = verdicts[:num_real], verdicts[num_real:]
             (F.relu(1 - on_real).mean() + F.relu(1 + on_drawn).mean()).backward()
             judge_optimizer.step()
         if (step + 1) % 50 == 0:
@@ -244,6 +277,9 @@ def main() -> None:
     parser.add_argument(
         "--critic-weight", type=float, default=0.0, help="0.03, say; wants `judge --only critic`"
     )
+    parser.add_argument(
+        "--drawn-share", type=float, default=0.0, help="0.5, say; wants `draw_tokens`"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)
     options = parser.parse_args()
@@ -255,6 +291,7 @@ def main() -> None:
         options.out,
         options.peak_lr,
         options.critic_weight,
+        options.drawn_share,
     )
 
 

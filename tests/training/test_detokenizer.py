@@ -10,10 +10,19 @@ import torch
 pytest.importorskip("scipy")
 pytest.importorskip("resvg_py")
 
+from promptlab.models.dalle import open_folder
 from training import judge, train_detokenizer
-from training.pixel_model import DetokenizerSize, ImageEncoder
+from training.draw_tokens import DRAWN_FILE, DrawnTokens, draw_tokens
+from training.export import PACKAGE_DIR
+from training.pixel_model import DetokenizerSize, ImageEncoder, style_of
 from training.rasterize import Pictures
-from training.train_detokenizer import draw_pixels, load_detokenizer, paper_code, tokens_of
+from training.train_detokenizer import (
+    ask_critic,
+    draw_pixels,
+    load_detokenizer,
+    paper_code,
+    tokens_of,
+)
 
 
 @pytest.fixture
@@ -44,8 +53,10 @@ def folder(tmp_path: Path, pictures: Pictures) -> Path:
     return tmp_path
 
 
-def train(folder: Path, num_steps: int) -> dict[str, torch.Tensor]:
-    train_detokenizer.train(num_steps, 4, 1, "cpu", folder, critic_weight=0.05)
+def train(folder: Path, num_steps: int, drawn_share: float = 0.0) -> dict[str, torch.Tensor]:
+    train_detokenizer.train(
+        num_steps, 4, 1, "cpu", folder, critic_weight=0.05, drawn_share=drawn_share
+    )
     return torch.load(folder / "detokenizer.pt")["model"]
 
 
@@ -95,3 +106,38 @@ def test_only_pictures_in_their_own_colors_are_shown_to_the_critic(pictures):
         strongest = int((1 - picture).flatten(1).mean(1).argmin())
         if kept:
             assert strongest == style
+
+
+def test_what_the_transformer_draws_is_learned_from_too(folder, pictures):
+    model = open_folder(str(PACKAGE_DIR), device="cpu", dtype="float32")
+    model.load()
+    drawn = draw_tokens(model, pictures, 6)
+    assert np.array_equal(draw_tokens(model, pictures, 6).tokens, drawn.tokens)
+    drawn.save(folder / DRAWN_FILE)
+    assert np.array_equal(DrawnTokens.load(folder / DRAWN_FILE).tokens, drawn.tokens)
+    styles = style_of(torch.from_numpy(drawn.tokens), DetokenizerSize())
+    assert set(styles.tolist()) <= set(range(10))
+    with_them = train(folder, 2, drawn_share=0.5)
+    (folder / "detokenizer.pt").unlink()
+    without = train(folder, 2)
+    assert any(not torch.equal(with_them[name], without[name]) for name in without)
+
+
+def test_drawn_tokens_without_a_critic_are_refused(folder):
+    with pytest.raises(ValueError, match="critic"):
+        train_detokenizer.train(1, 4, 1, "cpu", folder, drawn_share=0.5)
+
+
+def test_the_critic_does_not_see_paper_and_tinting_it_costs(folder):
+    critic = judge.load_judge("critic", folder)
+    real = torch.ones(1, 3, 160, 160)
+    real[:, :, 60:100, 60:100] = 0.2
+    drawn = real.repeat(2, 1, 1, 1)  # the second has no real picture behind it
+    styles = torch.tensor([0, 1])
+    clean, no_tint = ask_critic(critic, drawn, real, styles, np.random.default_rng(0))
+    tinted = drawn.clone()
+    tinted[:, 0, :30] = 0.95
+    same, tint = ask_critic(critic, tinted, real, styles, np.random.default_rng(0))
+    assert torch.equal(clean, same)
+    assert no_tint == 0
+    assert tint > 0
