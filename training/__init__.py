@@ -12,8 +12,8 @@ such checkpoints of them.
 
 `sources` (pinned packages) -> `subjects` (one name for one thing) -> `rasterize` (pixels)
 -> `train_tokenizer` (pixels -> tokens) -> `tokenize_images` (augmented tokens and captions)
--> `train_transformer` (text -> tokens), `train_detokenizer` (tokens -> pixels, to please the critic
-that `judge` trains) -> `export` (the model folder) -> `evaluate`, with the judges of `judge` and
+-> `train_transformer` (text -> tokens), `train_detokenizer` (tokens -> pixels, to please `critics`
+that `judge` trains) -> `export` (the model folder) -> `draw_tokens` and `train_detokenizer` again,
+now with what the transformer draws -> `export` -> `evaluate`, with the judges of `judge` and
 `choose_sampling` beside it.
-Everything it makes lies under `training/data/` and `training/runs/`, which git ignores.
 """

@@ -2,8 +2,10 @@
 
 Take the pictures without the held-out pairs; leave `judge_subject.pt` and `judge_style.pt`, which
 are never shipped. Their scores on the real held-out pairs say how far their verdicts on drawn
-pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges. A
-third, the critic, names styles too: the detokenizer is trained to please it, and judged by another.
+pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges.
+
+Two more, the critics, name styles too: the detokenizer is trained to please them, and judged by
+another. The second is blind to the palette, so that colors alone cannot please both.
 
     python -m training.judge
 """
@@ -46,12 +48,14 @@ class JudgeRecipe:
 # A style is told from edges, fills and its exact palette: full resolution and little noise, which
 # hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp edges
 # are must not decide. A subject is told from shapes: less resolution and more noise.
-# The critic is no judge: the detokenizer is trained to please it, so it must be another network.
+# Critics are no judges: the detokenizer is trained to please them, so they must be other networks.
 RECIPES = {
     "style": JudgeRecipe("style", 160, (48, 96, 160), True, 0.02, 0.5, 4800),
     "subject": JudgeRecipe("subject", 80, (96, 224, 384), False, 0.06, 0.3, 1000),
     "critic": JudgeRecipe("style", 160, (64, 112, 128), True, 0.03, 0.5, 900, seed=12),
+    "line_critic": JudgeRecipe("style", 160, (56, 104, 144), False, 0.03, 0.5, 900, seed=13),
 }
+CRITICS = ("critic", "line_critic")
 
 
 class Palette(nn.Module):

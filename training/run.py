@@ -19,6 +19,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from training.judge import CRITICS
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -91,7 +93,8 @@ def main() -> None:
         *("--steps", recipe.transformer_steps, "--batch-size", recipe.transformer_batch, *on),
     )
     finish(start("tokenize_images", device, "--shards", recipe.num_shards, *on))
-    finish(start("judge", device, "--only", "critic", "--steps-factor", recipe.judge_factor, *on))
+    for kind in CRITICS:
+        finish(start("judge", device, "--only", kind, "--steps-factor", recipe.judge_factor, *on))
     finish(
         start(
             "train_detokenizer",

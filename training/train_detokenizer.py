@@ -2,12 +2,11 @@
 
 Takes the pictures and the frozen image encoder; leaves `detokenizer.pt` (checkpoint with averaged
 weights). Learns pixels and edges first; from `--adversarial-from` on, a small patch discriminator,
-which is told the style, asks for its edges and fills. With `--critic-weight`, the critic that
-`judge --only critic` leaves asks for a drawing that it knows the style of. The codes never change
-here, so this can run before, beside and after the transformer's training, and the result can be
-exchanged at any time. With `--drawn-share`, some tokens of each batch are not a real picture's but
-drawn by the transformer (see `draw_tokens`): no real picture says what shall come of those, but the
-critic does.
+which is told the style, asks for its edges and fills. With `--critic-weight`, the critics that
+`judge` leaves ask for a drawing that they know the style of. The codes never change here, so this
+can run before, beside and after the transformer's training, and the result can be exchanged at any
+time. With `--drawn-share`, some tokens of each batch are not a real picture's but drawn by the
+transformer (see `draw_tokens`): no real picture says what shall come of those, but the critics do.
 
     python -m training.train_detokenizer --steps 6000 --adversarial-from 4000 --critic-weight 0.05
 """
@@ -25,8 +24,9 @@ import torch.nn.functional as F  # noqa: N812
 from PIL import Image
 from torch import Tensor, nn
 
+from training.critics import ADVERSARIAL_WEIGHT, PatchDiscriminator, ask_critics
 from training.draw_tokens import DRAWN_FILE, DrawnTokens
-from training.judge import RECIPES, Judge, distort, load_judge
+from training.judge import CRITICS, load_judge
 from training.optimizer import Average, TwoOptimizers, lr_scale
 from training.pixel_model import (
     Detokenizer,
@@ -42,37 +42,7 @@ from training.tokenize_images import apply_changes, draw_changes, load_encoder
 from training.train_tokenizer import RUNS_DIR, picture_loss, read_batch
 
 NOT_HIDDEN = ("conv_in", "conv_out", "post_quant_conv")
-ADVERSARIAL_WEIGHT = 0.08
-PAPER = 0.98  # from here on a color is white
-DRAWN_PAPER = 0.9  # the same of a picture that no real one stands behind
 FIRST_LOOK = 200  # pictures in which a fresh detokenizer finds the style
-
-
-class PatchDiscriminator(nn.Module):
-    """Judges patches of about 30 pixels: a real drawing of this style, or not. Training only.
-
-    The style is asked for by projection (Miyato and Koyama 2018).
-    """
-
-    def __init__(self, num_styles: int, width: int = 32) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for wide_in, wide_out in ((width, 2 * width), (2 * width, 4 * width)):
-            layers += [
-                nn.Conv2d(wide_in, wide_out, 4, 2, 1),
-                nn.GroupNorm(8, wide_out),
-                nn.LeakyReLU(0.2),
-            ]
-        self.layers = nn.Sequential(*layers)
-        self.verdict = nn.Conv2d(4 * width, 1, 3, padding=1)
-        self.style = nn.Embedding(num_styles, 4 * width)
-        nn.init.zeros_(self.style.weight)
-
-    def forward(self, pixels: Tensor, styles: Tensor) -> Tensor:
-        """Map pixels in 0..1 [batch, 3, row, column] and styles [batch] to a number a patch."""
-        hidden = self.layers(pixels * 2 - 1)
-        fit = (hidden * self.style(styles)[:, :, None, None]).sum(1, keepdim=True)
-        return self.verdict(hidden) + fit
 
 
 def draw_pixels(
@@ -99,27 +69,6 @@ def tokens_of(
     """The tokens [batch, token] of pictures and their styles [batch]."""
     with torch.autocast(pixels.device.type, torch.bfloat16):
         return mark_style(quantize(encoder(pixels), size.levels)[1], styles, size)
-
-
-def ask_critic(
-    critic: Judge, drawn: Tensor, real: Tensor, styles: Tensor, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """How unlike its style the critic finds each of `drawn` [batch, 3, row, column], and its paper.
-
-    Returns cross-entropies [batch] and the mean tint of the paper, which the critic does not see:
-    it must not be pleased by tinted paper, which is easier than the style. Paper is where the
-    `real` pictures, which stand behind the first of the drawn ones, are white; behind the others
-    stands none, so there it is what is drawn nearly white.
-    """
-    drawn = drawn.float()
-    white = torch.cat([real > PAPER, drawn[len(real) :].detach() > DRAWN_PAPER])
-    is_paper = white.all(1, keepdim=True)
-    tint = (is_paper * (drawn - 1).abs()).mean()
-    shown = torch.where(is_paper, 1.0, drawn.clamp(0, 1))
-    shown = distort(shown, rng, RECIPES["critic"])
-    with torch.autocast(drawn.device.type, torch.bfloat16):
-        named = critic(shown.contiguous(memory_format=torch.channels_last))
-    return F.cross_entropy(named.float(), styles, reduction="none"), tint
 
 
 def paper_code(encoder: ImageEncoder, size: DetokenizerSize) -> int:
@@ -159,11 +108,11 @@ def train(
     """Train until `num_steps`, going on from the checkpoint if there is one.
 
     `peak_lr` is a factor on both optimizers' learning rates, `critic_weight` one on how unlike its
-    style the critic (see `judge`) finds a drawn picture. `drawn_share` of each batch is tokens that
+    style the critics (see `judge`) find a drawn picture. `drawn_share` of each batch is tokens that
     the transformer drew.
     """
     if drawn_share and not critic_weight:
-        raise ValueError("drawn_share: only a critic can say what shall come of drawn tokens")
+        raise ValueError("drawn_share: only critics can say what shall come of drawn tokens")
     pictures = load_pictures()
     all_styles = torch.from_numpy(pictures.style).to(device)
     encoder, size = load_encoder(out / "tokenizer.pt", device)
@@ -179,7 +128,10 @@ def train(
         look_at_style(model, tokens_of(encoder, size, real, all_styles[rows]))
         model.show_missing_as(paper_code(encoder, size))
     judge = PatchDiscriminator(size.num_styles).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    critic = load_judge("critic", out).to(device).requires_grad_(False) if critic_weight else None
+    critics = [
+        load_judge(kind, out).to(device).requires_grad_(False)
+        for kind in (CRITICS if critic_weight else ())
+    ]
     optimizer = TwoOptimizers(model, NOT_HIDDEN, muon_lr=0.02, adam_lr=2e-3)
     judge_optimizer = torch.optim.AdamW(judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
     pool = DrawnTokens.load(out / DRAWN_FILE) if drawn_share else None
@@ -218,8 +170,8 @@ def train(
             with torch.autocast(kind, torch.bfloat16):
                 verdict = judge(drawn, styles)
             loss = loss - ADVERSARIAL_WEIGHT * verdict.float().mean()
-        if critic is not None:
-            unlikeness, tint = ask_critic(critic, drawn, real, styles, rng)
+        if critics:
+            unlikeness, tint = ask_critics(critics, drawn, real, styles, rng)
             unlikeness = unlikeness * keeps_colors
             loss = loss + tint
             unlike = unlikeness.sum() / keeps_colors.sum().clamp(min=1)
@@ -275,7 +227,7 @@ def main() -> None:
     parser.add_argument("--adversarial-from", type=int, default=4000)
     parser.add_argument("--peak-lr", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument(
-        "--critic-weight", type=float, default=0.0, help="0.03, say; wants `judge --only critic`"
+        "--critic-weight", type=float, default=0.0, help="0.05, say; wants `judge`'s critics"
     )
     parser.add_argument(
         "--drawn-share", type=float, default=0.0, help="0.5, say; wants `draw_tokens`"

@@ -1,4 +1,4 @@
-"""The detokenizer's training: it goes on, starts at the style, and has a critic."""
+"""The detokenizer's training: it goes on, starts at the style, and has critics."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +12,12 @@ pytest.importorskip("resvg_py")
 
 from promptlab.models.dalle import open_folder
 from training import judge, train_detokenizer
+from training.critics import ask_critics
 from training.draw_tokens import DRAWN_FILE, DrawnTokens, draw_tokens
 from training.export import PACKAGE_DIR
 from training.pixel_model import DetokenizerSize, ImageEncoder, style_of
 from training.rasterize import Pictures
 from training.train_detokenizer import (
-    ask_critic,
     draw_pixels,
     load_detokenizer,
     paper_code,
@@ -49,7 +49,8 @@ def folder(tmp_path: Path, pictures: Pictures) -> Path:
     size = DetokenizerSize()
     encoder = ImageEncoder(size).state_dict()
     torch.save({"encoder": encoder, "size": asdict(size)}, tmp_path / "tokenizer.pt")
-    judge.train("critic", pictures, 1, 4, "cpu", tmp_path)
+    for kind in judge.CRITICS:
+        judge.train(kind, pictures, 1, 4, "cpu", tmp_path)
     return tmp_path
 
 
@@ -75,7 +76,7 @@ def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_sty
     assert (folder / "detokenizer_sheet.png").is_file()
 
 
-def test_the_critic_has_a_say_in_what_is_learned(folder):
+def test_the_critics_have_a_say_in_what_is_learned(folder):
     listened = train(folder, 1)
     (folder / "detokenizer.pt").unlink()
     train_detokenizer.train(1, 4, 1, "cpu", folder)
@@ -97,7 +98,7 @@ def test_what_is_missing_is_shown_as_the_code_of_white_paper(folder):
     assert torch.equal(weights[size.vocab_size], weights[code])
 
 
-def test_only_pictures_in_their_own_colors_are_shown_to_the_critic(pictures):
+def test_only_pictures_in_their_own_colors_are_shown_to_the_critics(pictures):
     rng = np.random.default_rng(3)
     rows = np.arange(60)
     pixels, keeps_colors = draw_pixels(pictures, rows, 160, "cpu", rng)
@@ -123,21 +124,21 @@ def test_what_the_transformer_draws_is_learned_from_too(folder, pictures):
     assert any(not torch.equal(with_them[name], without[name]) for name in without)
 
 
-def test_drawn_tokens_without_a_critic_are_refused(folder):
-    with pytest.raises(ValueError, match="critic"):
+def test_drawn_tokens_without_critics_are_refused(folder):
+    with pytest.raises(ValueError, match="critics"):
         train_detokenizer.train(1, 4, 1, "cpu", folder, drawn_share=0.5)
 
 
-def test_the_critic_does_not_see_paper_and_tinting_it_costs(folder):
-    critic = judge.load_judge("critic", folder)
+def test_critics_do_not_see_paper_and_tinting_it_costs(folder):
+    critics = [judge.load_judge(kind, folder) for kind in judge.CRITICS]
     real = torch.ones(1, 3, 160, 160)
     real[:, :, 60:100, 60:100] = 0.2
     drawn = real.repeat(2, 1, 1, 1)  # the second has no real picture behind it
     styles = torch.tensor([0, 1])
-    clean, no_tint = ask_critic(critic, drawn, real, styles, np.random.default_rng(0))
+    clean, no_tint = ask_critics(critics, drawn, real, styles, np.random.default_rng(0))
     tinted = drawn.clone()
     tinted[:, 0, :30] = 0.95
-    same, tint = ask_critic(critic, tinted, real, styles, np.random.default_rng(0))
+    same, tint = ask_critics(critics, tinted, real, styles, np.random.default_rng(0))
     assert torch.equal(clean, same)
     assert no_tint == 0
     assert tint > 0
