@@ -5,7 +5,7 @@
     python -m benchmarks.logging turns       the same in turns of seconds within one sweep
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             compare, engine and resume: about 9 minutes
+    python -m benchmarks.logging             compare, turns and resume: about 8 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
@@ -22,7 +22,6 @@ import os
 import platform
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,11 +31,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.logging_engine import behind_engine, in_turns
 from benchmarks.logging_sweeps import (
     NUM_SEEDS,
     STYLES,
     NullModel,
-    draw_in_turns,
     draw_naively,
     draw_with_pipeline,
     make_plan,
@@ -45,8 +44,6 @@ from promptlab import engine
 from promptlab.store import read_run
 
 EARLY = 1000  # images after which memory must not grow by much
-WARM_UP = 128  # images: more than one batch
-TURN_IMAGES = 192  # about ten seconds on two cores, and nearly two parts
 
 
 def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> dict[str, Any]:
@@ -88,126 +85,6 @@ def compare(folder: str, num_images: int, num_naive: int, num_rounds: int) -> di
         "images_per_second": 1000 / best["ours+mlflow"],
         "speedup": best["naive+mlflow"] / best["ours+mlflow"],
         "mlflow_share_speedup": naive_share / our_share if our_share > 0 else None,
-    }
-
-
-def behind_engine(folder: str, num_images: int, num_rounds: int) -> dict[str, Any]:
-    """Time the embedded model alone and with everything kept, in turns."""
-    from mlflow import MlflowClient
-
-    from promptlab.models.dalle import open_tiny
-    from promptlab.models.protocol import normalize_params
-
-    uri = f"sqlite:///{folder}/mlflow.db"
-    MlflowClient(tracking_uri=uri).search_experiments()
-    model = open_tiny()
-    plan = make_plan(num_images, model, normalize_params(model.name, model.parameters, {}))
-    requests = [request for _, request in plan.requests(model.name)]
-    list(engine.draw(model, requests[:WARM_UP]))
-    import torch  # only now: how its threads wait is set when the model is loaded
-
-    def alone() -> tuple[float, ...]:
-        started_at = time.perf_counter()
-        num_ok = sum(result.status == "ok" for result in engine.draw(model, requests))
-        assert num_ok == num_images
-        return (time.perf_counter() - started_at,)
-
-    def kept() -> tuple[float, ...]:
-        root = f"{folder}/engine"
-        times = draw_with_pipeline(root, plan, uri)
-        shutil.rmtree(root)
-        return times.drawn_s, times.kept_s, times.tracked_s
-
-    rounds: list[dict[str, tuple[float, ...]]] = []
-    processor_s: list[dict[str, float]] = []
-    busy_elsewhere: list[dict[str, float]] = []
-    for number in range(num_rounds):
-        order = (alone, kept) if number % 2 == 0 else (kept, alone)
-        seconds: dict[str, tuple[float, ...]] = {}
-        own_s: dict[str, float] = {}
-        others: dict[str, float] = {}
-        for step in order:
-            started_at, own, everything = time.perf_counter(), _own_seconds(), _busy_seconds()
-            seconds[step.__name__] = step()
-            own_s[step.__name__] = _own_seconds() - own
-            elsewhere_s = _busy_seconds() - everything - own_s[step.__name__]
-            others[step.__name__] = elsewhere_s / (time.perf_counter() - started_at)
-        rounds.append(seconds)
-        processor_s.append(own_s)
-        busy_elsewhere.append(others)
-    names = ("alone", "drawn", "on disk", "in MLflow too")
-    seconds_of = {
-        name: [(round_["alone"] + round_["kept"])[column] for round_ in rounds]
-        for column, name in enumerate(names)
-    }
-    share = {
-        name: statistics.median(
-            alone_s / value for alone_s, value in zip(seconds_of["alone"], values, strict=True)
-        )
-        for name, values in seconds_of.items()
-    }
-    title = f"{model.name}, {model.dtype}, {num_images} images, {num_rounds} rounds"
-    print(f"{title:<44}{'images/s':>10}{'of alone':>10}{'lowest':>10}")
-    for name, values in seconds_of.items():
-        lowest = min(a / v for a, v in zip(seconds_of["alone"], values, strict=True))
-        speed = num_images / statistics.median(values)
-        print(f"{name:<44}{speed:>10.2f}{share[name]:>10.1%}{lowest:>10.1%}")
-    most = max(max(round_.values()) for round_ in busy_elsewhere)
-    print(f"{'cores busy with other programs, at most':<44}{most:>10.2f}")
-    return {
-        "benchmark": "logging.engine",
-        "num_images": num_images,
-        "num_threads": torch.get_num_threads(),
-        "seconds": seconds_of,
-        "processor_seconds": processor_s,
-        "cores_busy_elsewhere": busy_elsewhere,
-        "share": share,
-    }
-
-
-def in_turns(folder: str, num_images: int) -> dict[str, Any]:
-    """Time the embedded model alone and with everything kept, in short turns of one sweep."""
-    from mlflow import MlflowClient
-
-    from promptlab.models.dalle import open_tiny
-    from promptlab.models.protocol import normalize_params
-
-    uri = f"sqlite:///{folder}/mlflow.db"
-    MlflowClient(tracking_uri=uri).search_experiments()
-    model = open_tiny()
-    num_turns = num_images // TURN_IMAGES
-    plan = make_plan(
-        2 * num_turns * TURN_IMAGES, model, normalize_params(model.name, model.parameters, {})
-    )
-    requests = [request for _, request in plan.requests(model.name)]
-    list(engine.draw(model, requests[:WARM_UP]))
-    busy, own, started_at = _busy_seconds(), _own_seconds(), time.perf_counter()
-    turns = draw_in_turns(f"{folder}/turns", plan, uri, TURN_IMAGES)
-    elsewhere_s = _busy_seconds() - busy - (_own_seconds() - own)
-    elsewhere = elsewhere_s / (time.perf_counter() - started_at)
-    shares = [a / k for a, k in zip(turns.alone_s, turns.kept_s, strict=True)]
-    alone_s, kept_s = sum(turns.alone_s), sum(turns.kept_s)
-    share, whole_share = alone_s / kept_s, alone_s / (kept_s + turns.end_s)
-    num_images = num_turns * TURN_IMAGES
-    print(f"{model.name}, {model.dtype}, {num_turns} turns of {TURN_IMAGES} images each way")
-    for label, value in (
-        ("alone, images/s", f"{num_images / alone_s:.2f}"),
-        ("with everything kept, images/s", f"{num_images / kept_s:.2f}"),
-        ("of alone", f"{share:.1%}"),
-        ("of alone, median turn", f"{statistics.median(shares):.1%}"),
-        ("until MLflow holds the last image, of alone", f"{whole_share:.1%}"),
-        ("cores busy with other programs", f"{elsewhere:.2f}"),
-    ):
-        print(f"{label:<48}{value:>10}")
-    return {
-        "benchmark": "logging.turns",
-        "num_images": num_images,
-        "alone_s": turns.alone_s,
-        "kept_s": turns.kept_s,
-        "end_s": turns.end_s,
-        "share": share,
-        "whole_share": whole_share,
-        "cores_busy_elsewhere": elsewhere,
     }
 
 
@@ -319,23 +196,6 @@ def _time(step: Callable[[], Any]) -> float:
     return time.perf_counter() - started_at
 
 
-def _own_seconds() -> float:
-    """Return the processor time of this process and of its children that have ended."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-
-
-def _busy_seconds() -> float:
-    """Return the processor time of the whole machine, what a hypervisor took included."""
-    try:
-        line = Path("/proc/stat").read_text().partition("\n")[0]
-    except OSError:  # no /proc: then nothing is known of others
-        return _own_seconds()
-    user, nice, system, _, _, irq, softirq, steal, *_ = (int(word) for word in line.split()[1:])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
 def _peak_mb(who: int) -> float:
     """Return the most memory that this process, or the largest of its ended children, has held."""
     unit = 2**20 if sys.platform == "darwin" else 2**10
@@ -366,12 +226,13 @@ def main() -> int:
     parser.add_argument("--images", type=int, help="images a measurement")
     parser.add_argument("--naive-images", type=int, default=300, help="of the naive loop")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
+    parser.add_argument("--turn", type=int, default=192, help="turns: images a turn, about 10 s")
     parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
     parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
     args = parser.parse_args()
     machine = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    chosen = [args.benchmark] if args.benchmark else ["compare", "engine", "resume"]
+    chosen = [args.benchmark] if args.benchmark else ["compare", "turns", "resume"]
     for name in chosen:
         folder = tempfile.mkdtemp(prefix="promptlab-benchmark-", dir=args.folder)
         try:
@@ -380,7 +241,7 @@ def main() -> int:
             elif name == "engine":
                 figures = behind_engine(folder, args.images or 960, args.rounds)
             elif name == "turns":
-                figures = in_turns(folder, args.images or 1920)
+                figures = in_turns(folder, args.images or 1920, args.turn)
             elif name == "memory":
                 figures = memory(folder, args.images or 100_000, args.mlflow)
             else:
