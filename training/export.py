@@ -3,7 +3,7 @@
 Takes the checkpoints of a training; leaves config, weights, vocabulary, subjects and styles in the
 package. Does not train or judge anything.
 
-    python -m training.export --temperature 0.2 --top-k 32 --supercondition-factor 3
+    python -m training.export --temperature 0.3 --top-k 32 --supercondition-factor 3
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def export(
 def main() -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--temperature", type=float, default=0.2)
+    parser.add_argument("--temperature", type=float, default=0.3)
     parser.add_argument("--top-k", type=int, default=32)
     parser.add_argument("--supercondition-factor", type=float, default=3.0)
     parser.add_argument("--runs", type=Path, default=RUNS_DIR)
