@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.errors import ConfigError, ModelError
+from promptlab.models.dalle.allocator import keep_freed_memory
 from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.protocol import Parameter
 from promptlab.records import Request, Result
@@ -103,6 +104,8 @@ class DalleModel:
         if self._runner is not None:
             return
         sleep_when_waiting()
+        if self.device == "cpu":
+            keep_freed_memory()
         from promptlab.models.dalle.runner import open_runner
 
         if self.device == "cuda":
