@@ -25,17 +25,16 @@ def num_threads() -> Iterator[int]:
 
 
 @given(st.integers(0, 500), st.integers(1, 64), st.integers(1, 16))
-def test_blocks_hold_every_request_and_end_one_a_lane(
+def test_blocks_hold_every_request_and_leave_no_lane_idle_at_the_end(
     num_requests: int, most: int, num_lanes: int
 ) -> None:
     lengths = block_lengths(num_requests, most, num_lanes)
     assert sum(lengths) == num_requests
     assert all(1 <= length <= most for length in lengths)
-    last = lengths[-num_lanes:]
-    if len(lengths) >= num_lanes:
-        assert max(last) - min(last) <= 1 or max(last) == most
-    else:
-        assert num_requests < num_lanes
+    in_turn = [sum(lengths[lane::num_lanes]) for lane in range(num_lanes)]
+    assert max(in_turn) - min(in_turn) <= 1
+    fewest = -(-num_requests // most)
+    assert len(lengths) < fewest + num_lanes, "blocks are no smaller than that takes"
 
 
 def test_results_come_in_order_whichever_lane_is_faster() -> None:

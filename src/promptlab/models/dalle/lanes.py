@@ -87,8 +87,13 @@ def draw_side_by_side(
 
 
 def block_lengths(num_requests: int, most: int, num_lanes: int) -> list[int]:
-    """Return the lengths of the blocks: whole ones, then one a lane, as equal as can be."""
-    num_whole = max(0, -(-(num_requests - most * num_lanes) // most))
-    share, num_larger = divmod(num_requests - most * num_whole, num_lanes)
-    last = [share + 1] * num_larger + [share] * (num_lanes - num_larger)
+    """Return the lengths of the blocks: as many for every lane, so that none is idle at the end.
+
+    Whole ones first; the last two of every lane share the rest, as equal as can be.
+    """
+    num_rounds = -(-num_requests // (most * num_lanes))
+    num_whole = max(0, num_rounds - 2) * num_lanes
+    num_last = num_rounds * num_lanes - num_whole
+    share, num_larger = divmod(num_requests - most * num_whole, max(1, num_last))
+    last = [share + 1] * num_larger + [share] * (num_last - num_larger)
     return [most] * num_whole + [length for length in last if length]
