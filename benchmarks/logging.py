@@ -2,16 +2,14 @@
 
     python -m benchmarks.logging compare     pipeline and naive loop, with and without MLflow
     python -m benchmarks.logging engine      the embedded model alone and with the pipeline behind
-    python -m benchmarks.logging turns       the same in turns of seconds within one sweep
     python -m benchmarks.logging memory      100,000 images: memory, speed and disk over time
     python -m benchmarks.logging resume      a finished sweep of 10,000 images, started again
-    python -m benchmarks.logging             compare, turns and resume: about 8 minutes
+    python -m benchmarks.logging             compare, engine and resume: about 12 minutes
 
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
-image, with one MLflow run per cell. `engine` times whole sweeps from before the model is loaded,
-both sides in one process with the same threads, in turns and first by turns. Each benchmark prints
-a table, then one line of JSON.
+image, with one MLflow run per cell. `engine` times whole sweeps, in two programs that take turns of
+seconds. Each benchmark prints a table, then one line of JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.logging_engine import behind_engine, in_turns
+from benchmarks.logging_engine import behind_engine
 from benchmarks.logging_sweeps import (
     NUM_SEEDS,
     STYLES,
@@ -221,27 +219,27 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = ("compare", "engine", "turns", "memory", "resume")
+    names = ("compare", "engine", "memory", "resume")
     parser.add_argument("benchmark", nargs="?", choices=names, help="default: three of them")
     parser.add_argument("--images", type=int, help="images a measurement")
     parser.add_argument("--naive-images", type=int, default=300, help="of the naive loop")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions, in turns")
-    parser.add_argument("--turn", type=int, default=192, help="turns: images a turn, about 10 s")
+    parser.add_argument("--control", action="store_true", help="engine: alone both times")
     parser.add_argument("--mlflow", action="store_true", help="memory: with MLflow")
     parser.add_argument("--folder", help="where data go while it runs (default: a temporary one)")
     args = parser.parse_args()
     machine = describe_machine()
     print(", ".join(f"{key} {value}" for key, value in machine.items()))
-    chosen = [args.benchmark] if args.benchmark else ["compare", "turns", "resume"]
+    chosen = [args.benchmark] if args.benchmark else ["compare", "engine", "resume"]
     for name in chosen:
         folder = tempfile.mkdtemp(prefix="promptlab-benchmark-", dir=args.folder)
         try:
             if name == "compare":
                 figures = compare(folder, args.images or 4000, args.naive_images, args.rounds)
             elif name == "engine":
-                figures = behind_engine(folder, args.images or 960, args.rounds)
-            elif name == "turns":
-                figures = in_turns(folder, args.images or 1920, args.turn)
+                figures = behind_engine(
+                    folder, args.images or 1440, args.rounds, is_control=args.control
+                )
             elif name == "memory":
                 figures = memory(folder, args.images or 100_000, args.mlflow)
             else:

@@ -6,10 +6,7 @@ first: save a PNG with Pillow, append a line of JSON, call `log_image`, one MLfl
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,61 +124,6 @@ def draw_with_pipeline(
     assert store.counts.ok == plan.num_images, store.counts
     assert uri is None or is_tracked(paths, options), "MLflow does not hold all images"
     return times
-
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """Seconds of short turns of one sweep, as many of each kind, and of what came after them."""
-
-    alone_s: list[float]  # images were drawn and dropped
-    kept_s: list[float]  # images were drawn and kept, until all of the turn are on disk
-    end_s: float  # the rest of keeping: parts merged, MLflow brought to the end
-
-
-def draw_in_turns(root: str, plan: Plan, uri: str, turn_images: int) -> Turns:
-    """Draw a plan in one go of the engine, but keep the images of every other turn only.
-
-    So what is compared is seconds apart, and a machine that changes its pace within minutes changes
-    it for both. The process that writes to MLflow is stopped while images are dropped, so that all
-    that it costs, its start too, falls into the turns that keep. These end once all is on disk; the
-    engine draws on meanwhile, for the next turn, and so it may at the end of the others, for as
-    long.
-    """
-    (model,) = plan.models.values()
-    cells_a_turn = turn_images // NUM_SEEDS
-    kept_cells = [c for n, c in enumerate(plan.cells) if n // cells_a_turn % 2 == 1]
-    kept_plan = dataclasses.replace(plan, cells=tuple(kept_cells))
-    requests = [request for _, request in plan.requests(model.name)]
-    paths = RunPaths(root)
-    options = TrackingOptions(uri=uri)
-    seconds: tuple[list[float], list[float]] = ([], [])
-    flush_s = 0.0
-    with (
-        open_tracking(paths, options) as tracking,
-        open_store(paths, kept_plan, StoreOptions(reuse=False), on_part=tracking.notify) as store,
-    ):
-        turn_at = time.perf_counter()
-        for number, result in enumerate(engine.draw(model, requests)):
-            is_kept = number // turn_images % 2 == 1
-            if is_kept:
-                store.add(result)
-            if number % turn_images == turn_images - 1:
-                drawn_at = time.perf_counter()
-                if is_kept:
-                    store.flush()
-                    flush_s = time.perf_counter() - drawn_at
-                else:
-                    time.sleep(flush_s)
-                now = time.perf_counter()
-                seconds[is_kept].append(now - turn_at)
-                turn_at = now
-                if tracking.pid is not None:
-                    os.kill(tracking.pid, signal.SIGSTOP if is_kept else signal.SIGCONT)
-        if tracking.pid is not None:
-            os.kill(tracking.pid, signal.SIGCONT)
-    assert store.counts.ok == kept_plan.num_images, store.counts
-    assert is_tracked(paths, options), "MLflow does not hold all images"
-    return Turns(*seconds, end_s=time.perf_counter() - turn_at)
 
 
 def draw_naively(root: str, plan: Plan, uri: str | None) -> float:

@@ -42,11 +42,6 @@ class Tracking:
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
         self._is_warned = False
 
-    @property
-    def pid(self) -> int | None:
-        """The process that writes to MLflow; None before the first part."""
-        return None if self._process is None else self._process.pid
-
     def notify(self, part_path: str) -> None:
         """Say that a part is on disk; never blocks on MLflow, never raises."""
         if not self._options.enabled:
