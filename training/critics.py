@@ -71,7 +71,11 @@ def ask_critics(
     shown = shown.contiguous(memory_format=torch.channels_last)
     unlikeness = []
     for critic in critics:
+        seen = shown
+        if shown.shape[-1] != critic.size_px:
+            seen = F.interpolate(shown, (critic.size_px, critic.size_px), mode="area")
+            seen = seen.contiguous(memory_format=torch.channels_last)
         with torch.autocast(drawn.device.type, torch.bfloat16):
-            named = critic(shown)
+            named = critic(seen)
         unlikeness.append(F.cross_entropy(named.float(), styles, reduction="none"))
     return torch.stack(unlikeness).mean(0), tint

@@ -4,8 +4,9 @@ Take the pictures without the held-out pairs; leave `judge_subject.pt` and `judg
 are never shipped. Their scores on the real held-out pairs say how far their verdicts on drawn
 pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges.
 
-Two more, the critics, name styles too: the detokenizer is trained to please them, and judged by
-another. The second is blind to the palette, so that colors alone cannot please both.
+Three more, the critics, name styles too: the detokenizer is trained to please them, and judged by
+another. The second is blind to the palette, so that colors alone cannot please all; the third sees
+less sharply, so that the last pixel of an edge cannot.
 
     python -m training.judge
 """
@@ -54,8 +55,9 @@ RECIPES = {
     "subject": JudgeRecipe("subject", 80, (96, 224, 384), False, 0.06, 0.3, 1000),
     "critic": JudgeRecipe("style", 160, (64, 112, 128), True, 0.03, 0.5, 900, seed=12),
     "line_critic": JudgeRecipe("style", 160, (56, 104, 144), False, 0.03, 0.5, 900, seed=13),
+    "small_critic": JudgeRecipe("style", 128, (64, 128, 160), True, 0.03, 0.3, 2000, seed=14),
 }
-CRITICS = ("critic", "line_critic")
+CRITICS = ("critic", "line_critic", "small_critic")
 
 
 class Palette(nn.Module):

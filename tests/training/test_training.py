@@ -214,7 +214,7 @@ def test_samples_of_pairs_are_the_same_every_time_and_of_the_right_kind(pictures
     assert not pictures.is_held_out[for_sampling].any()
 
 
-@pytest.mark.parametrize("kind", ["subject", "style", "critic", "line_critic"])
+@pytest.mark.parametrize("kind", list(judge.RECIPES))
 def test_a_judge_learns_from_where_it_stopped(pictures, tmp_path, kind):
     judge.train(kind, pictures, 1, 4, "cpu", tmp_path)
     first = torch.load(tmp_path / f"judge_{kind}.pt")
