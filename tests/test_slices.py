@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,12 @@ def test_only_one_of_two_programs_runs_at_a_time_and_each_to_its_end() -> None:
     assert took - long.ran_s("done") > 0.2, "the time of the other does not count"
 
 
-def test_a_program_that_fails_is_said_and_the_other_ended() -> None:
+def test_a_program_that_fails_is_said_and_the_other_ended(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    waits = f"import os; open({str(pid_file)!r}, 'w').write(str(os.getpid())); print(1, flush=True)"
+    fails = "raise SystemExit(3)"
+    commands = [[sys.executable, "-c", f"{waits}; input()"], [sys.executable, "-c", fails]]
     with pytest.raises(RuntimeError, match="exit code 3"):
-        run_in_slices([[sys.executable, "-c", "raise SystemExit(3)"]] * 2, 0.1)
+        run_in_slices(commands, 0.1)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
