@@ -44,7 +44,7 @@ format: $(VENV)/dev.stamp  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 20 minutes)
+bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 25 minutes)
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.logging
 	$(BIN)/python -m benchmarks.report

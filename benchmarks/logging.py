@@ -9,7 +9,7 @@
 The null model hands out ready pictures of 256 px, so that what is measured is everything but
 drawing. The naive loop saves a PNG with Pillow, appends a line of JSON, and calls `log_image` per
 image, with one MLflow run per cell. `engine` times whole sweeps, in two programs that take turns of
-seconds. Each benchmark prints a table, then one line of JSON.
+seconds, and needs Linux for that. Each benchmark prints a table, then one line of JSON.
 """
 
 from __future__ import annotations
