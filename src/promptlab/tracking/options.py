@@ -9,6 +9,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptlab.errors import TrackingError
+
 
 @dataclass(frozen=True)
 class TrackingOptions:
@@ -18,6 +20,11 @@ class TrackingOptions:
     uri: str | None = None  # None: MLFLOW_TRACKING_URI, else sqlite in the working directory
     image_axis: str | None = "subject"  # the axis that is the image key; None: one run a cell
     log_images: bool = True  # False: params, metrics and the report only
+    flush_s: float = 15.0  # between two writes while images are drawn, at most
+
+    def __post_init__(self) -> None:
+        if not self.flush_s >= 0:
+            raise TrackingError(f"tracking.flush_s={self.flush_s}: expected at least 0 seconds.")
 
 
 def resolve_tracking_uri(uri: str | None = None) -> str:

@@ -30,7 +30,7 @@ from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import Syncer, describe_failure
 
 NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
-PAUSE_S = (3.0, 15.0)  # between two writes: each costs its share of calls, whatever it carries
+SHORTEST_PAUSE_S = 3.0  # between two writes: each costs its share of calls, whatever it carries
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
 
 Message = dict[str, Any]
@@ -101,7 +101,9 @@ class Worker:
             return False
         self._is_behind, self._wait_s = False, RETRY_S[0]
         now = time.monotonic()
-        self._next_at = now + pause(num_written, now - self._written_at, syncer.num_missing)
+        self._next_at = now + pause(
+            num_written, now - self._written_at, syncer.num_missing, self._options.flush_s
+        )
         self._written_at = now
         return True
 
@@ -119,15 +121,14 @@ class Worker:
             gc.enable()
 
 
-def pause(num_written: int, seconds: float, num_missing: int) -> float:
-    """Return how long to wait before writing again, in seconds.
+def pause(num_written: int, seconds: float, num_missing: int, longest_s: float) -> float:
+    """Return how long to wait before writing again, in seconds, at most `longest_s`.
 
     So many images came in so many seconds, and so many are still to come. Before the end the pauses
     get shorter: what is not written when the last image comes is what the sweep waits for.
     """
-    shortest, longest = PAUSE_S
     seconds_left = num_missing * seconds / max(1, num_written)
-    return min(longest, max(shortest, seconds_left / 2))
+    return min(longest_s, max(SHORTEST_PAUSE_S, seconds_left / 2))
 
 
 def _explain(options: TrackingOptions, paths: RunPaths, error: Exception) -> str:
