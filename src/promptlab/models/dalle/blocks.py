@@ -23,7 +23,10 @@ from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import Settings
 
 REFERENCE = {"cpu": 32, "cuda": 128}  # images, two rows each: where matrix units run well
-SIZE_STEP = 4  # blocks hold a multiple of so many images
+# Blocks hold a multiple of one of these numbers of images. AVX-512's products take six rows, three
+# images, at a time: 27 images are a tenth faster than 28. Other units like powers of two.
+STEPS = {"cpu": (3, 4), "cuda": (4,)}
+WHOLE = 4  # a block chosen for the memory holds a multiple of so many images
 MEMORY_SHARE = 0.4  # of the free memory, for the cache
 LARGEST = {"cpu": 64, "cuda": 512}  # images; beyond, nothing is gained
 
@@ -42,20 +45,20 @@ class BlockSizes:
 
         Raises ModelError for more images than a block of this machine holds.
         """
-        size = _rounded(num_images)
+        size = self._rounded(num_images)
         while not self.is_exact(size):  # the reference and `most` both are
             if size >= max(self._reference, self.largest):
                 raise ModelError(
                     f"Expected at most {self.most()} images in one block, got {num_images}."
                 )
-            size += SIZE_STEP
+            size = self._rounded(size + 1)
         return size
 
     def most(self) -> int:
         """Return the largest number of images to decode together."""
         most = self.largest
-        while most > self._reference and not self.is_exact(_rounded(most)):
-            most -= SIZE_STEP
+        while most > self._reference and not self.is_exact(self._rounded(most)):
+            most -= 1
         return most
 
     def is_exact(self, num_images: int) -> bool:
@@ -63,6 +66,10 @@ class BlockSizes:
         if num_images not in self._is_exact:
             self._is_exact[num_images] = self._agrees(num_images)
         return self._is_exact[num_images]
+
+    def _rounded(self, num_images: int) -> int:
+        steps = STEPS.get(self._decoder.device.type, STEPS["cpu"])
+        return min(-(-num_images // step) * step for step in steps)
 
     def _agrees(self, num_images: int) -> bool:
         common = min(num_images, self._reference)
@@ -110,10 +117,6 @@ class BlockSizes:
         return torch.stack(logits)
 
 
-def _rounded(num_images: int) -> int:
-    return -(-num_images // SIZE_STEP) * SIZE_STEP
-
-
 def default_batch_size(
     config: DalleConfig, dtype: torch.dtype, device: str, num_caches: int = 1
 ) -> int:
@@ -124,7 +127,7 @@ def default_batch_size(
     ) * bytes_per_number
     fitting = int(free_memory_bytes(device) * MEMORY_SHARE / cache_bytes / num_caches)
     most = LARGEST.get(device, LARGEST["cpu"])
-    return max(1, min(most, fitting // SIZE_STEP * SIZE_STEP))
+    return max(1, min(most, fitting // WHOLE * WHOLE))
 
 
 def free_memory_bytes(device: str) -> int:

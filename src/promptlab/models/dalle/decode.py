@@ -3,7 +3,7 @@
     decode_block → prepare_text        keys and values of the text, once a block
                  → decode_step         once a token: decode_states → logits → sample
                      → attend_to_image     over the filled prefix of the cache
-                     → attend_to_text      over the prompt, or over the empty prompt's pair
+                     → attend_to_text      over the prompt, or over the empty prompt's two tokens
 
 A block holds a fixed number of images; each has two rows: row i reads the empty prompt, row
 num_images + i the image's own prompt. All rows are at the same step, and every operation treats
@@ -25,6 +25,7 @@ from torch import Tensor
 from promptlab.models.dalle.bags import weighted_sums
 from promptlab.models.dalle.cache import PREFIX_STEP, Cache
 from promptlab.models.dalle.encode import NUM_ROWS, Ids, padded_length, stack_states
+from promptlab.models.dalle.linear import Linear
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
 from promptlab.models.dalle.sampling import Settings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
@@ -36,18 +37,30 @@ OnTokens = Callable[[int, Tensor], None]  # (tokens so far, tokens [image, step]
 class TextSegment:
     """Consecutive rows of a block whose texts are padded to the same length, in one layer."""
 
-    rows: slice
+    rows: slice  # of the conditional ones
     keys: Tensor  # [row * head, head width, position]
     values: Tensor  # [row * head, position, head width]
     bias: Tensor | None  # float32 [row, 1, position]: -1e12 hides padding; None: there is none
 
 
 @dataclass(frozen=True)
+class EmptyText:
+    """One empty prompt in one layer: its two positions, multiplied into the projections.
+
+    Scores are linear in the states, and the update is in the weights: two small products take the
+    place of the projections of queries and of what was attended to.
+    """
+
+    images: Tensor | None  # whose unconditional rows read it; None: all
+    scores: Linear  # [image, width] -> [image, head * 2]
+    update: Linear  # [image, head * 2] -> [image, width]
+
+
+@dataclass(frozen=True)
 class LayerText:
     """What one layer's rows read: the first half the empty prompt, the others their segments."""
 
-    empty_keys: Tensor  # float32 [image, head, 2, head width]
-    empty_values: Tensor  # float32 [image, head, 2, head width]
+    empties: Sequence[EmptyText]
     segments: Sequence[TextSegment]
 
 
@@ -103,8 +116,8 @@ def prepare_text(
         first = torch.tensor([starts[ids] for ids in prompts], device=decoder.device)
         return first[:, None] + torch.arange(length, device=decoder.device)
 
-    empty_places = places(empty_prompts, 2)
-    layouts, first = [], len(prompts)
+    empty_images = images_from_empty(empty_prompts, decoder.device)
+    layouts, first = [], 0
     for length, group in itertools.groupby(
         prompts, lambda ids: padded_length(len(ids), text_length)
     ):
@@ -116,8 +129,8 @@ def prepare_text(
 
     text = []
     for layer in decoder.layers:
-        project = layer.cross_attention.keys_values
-        projected = torch.cat([project(chunk) for chunk in text_rows.split(NUM_ROWS)])
+        attention = layer.cross_attention
+        projected = torch.cat([attention.keys_values(part) for part in text_rows.split(NUM_ROWS)])
         projected = projected.view(len(text_rows), 2, decoder.num_heads, -1)
 
         # [row, position, 2, head, head width] -> keys and values [row, head, position, head width]
@@ -130,9 +143,48 @@ def prepare_text(
             keys, values = gather(positions)
             turned = keys.transpose(2, 3).flatten(0, 1).contiguous()
             segments.append(TextSegment(rows, turned, values.flatten(0, 1), bias))
-        keys, values = gather(empty_places)
-        text.append(LayerText(keys.to(torch.float32), values.to(torch.float32), segments))
+        empties = [
+            multiply_in(attention, images, *gather(places([ids], 2)))
+            for ids, images in empty_images.items()
+        ]
+        text.append(LayerText(empties, segments))
     return text
+
+
+def images_from_empty(
+    empty_prompts: Sequence[Ids], device: torch.device
+) -> Mapping[Ids, Tensor | None]:
+    """Return which images read which empty prompt; None: all.
+
+    One for all is the rule: only a prompt that was cut has an end of its own.
+    """
+    distinct = list(dict.fromkeys(empty_prompts))
+    if len(distinct) == 1:
+        return {distinct[0]: None}
+    return {
+        ids: torch.tensor([i for i, own in enumerate(empty_prompts) if own == ids], device=device)
+        for ids in distinct
+    }
+
+
+def multiply_in(
+    attention: CrossAttention, images: Tensor | None, keys: Tensor, values: Tensor
+) -> EmptyText:
+    """Return an empty prompt's text of keys and values [1, head, 2, head width]."""
+    _, num_heads, num_positions, head_width = keys.shape
+
+    def by_head(tensor: Tensor) -> Tensor:
+        """Return [head * 2, width]: each row is zero outside its own head."""
+        spread = tensor.new_zeros(num_heads, num_positions, num_heads, head_width)
+        spread.diagonal(dim1=0, dim2=2).copy_(tensor[0].permute(1, 2, 0))
+        return spread.view(num_heads * num_positions, num_heads * head_width)
+
+    # The packed weight, read off its products: a copy beside it would cost its memory again.
+    units = torch.eye(num_heads * head_width, dtype=keys.dtype, device=keys.device)
+    query_weight = attention.query(units).T.to(torch.float32)  # [out, in]
+    scores = by_head(keys).to(torch.float32) @ query_weight
+    update = attention.out(by_head(values))
+    return EmptyText(images, Linear(scores.to(keys.dtype)), Linear(update.T.contiguous()))
 
 
 def _text_bias(prompts: Sequence[Ids], length: int, device: torch.device) -> Tensor | None:
@@ -216,11 +268,10 @@ def attend_to_text(
     decoder: Decoder, attention: CrossAttention, text: LayerText, x: Tensor
 ) -> Tensor:
     """Return cross-attention's update of the residual stream x [row, width]."""
-    num_heads, num_images = decoder.num_heads, len(text.empty_keys)
-    queries = attention.query(attention.pre_norm(x).to(decoder.dtype))
+    num_heads = decoder.num_heads
+    unconditional, conditional = attention.pre_norm(x).to(decoder.dtype).chunk(2)
+    queries = attention.query(conditional)
     attended = torch.empty_like(queries)
-    unconditional = queries[:num_images].view(num_images, num_heads, 1, -1)
-    attended[:num_images] = attend_to_pair(unconditional, text.empty_keys, text.empty_values)
     for segment in text.segments:
         segment_queries = queries[segment.rows]
         num_rows = len(segment_queries)
@@ -229,13 +280,22 @@ def attend_to_text(
             scores = (scores.view(num_rows, num_heads, -1) + segment.bias).to(decoder.dtype)
         weights = scores.view(num_rows * num_heads, -1).softmax(-1)
         attended[segment.rows] = weighted_sums(segment.values, weights).view(num_rows, -1)
-    return attention.post_norm(attention.out(attended))
+    updates = [attend_to_empty(text.empties, unconditional), attention.out(attended)]
+    return attention.post_norm(torch.cat(updates))
 
 
-def attend_to_pair(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attend to two positions, all [row, head, 1 or 2, head width]; returns [row, width].
+def attend_to_empty(empties: Sequence[EmptyText], states: Tensor) -> Tensor:
+    """Return cross-attention's update of unconditional rows, before its norm: [image, width].
 
-    So few positions are faster element by element than as a product of matrices.
+    Each empty prompt is read by all of them: the number of rows stays what it is.
     """
-    weights = (queries * keys).sum(-1).softmax(-1)
-    return (weights[..., None] * values).sum(-2).flatten(1)
+    updates: Tensor | None = None
+    for empty in empties:
+        weights = empty.scores(states).view(len(states), -1, 2).softmax(-1)
+        read = empty.update(weights.flatten(1))
+        if updates is None or empty.images is None:
+            updates = read
+        else:
+            updates[empty.images] = read[empty.images]
+    assert updates is not None
+    return updates
