@@ -12,7 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptlab.models.dalle.lanes import CheckWanted, block_lengths, draw_side_by_side
+from promptlab.models.dalle import runner as runner_module
+from promptlab.models.dalle.lanes import (
+    CheckWanted,
+    block_lengths,
+    draw_side_by_side,
+    map_side_by_side,
+)
 from promptlab.records import Request, Result
 from tests.dalle.models import make_runner, random_requests
 
@@ -90,6 +96,45 @@ def test_images_are_the_same_on_any_number_of_cores(dtype: str) -> None:
     for others in images[1:]:
         for ours, theirs in zip(images[0], others, strict=True):
             assert np.array_equal(ours, theirs)
+
+
+@given(st.lists(st.integers(), max_size=20), st.integers(1, 5))
+def test_items_are_answered_in_order_each_in_one_thread(items: list[int], num_lanes: int) -> None:
+    before = torch.get_num_threads()
+    answers = map_side_by_side([lambda item: (item, torch.get_num_threads())] * num_lanes, items)
+    assert answers == [(item, 1) for item in items]
+    assert torch.get_num_threads() == before
+
+
+def test_a_lane_answers_one_item_at_a_time() -> None:
+    busy = [threading.Lock(), threading.Lock()]
+
+    def answer(lock: threading.Lock, item: int) -> int:
+        assert lock.acquire(blocking=False)
+        time.sleep(0.001)
+        lock.release()
+        return -item
+
+    lanes = [lambda item, lock=lock: answer(lock, item) for lock in busy]
+    assert map_side_by_side(lanes, range(40)) == [-item for item in range(40)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_large_model_s_pixels_are_the_same_on_any_number_of_cores(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "WIDEST", 0)  # as if it were one
+    pixels = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        runner = make_runner(dtype=dtype)
+        assert not runner.lanes
+        steps = runner.config.num_image_tokens
+        generator = torch.Generator().manual_seed(7)
+        pixels.append(runner.detokenize(torch.randint(96, (7, steps), generator=generator)))
+    assert pixels[0].std() > 5
+    for others in pixels[1:]:
+        assert np.array_equal(others, pixels[0])
 
 
 def test_a_drawing_that_is_given_up_puts_the_number_of_threads_back(num_threads: int) -> None:

@@ -1,4 +1,4 @@
-"""Blocks drawn side by side, each by one thread.
+"""Blocks drawn, or images detokenized, side by side, each by one thread.
 
 Takes requests and one way to draw a block for each lane; yields one result a request, in order. In
 a small model, threads that share a product spend more time on meeting at its end than on the
@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
@@ -33,6 +34,9 @@ class Stopped(BaseException):
 
 CheckWanted = Callable[[], None]  # raises Stopped
 Lane = Callable[[Sequence[Request], CheckWanted], Sequence[Result]]
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 @contextlib.contextmanager
@@ -72,7 +76,7 @@ def draw_side_by_side(
 
     bounds = itertools.accumulate(block_lengths(len(requests), most, len(lanes)), initial=0)
     blocks = (requests[first:last] for first, last in itertools.pairwise(bounds))
-    pool = ThreadPoolExecutor(len(lanes), "lane", initializer=torch.set_num_threads, initargs=(1,))
+    pool = _one_thread_each(len(lanes))
     num_busy, ahead = min(len(lanes), len(requests)), 2 * len(lanes)
     try:
         pending = deque(pool.submit(draw, block) for block in itertools.islice(blocks, ahead))
@@ -84,6 +88,32 @@ def draw_side_by_side(
     finally:
         is_unwanted.set()
         pool.shutdown(cancel_futures=True)
+
+
+def map_side_by_side(
+    lanes: Sequence[Callable[[Item], Answer]], items: Sequence[Item]
+) -> list[Answer]:
+    """Return every item's answer, in order; a lane answers one at a time, in one thread."""
+    if len(lanes) == 1:
+        with one_thread():
+            return [lanes[0](item) for item in items]
+    idle: queue.LifoQueue[Callable[[Item], Answer]] = queue.LifoQueue()  # few lanes' memory
+    for lane in lanes:
+        idle.put(lane)
+
+    def answer(item: Item) -> Answer:
+        lane = idle.get()
+        try:
+            return lane(item)
+        finally:
+            idle.put(lane)
+
+    with one_thread(), _one_thread_each(max(1, min(len(lanes), len(items)))) as pool:
+        return list(pool.map(answer, items))
+
+
+def _one_thread_each(num_lanes: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_lanes, "lane", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def block_lengths(num_requests: int, most: int, num_lanes: int) -> list[int]:
