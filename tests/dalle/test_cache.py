@@ -56,6 +56,18 @@ def test_a_smaller_block_in_the_same_memory_sees_only_its_own(decoder):
     assert all(torch.isfinite(layer.values).all() for layer in smaller.layers)
 
 
+def test_blocks_one_after_the_other_have_memory_that_no_two_layers_share(decoder):
+    cache = Cache(decoder, 4)
+    for seed, num_images in enumerate([4, 2, 3]):
+        block = cache.narrowed(num_images)
+        steps = 2 * PREFIX_STEP - seed
+        keys, values = fill(block, steps, seed)
+        for layer in range(len(decoder.layers)):
+            held_keys, held_values = read(block, layer, steps)
+            assert torch.equal(held_keys, keys[layer])
+            assert torch.equal(held_values, values[layer])
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("shape", [(5, 16, 64), (7, 64, 48), (3, 100, 8)])
 def test_sums_of_weighted_rows_are_products(shape, dtype, tolerance):

@@ -46,9 +46,11 @@ class Cache:
         def zeros(size: int) -> Tensor:
             return torch.zeros(size, dtype=decoder.dtype, device=decoder.device)
 
-        self._memory = [(zeros(numbers), zeros(recent), zeros(numbers)) for _ in decoder.layers]
-        # Where a layer's keys or values wait while their place is laid out for the next length.
-        self._aside = zeros(numbers)
+        num_layers = len(decoder.layers)
+        self._recent = [zeros(recent) for _ in range(num_layers)]
+        # Each layer's settled keys, each layer's values, and one that is free: where the first
+        # moves to, then the second to where the first was. Views share the list.
+        self._memory = [zeros(numbers) for _ in range(2 * num_layers + 1)]
         self._lay_out(PREFIX_STEP)
 
     def narrowed(self, num_images: int) -> Cache:
@@ -63,21 +65,19 @@ class Cache:
         if num_filled <= self.length:
             return
         before, length = self.layers, self.length
+        self._memory.insert(0, self._memory.pop())
         self._lay_out(_rounded_up(num_filled))
+        for old, new in zip(before, self.layers, strict=True):  # first: into the free memory
+            new.settled_keys[:, :, : length - PREFIX_STEP] = old.settled_keys
+            new.settled_keys[:, :, length - PREFIX_STEP :] = old.recent_keys.transpose(1, 2)
         for old, new in zip(before, self.layers, strict=True):
-            keys, values = new.settled_keys, new.values
-            keys[:, :, : length - PREFIX_STEP] = self._put_aside(old.settled_keys)
-            keys[:, :, length - PREFIX_STEP :] = old.recent_keys.transpose(1, 2)
-            values[:, :length] = self._put_aside(old.values)
+            new.values[:, :length] = old.values
 
     def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
         """Put one step's keys and values [row, head, head width] into their place."""
         into = self.layers[layer]
         into.recent_keys[:, step % PREFIX_STEP] = keys.flatten(0, 1)
         into.values[:, step] = values.flatten(0, 1)
-
-    def _put_aside(self, tensor: Tensor) -> Tensor:
-        return self._aside[: tensor.numel()].view(tensor.shape).copy_(tensor)
 
     def _lay_out(self, length: int) -> None:
         self.length = length
@@ -86,13 +86,16 @@ class Cache:
         def view(memory: Tensor, *shape: int) -> Tensor:
             return memory[: num_matrices * math.prod(shape)].view(num_matrices, *shape)
 
+        num_layers = len(self._recent)
         self.layers = [
             LayerCache(
                 view(settled_keys, width, length - PREFIX_STEP),
                 view(recent_keys, PREFIX_STEP, width),
                 view(values, length, width),
             )
-            for settled_keys, recent_keys, values in self._memory
+            for settled_keys, recent_keys, values in zip(
+                self._memory[:num_layers], self._recent, self._memory[num_layers:-1], strict=True
+            )
         ]
 
 
