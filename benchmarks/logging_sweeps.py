@@ -123,6 +123,7 @@ def draw_with_pipeline(
     stored = StoreOptions(reuse=False, flush_s=pace * StoreOptions.flush_s)
     with open_tracking(paths, options) as tracking:
         with open_store(paths, plan, stored, on_part=tracking.notify) as store:
+            tracking.begin()
             number = 0
             for model_key, model in plan.models.items():
                 for result in engine.draw(model, store.pending(model_key)):

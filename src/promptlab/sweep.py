@@ -109,6 +109,8 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             keep_log(paths),
         ):
             log.info("%s", summary.describe_start(plan, store, paths))
+            if store.num_pending:
+                tracking.begin()
             session = draw_pending(plan, store)
         is_new = session.num_drawn + store.num_reused > 0
         sheet = write_sheet(paths, options.report, is_new)

@@ -41,15 +41,28 @@ class Tracking:
         self._process: subprocess.Popen[bytes] | None = None
         self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
         self._is_warned = False
+        self._has_news = False  # for MLflow
+
+    def begin(self) -> None:
+        """Start the follower, whose import of MLflow takes seconds, before the first part is there.
+
+        While a model is loaded there are cores to spare. Never raises.
+        """
+        self._tell_follower(None)
 
     def notify(self, part_path: str) -> None:
         """Say that a part is on disk; never blocks on MLflow, never raises."""
+        self._has_news = True
+        self._tell_follower("part")
+
+    def _tell_follower(self, word: str | None) -> None:
         if not self._options.enabled:
             return
         try:
             if self._process is None:
                 self._process = self._start()
-            self._tell("part")
+            if word is not None:
+                self._tell(word)
         except OSError as error:
             self._warn(f"Tracking has stopped ({error}). {self._advice()}")
 
@@ -95,12 +108,14 @@ class Tracking:
 
     def close(self) -> None:
         """Let the follower finish and wait for it as long as it gets on."""
-        if self._process is None and self._options.enabled and self._is_behind():
+        if not self._has_news and self._options.enabled and self._is_behind():
             self.notify("")
         process = self._process
         if process is None:
             return
         try:
+            if not self._has_news:
+                return
             with contextlib.suppress(OSError):
                 self._tell("finish")
             if not self._wait():
@@ -160,8 +175,8 @@ def open_tracking(
 ) -> Iterator[Tracking]:
     """Follow a run folder while it is written; on leaving, wait for MLflow as it gets on.
 
-    The follower starts with the first part; a sweep with nothing to do starts none unless an
-    earlier session left MLflow behind.
+    The follower starts when it is told to begin, or with the first part; a sweep with nothing to do
+    starts none unless an earlier session left MLflow behind.
     """
     tracking = Tracking(paths, options)
     try:

@@ -53,6 +53,7 @@ class Worker:
         """Log what comes until told to finish; return the exit code."""
         threading.Thread(target=self._listen, daemon=True).start()
         with hold_tracking_lock(self._paths):
+            self._get_ready()
             while True:
                 word = self._next_word()
                 if word == "gone":
@@ -62,6 +63,11 @@ class Worker:
                 self._is_behind = True
                 if time.monotonic() >= self._next_at:
                     self._try(is_final=False)
+
+    def _get_ready(self) -> None:
+        """Import MLflow and look into it before there is anything to log."""
+        with contextlib.suppress(Exception):  # the first write will meet it again, and say so
+            self._syncer = self._open_syncer()
 
     def _listen(self) -> None:
         for line in sys.stdin:
