@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from store.painting import Painter, make_plan, paint
 from store.sweeping import damage, draw_and_stop, draw_plan
 
@@ -210,6 +211,27 @@ def test_tracking_switched_off_starts_nothing(paths, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a process was started"))
     with open_tracking(paths, TrackingOptions(enabled=False)) as tracking:
         draw_plan(paths, make_plan(), on_part=tracking.notify)
+
+
+def test_a_follower_that_began_before_the_first_part_logs_them_all(paths, tmp_path, uri):
+    with open_tracking(paths, TrackingOptions(uri=uri)) as tracking:
+        with open_store(paths, make_plan(sweep="early"), StoreOptions()):
+            tracking.begin()
+        draw_plan(paths, make_plan(sweep="early"), on_part=tracking.notify)
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_follower_that_hears_of_no_part_ends_with_the_sweep_and_logs_no_run(paths, uri):
+    plan = make_plan(sweep="nothing drawn")
+    with open_tracking(paths, TrackingOptions(uri=uri)) as tracking:
+        with open_store(paths, plan, StoreOptions()):
+            tracking.begin()
+        follower = tracking._process
+    assert follower is not None
+    assert follower.poll() is not None
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("nothing drawn")
+    assert experiment is None or not client.search_runs([experiment.experiment_id])
 
 
 def test_a_sync_gives_up_on_a_server_that_is_away_within_seconds(paths, monkeypatch):
