@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from promptlab.errors import ConfigError
 
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound="DataclassInstance")
 
+WORD_FROM_TYPE = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+}
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
 CELL_KEYS = ("subject", "template", "style", "seeds", "model")
@@ -103,10 +110,19 @@ def _mapping(key: str, value: Any) -> Mapping[str, Any]:
 
 
 def build_options(options_type: type[Options], key: str, values: Mapping[str, Any]) -> Options:
-    """Return a stage's options from a config node; a key that it does not know is an error."""
+    """Return a stage's options from a config node.
+
+    A key that it does not know is an error, and so is a value of another type.
+    """
     known = [option.name for option in dataclasses.fields(options_type)]
     unknown = [name for name in values if name not in known]
     if unknown:
         listed = ", ".join(f"{key}.{name}" for name in known)
         raise ConfigError(f"Unknown key {key}.{unknown[0]}. Known: {listed}.")
+    types = get_type_hints(options_type)
+    for name, value in values.items():
+        allowed = get_args(types[name]) or (types[name],)
+        if type(value) not in allowed and not (type(value) is int and float in allowed):
+            expected = " or ".join(WORD_FROM_TYPE[one] for one in allowed)
+            raise ConfigError(f"{key}.{name}={value!r}: expected {expected}.")
     return options_type(**values)
