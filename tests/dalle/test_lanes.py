@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.models.dalle import runner as runner_module
+from promptlab.models.dalle.detokenizer import StripDetokenizer
 from promptlab.models.dalle.lanes import (
     CheckWanted,
     block_lengths,
@@ -120,10 +121,17 @@ def test_a_lane_answers_one_item_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_large_model_s_pixels_are_the_same_on_any_number_of_cores(
+def test_a_large_model_detokenizes_each_image_in_one_thread_on_any_number_of_cores(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "WIDEST", 0)  # as if it were one
+    real, threads = StripDetokenizer.__call__, []
+
+    def detokenize(self: StripDetokenizer, tokens: torch.Tensor) -> torch.Tensor:
+        threads.append(torch.get_num_threads())  # pixels this small are the same in several, too
+        return real(self, tokens)
+
+    monkeypatch.setattr(StripDetokenizer, "__call__", detokenize)
     pixels = []
     for count in (1, 2, 5):
         torch.set_num_threads(count)
@@ -132,6 +140,7 @@ def test_a_large_model_s_pixels_are_the_same_on_any_number_of_cores(
         steps = runner.config.num_image_tokens
         generator = torch.Generator().manual_seed(7)
         pixels.append(runner.detokenize(torch.randint(96, (7, steps), generator=generator)))
+    assert threads == [1] * 21
     assert pixels[0].std() > 5
     for others in pixels[1:]:
         assert np.array_equal(others, pixels[0])
