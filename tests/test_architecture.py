@@ -155,14 +155,14 @@ def test_importing_promptlab_sets_and_creates_nothing(tmp_path):
 
 
 def test_help_comes_at_once():
-    best = float("inf")
+    bare, helps = [], []
     for _ in range(5):
         start = time.perf_counter()
-        run_python("import sys; sys.argv = ['promptlab', '--version']; import promptlab.cli")
-        bare = time.perf_counter() - start
+        run_python("pass")
+        bare.append(time.perf_counter() - start)
         start = time.perf_counter()
         subprocess.run(
             [sys.executable, "-m", "promptlab.cli", "--help"], capture_output=True, check=True
         )
-        best = min(best, time.perf_counter() - start - bare)
-    assert best < 0.3
+        helps.append(time.perf_counter() - start)
+    assert min(helps) < 10 * min(bare)  # an empty Python starts in 20 ms; torch takes 50 of these

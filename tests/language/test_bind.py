@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from itertools import combinations, product
 
 import pytest
@@ -24,6 +23,7 @@ from promptlab.language import (
 )
 from promptlab.language.bind import bind, derive_name, join
 from promptlab.language.syntax import Take
+from tests.pace import cost
 
 from .patterns import HOSTILE
 from .test_parse import UNITS
@@ -180,18 +180,17 @@ def test_any_pattern_is_counted_or_refused_with_the_documented_error(text):
         "{a|" * 23 + "b" + "}" * 23,
     ],
 )
-def test_no_text_of_10000_characters_takes_longer_than_100_ms_to_read_and_count(text):
+def test_no_text_of_10000_characters_takes_long_to_read_and_count(text):
     assert len(text) <= 10_000
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
+
+    def read_and_count() -> None:
         try:
             bound = bind(parse_pattern(text), Wildcards())
             format_count(bound.num_prompts)
         except PatternError as error:
             str(error)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.1
+
+    assert cost(read_and_count) < 15  # a thousand turns of a loop a character are 10
 
 
 def test_a_nameless_choice_is_an_axis_named_after_its_values():

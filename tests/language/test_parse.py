@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptlab.language import Choice, Pattern, PatternError, Slot, Text, Wildcard, parse_pattern
 from promptlab.language.syntax import Take
+from tests.pace import cost
 
 from .patterns import HOSTILE, PATTERNS
 
@@ -70,17 +69,16 @@ def test_escaping_lets_any_character_stand_in_a_value(text):
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("prefix", ["", "{", "{a|", "__", "{2$$"])
-def test_no_text_of_10000_characters_takes_longer_than_100_ms(unit, prefix):
+def test_no_text_of_10000_characters_takes_long_to_read(unit, prefix):
     text = (prefix + unit * 10_000)[:10_000]
-    seconds = []
-    for _ in range(3):
-        start = time.process_time()
+
+    def read() -> None:
         try:
             str(parse_pattern(text))
         except PatternError as error:
             str(error)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 0.1
+
+    assert cost(read, tries=3) < 10  # a thousand turns of a loop a character
 
 
 def test_a_brace_without_a_bar_is_a_slot():

@@ -218,6 +218,9 @@ def _list_names(names: set[str]) -> str:
 # ---------------------------------------------------------------------------------- printing
 
 
+_SPECIAL = re.compile(r"[\\{}_|$:]")  # without one of these a text is printed as it is
+
+
 def print_pattern(pattern: Pattern) -> str:
     """Return the text that `parse_pattern` reads back as the same pattern."""
     text = "".join(_print_item(item, is_inside=False, is_first=False) for item in pattern.items)
@@ -264,6 +267,8 @@ def _print_alternative(pattern: Pattern) -> str:
 
 
 def _escape(text: str, *, is_inside: bool, is_first: bool) -> str:
+    if not _SPECIAL.search(text):
+        return text
     text = re.sub(r"[\\{}]", r"\\\g<0>", text)
     # An underscore can open or close a wildcard only beside another, or beside another item.
     text = re.sub(r"^_|_(?=_|\Z)|(?<=_)_", r"\\_", text)
