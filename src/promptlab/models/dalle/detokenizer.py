@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,8 @@ from torch.nn import functional
 from promptlab.models.dalle import strips
 from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.winograd import RowConv
+from promptlab.models.dalle.conv import PackedConv, as_image
+from promptlab.models.dalle.winograd import ColumnConv
 
 Tensors = Mapping[str, Tensor]
 
@@ -105,16 +107,13 @@ class AttentionBlock:
 class Level:
     """The blocks at one resolution, and the step to the next."""
 
-    blocks: tuple[ResnetBlock, ...]
-    attentions: tuple[AttentionBlock, ...]  # one a block, or none
+    blocks: tuple[ResnetBlock | AttentionBlock, ...]
     upsample: Conv | None  # after doubling the resolution; None at the last level
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the level's output, doubled in resolution unless it is the last."""
-        for index, block in enumerate(self.blocks):
+        for block in self.blocks:
             x = block(x)
-            if self.attentions:
-                x = self.attentions[index](x)
         if self.upsample is None:
             return x
         return self.upsample(functional.interpolate(x, scale_factor=2, mode="nearest"))
@@ -127,7 +126,6 @@ class Detokenizer:
     embedding: Tensor  # [token, channel]
     post_quant_conv: Conv
     conv_in: Conv
-    mid: tuple[ResnetBlock | AttentionBlock, ...]
     levels: tuple[Level, ...]
     norm_out: GroupNorm
     conv_out: Conv
@@ -135,18 +133,15 @@ class Detokenizer:
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return uint8 [image, height, width, 3] of int64 [image, row, column]."""
-        x = self.start(tokens)
+        x = self.embed(tokens)
         for level in self.levels:
             x = level(x)
         return to_pixels(self.conv_out(self.norm_out.activated(x)))
 
-    def start(self, tokens: Tensor) -> Tensor:
-        """Return the lowest resolution's activation."""
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Return the first level's input."""
         x = self.embedding[tokens].permute(0, 3, 1, 2)  # channels-last in memory
-        x = self.conv_in(self.post_quant_conv(x))
-        for block in self.mid:
-            x = block(x)
-        return x
+        return self.conv_in(self.post_quant_conv(x))
 
 
 def to_pixels(x: Tensor) -> Tensor:
@@ -158,17 +153,16 @@ def to_pixels(x: Tensor) -> Tensor:
     return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
+Fast = TypeVar("Fast", ColumnConv, strips.FrameConv, strips.UpsampleConv, PackedConv)
+
+
 class StripDetokenizer:
     """The same network for one image at a time on a CPU, its large levels in strips."""
 
     def __init__(self, network: Detokenizer):
         self.network = network
         self._buffers = Buffers()
-        self._upsamples = [
-            None if conv is None else strips.UpsampleConv.of(conv.weight, conv.bias)
-            for conv in (level.upsample for level in network.levels)
-        ]
-        self._row_convs: dict[int, RowConv] = {}  # by the id of the Conv that `network` keeps
+        self._fast: dict[int, object] = {}  # by the id of the Conv that `network` keeps
 
     def twin(self) -> StripDetokenizer:
         """Return one with the same weights and buffers of its own, for another thread."""
@@ -179,46 +173,51 @@ class StripDetokenizer:
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return uint8 [1, height, width, 3] of int64 [1, row, column]."""
-        x = self.network.start(tokens)
-        activation: strips.Activation | None = None
-        for level, upsample in zip(self.network.levels, self._upsamples, strict=True):
-            if activation is None and (level.attentions or x[0].numel() < strips.LARGE_NUMBERS):
-                x = level(x)
-                continue
-            if activation is None:
-                activation = strips.measure(x[0].permute(1, 2, 0).contiguous())
-            activation = self._level(level, upsample, activation)
+        x = self.network.embed(tokens)
         norm, conv = self.network.norm_out, self.network.conv_out
-        if activation is None:
-            return to_pixels(conv(norm.activated(x)))
-        drawn = strips.normalized_conv(activation, norm.of, conv.of, self._buffers)
-        pixels = to_pixels(drawn.pixels.permute(2, 0, 1)[None])
+        levels = iter(self.network.levels)
+        while not strips.goes_by_strips(x):
+            level = next(levels, None)
+            if level is None:
+                return to_pixels(conv(norm.activated(x)))
+            x = level(x)
+        activation = strips.measure(x, self._buffers)
+        for level in levels:
+            activation = self._level(level, activation)
+        fast = self._made(strips.FrameConv, conv)
+        drawn = strips.normalized_conv(activation, norm.of, fast, self._buffers)
+        pixels = to_pixels(as_image(drawn.pixels))
         self._buffers.give(drawn.pixels, activation.pixels)
         return pixels
 
-    def _level(
-        self, level: Level, upsample: strips.UpsampleConv | None, x: strips.Activation
-    ) -> strips.Activation:
-        buffers, width = self._buffers, x.pixels.shape[1]
+    def _level(self, level: Level, x: strips.Activation) -> strips.Activation:
         for block in level.blocks:
-            conv1, conv2 = (self._conv(conv, width) for conv in (block.conv1, block.conv2))
-            h = strips.normalized_conv(x, block.norm1.of, conv1, buffers)
-            shortcut = None if block.shortcut is None else block.shortcut.of
-            y = strips.normalized_conv(h, block.norm2.of, conv2, buffers, x.pixels, shortcut)
-            buffers.give(h.pixels, x.pixels)
+            if isinstance(block, AttentionBlock):
+                y = strips.measure(block(as_image(x.pixels)), self._buffers)
+            else:
+                y = self._block(block, x)
+            self._buffers.give(x.pixels)
             x = y
-        if upsample is None:
+        if level.upsample is None:
             return x
-        y = strips.upsampled_conv(x, upsample, buffers)
-        buffers.give(x.pixels)
+        y = strips.upsampled_conv(x, self._made(strips.UpsampleConv, level.upsample), self._buffers)
+        self._buffers.give(x.pixels)
         return y
 
-    def _conv(self, conv: Conv, width: int) -> RowConv | tuple[Tensor, Tensor]:
-        """Return a convolution for rows of this width; the faster one is made at its first use."""
-        fast = self._row_convs.get(id(conv))
-        if fast is None:
-            fast = self._row_convs[id(conv)] = RowConv(conv.weight, conv.bias)
-        return fast if fast.suits(width) else conv.of
+    def _block(self, block: ResnetBlock, x: strips.Activation) -> strips.Activation:
+        conv1, conv2 = (self._made(ColumnConv, conv) for conv in (block.conv1, block.conv2))
+        shortcut = None if block.shortcut is None else self._made(PackedConv, block.shortcut)
+        h = strips.normalized_conv(x, block.norm1.of, conv1, self._buffers)
+        y = strips.normalized_conv(h, block.norm2.of, conv2, self._buffers, x.pixels, shortcut)
+        self._buffers.give(h.pixels)
+        return y
+
+    def _made(self, kind: type[Fast], conv: Conv) -> Fast:
+        """Return a convolution in the form that is faster here, made at its first use."""
+        fast = self._fast.get(id(conv))
+        if not isinstance(fast, kind):
+            fast = self._fast[id(conv)] = kind(conv.weight, conv.bias)
+        return fast
 
 
 class _Loader:
@@ -253,14 +252,20 @@ class _Loader:
         convs = (self.conv(f"{name}.{projection}") for projection in ("q", "k", "v", "proj_out"))
         return AttentionBlock(self.norm(f"{name}.norm"), *convs)
 
-    def level(self, name: str, num_blocks: int, has_attention: bool, is_last: bool) -> Level:
-        return Level(
-            tuple(self.block(f"{name}.block.{index}") for index in range(num_blocks)),
-            tuple(self.attention(f"{name}.attn.{index}") for index in range(num_blocks))
-            if has_attention
-            else (),
-            None if is_last else self.conv(f"{name}.upsample.conv"),
-        )
+    def blocks(
+        self, name: str, number: int, has_attention: bool
+    ) -> list[ResnetBlock | AttentionBlock]:
+        blocks: list[ResnetBlock | AttentionBlock] = []
+        for index in range(number):
+            blocks.append(self.block(f"{name}.block.{index}"))
+            if has_attention:
+                blocks.append(self.attention(f"{name}.attn.{index}"))
+        return blocks
+
+    def mid(self, has_attention: bool) -> list[ResnetBlock | AttentionBlock]:
+        name = "decoder.mid"
+        between = [self.attention(f"{name}.attn_1")] if has_attention else []
+        return [self.block(f"{name}.block_1"), *between, self.block(f"{name}.block_2")]
 
 
 def load_detokenizer(
@@ -269,27 +274,20 @@ def load_detokenizer(
     """Return the detokenizer, ready on its device."""
     sizes = config.detokenizer
     load = _Loader(tensors, sizes.norm_groups, dtype, device)
-    mid: list[ResnetBlock | AttentionBlock] = [
-        load.block("decoder.mid.block_1"),
-        load.block("decoder.mid.block_2"),
-    ]
-    if sizes.mid_attention:
-        mid.insert(1, load.attention("decoder.mid.attn_1"))
     last = len(sizes.channels) - 1
+    levels = []
+    for index in range(last + 1):
+        name = f"decoder.up.{last - index}"  # min-dalle counts from the highest resolution
+        blocks = load.blocks(name, sizes.blocks_per_level, index in sizes.attention_levels)
+        if index == 0:
+            blocks = load.mid(sizes.mid_attention) + blocks
+        upsample = None if index == last else load.conv(f"{name}.upsample.conv")
+        levels.append(Level(tuple(blocks), upsample))
     return Detokenizer(
         embedding=load.tensor("embedding.weight"),
         post_quant_conv=load.conv("post_quant_conv"),
         conv_in=load.conv("decoder.conv_in"),
-        mid=tuple(mid),
-        levels=tuple(
-            load.level(
-                f"decoder.up.{last - level}",  # min-dalle counts from the highest resolution
-                sizes.blocks_per_level,
-                level in sizes.attention_levels,
-                is_last=level == last,
-            )
-            for level in range(last + 1)
-        ),
+        levels=tuple(levels),
         norm_out=load.norm("decoder.norm_out"),
         conv_out=load.conv("decoder.conv_out"),
     )

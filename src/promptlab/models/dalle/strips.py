@@ -8,24 +8,28 @@ activation, convolution and residual sum while it lies in the cache, into buffer
 
 Two ways to the same numbers with less arithmetic: 3x3 convolutions go through winograd.py; and
 where the resolution is doubled before a 3x3 convolution, which reads each source pixel up to nine
-times through equal copies, the copies are summed in the weights instead: four 2x2 convolutions, one
-for each of a pixel's four places, with 16/36 of the multiplications.
+times through equal copies, the copies are summed in the weights instead, with 12/36 of the
+multiplications.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from promptlab.models.dalle.buffers import Buffers
-from promptlab.models.dalle.winograd import RowConv
+from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
+from promptlab.models.dalle.winograd import FRAME_ROWS, ColumnConv
 
-STRIP_NUMBERS = 2**20  # numbers in one strip: 4 MiB of float32, shared by the cores' caches
-LARGE_NUMBERS = 2**20  # activations from here on go by strips
+STRIP_NUMBERS = 2**20  # numbers in one strip: 2 MiB of bfloat16, near the cores' caches
+LARGE_NUMBERS = 2**20  # activations from here on go by strips, as do those of
+MANY_CHANNELS = 256  # where a product's arithmetic leaves all else behind
 EPSILON = 1e-5  # as in torch.nn.GroupNorm
+
+Norm = tuple[int, Tensor, Tensor]  # number of groups, weight, bias
 
 
 @dataclass(frozen=True)
@@ -47,125 +51,167 @@ class Statistics:
     @staticmethod
     def of(pixels: Tensor) -> Statistics:
         """Measure [height, width, channel]."""
-        mean, variance = torch.batch_norm_update_stats(_as_image(pixels), None, None, 0.0)
+        mean, variance = torch.batch_norm_update_stats(as_image(pixels), None, None, 0.0)
         return Statistics(pixels.shape[0] * pixels.shape[1], mean, variance)
 
 
-@dataclass(frozen=True)
-class UpsampleConv:
-    """A 3x3 convolution of an image doubled in resolution, as four 2x2 convolutions."""
+class FrameConv:
+    """A 3x3 convolution as it is, for rows with their neighbours."""
 
-    weights: tuple[Tensor, Tensor, Tensor, Tensor]  # for the places (0, 0), (0, 1), (1, 0), (1, 1)
-    bias: Tensor
+    def __init__(self, weight: Tensor, bias: Tensor):
+        """Take weight [out, in, 3, 3] and bias [out]."""
+        self.num_outputs = len(weight)
+        self._conv = PackedConv(weight, bias, padding=(0, 1))
+
+    def __call__(
+        self, rows: Tensor, out: Tensor, buffers: Buffers, residual: Tensor | None = None
+    ) -> None:
+        """Write `out`, as ColumnConv does."""
+        drawn = as_pixels(self._conv(as_image(rows[: len(out) + 2])))
+        if residual is None:
+            out.copy_(drawn)
+        else:
+            torch.add(drawn, residual, out=out)
+
+
+class UpsampleConv:
+    """A 3x3 convolution of an image doubled in resolution, from the image as it was.
+
+    Of a pixel's four places, those in the left column see the columns (0, 1, 1) of the image as it
+    was, those in the right (1, 1, 2): two taps each. Those in the upper row see the rows (0, 1, 1):
+    all three taps of row 1, and the first of how row 0 differs from it. The first product is the
+    same for those in the lower row.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        """Take weight [out, in, 3, 3] and bias [out]."""
+        self.num_outputs = len(weight)
+        exact = weight.to(torch.float64)
+        first, middle, last = exact.unbind(3)
+        self._columns = [
+            self._rows_of(torch.stack(taps, 3), weight.dtype, bias)
+            for taps in ((first, middle + last), (first + middle, last))
+        ]
 
     @staticmethod
-    def of(weight: Tensor, bias: Tensor) -> UpsampleConv:
-        """Sum the taps of [out, in, 3, 3] that meet the same source pixel."""
-        exact = weight.to(torch.float32)
-
-        def halves(taps: Tensor, dim: int, place: int) -> Tensor:
-            first, middle, last = taps.unbind(dim)
-            pair = (first, middle + last) if place == 0 else (first + middle, last)
-            return torch.stack(pair, dim)
-
-        return UpsampleConv(
-            tuple(  # type: ignore[arg-type]
-                halves(halves(exact, 2, row), 3, column)
-                .to(weight.dtype)
-                .contiguous(memory_format=torch.channels_last)
-                for row in (0, 1)
-                for column in (0, 1)
-            ),
-            bias,
+    def _rows_of(taps: Tensor, dtype: torch.dtype, bias: Tensor) -> tuple[PackedConv, ...]:
+        """Return the products of the row itself, of the step to it, and of the step from it."""
+        upper, _, lower = taps.unbind(2)
+        return tuple(
+            PackedConv(row[:, :, None].to(dtype), bias if index == 0 else None, padding=(0, 1))
+            for index, row in enumerate((taps.sum(2), -upper, lower))
         )
 
+    def __call__(self, rows: Tensor, steps: Tensor, places: Tensor) -> None:
+        """Write `places` [row, 2, width, 2, out], what becomes of `rows` [row, width, in].
 
-def measure(pixels: Tensor) -> Activation:
-    """Return an activation of [height, width, channel] that came from elsewhere."""
+        `steps` [row + 1, width, in] is from each row's upper neighbour to it, and from the last
+        row to its lower one.
+        """
+        width = rows.shape[1]
+        for column, (own, above, below) in enumerate(self._columns):
+            lower = own(as_image(rows))  # one column more than those that are wanted
+            upper = lower.clone()
+            above.add_to(upper, as_image(steps[:-1]))
+            below.add_to(lower, as_image(steps[1:]))
+            for row, drawn in enumerate((upper, lower)):
+                places[:, row, :, column] = as_pixels(drawn)[:, column : column + width]
+
+
+def goes_by_strips(image: Tensor) -> bool:
+    """Tell whether an activation [1, channel, height, width] is faster by strips."""
+    return image.shape[1] >= MANY_CHANNELS or image.numel() >= LARGE_NUMBERS
+
+
+def measure(image: Tensor, buffers: Buffers) -> Activation:
+    """Return an activation of [1, channel, height, width] that came from elsewhere."""
+    _, channels, height, width = image.shape
+    pixels = buffers.take(height, width, channels, image.dtype).copy_(as_pixels(image))
     strips = pixels.split(_rows_per_strip(*pixels.shape))
     return Activation(pixels, tuple(map(Statistics.of, strips)))
 
 
 def normalized_conv(
     source: Activation,
-    norm: tuple[int, Tensor, Tensor],  # number of groups, weight, bias
-    conv: RowConv | tuple[Tensor, Tensor],  # or its weight [out, in, 3, 3] and bias
+    norm: Norm,
+    conv: ColumnConv | FrameConv,
     buffers: Buffers,
     residual: Tensor | None = None,  # [height, width, in']
-    shortcut: tuple[Tensor, Tensor] | None = None,  # 1x1 on the residual, where in' is not out
+    shortcut: PackedConv | None = None,  # 1x1 on the residual, where in' is not out
 ) -> Activation:
     """Return conv(silu(norm(source))), plus the residual: a new activation."""
-    height, width, channels = source.pixels.shape
-    num_outputs = conv.num_outputs if isinstance(conv, RowConv) else len(conv[1])
-    target = buffers.take(height, width, num_outputs, source.pixels.dtype)
-    mean, variance = _group_statistics(source, norm[0])
+    height, width, _ = source.pixels.shape
+    target = buffers.take(height, width, conv.num_outputs, source.pixels.dtype)
     statistics = []
-    for first, last in _strip_bounds(height, width, channels):
-        rows = target[first:last]
-        strip = _rows_and_neighbours(source.pixels, first, last)
-        strip = torch.batch_norm(
-            strip, norm[1], norm[2], mean, variance, False, 0.0, EPSILON, False
-        )
-        if isinstance(conv, RowConv):
-            framed = buffers.framed(strip.shape[2], width, channels, strip.dtype)
-            torch.ops.aten.silu.out(_as_pixels(strip), out=framed[:, 1:-1])
-            conv(framed, first == 0, last == height, rows, buffers)
-        else:
-            rows.copy_(_conv_rows(functional.silu(strip, inplace=True), conv, first, last, height))
-        if residual is not None:
-            skipped = residual[first:last]
-            if shortcut is not None:
-                skipped = _as_pixels(functional.conv2d(_as_image(skipped), *shortcut))
-            rows.add_(skipped)
-        statistics.append(Statistics.of(rows))
+    for first, last, rows in _activated_strips(source, norm, buffers):
+        skipped = None if residual is None else residual[first:last]
+        if skipped is not None and shortcut is not None:
+            skipped = as_pixels(shortcut(as_image(skipped)))
+        conv(rows, target[first:last], buffers, skipped)
+        statistics.append(Statistics.of(target[first:last]))
     return Activation(target, tuple(statistics))
 
 
 def upsampled_conv(source: Activation, conv: UpsampleConv, buffers: Buffers) -> Activation:
     """Return the 3x3 convolution of the source doubled in resolution: a new activation."""
-    height, width, channels = source.pixels.shape
-    num_outputs = len(conv.bias)
-    target = buffers.take(2 * height, 2 * width, num_outputs, source.pixels.dtype)
-    places = target.view(height, 2, width, 2, num_outputs)
+    pixels = source.pixels
+    height, width, channels = pixels.shape
+    target = buffers.take(2 * height, 2 * width, conv.num_outputs, pixels.dtype)
+    places = target.view(height, 2, width, 2, conv.num_outputs)
     statistics = []
     for first, last in _strip_bounds(height, width, channels):
-        strip = _rows_and_neighbours(source.pixels, first, last)
-        for index, weight in enumerate(conv.weights):
-            row, column = divmod(index, 2)
-            # A 2x2 convolution's rows lie between those of its source: one more than those that
-            # are wanted, the first of them for places in upper rows, the last for lower ones.
-            drawn = _conv_rows(strip, (weight, conv.bias), first, last, height)
-            places[first:last, row, :, column] = drawn[
-                row : row + last - first, column : column + width
-            ]
+        steps = buffers.take(last - first + 1, width, channels, pixels.dtype)
+        inner = slice(max(first, 1), min(last + 1, height))  # beyond the image there are zeros
+        before = slice(inner.start - 1, inner.stop - 1)
+        torch.sub(
+            pixels[inner], pixels[before], out=steps[inner.start - first :][: len(pixels[inner])]
+        )
+        if first == 0:
+            steps[0] = pixels[0]
+        if last == height:
+            torch.neg(pixels[-1], out=steps[-1])
+        conv(pixels[first:last], steps, places[first:last])
+        buffers.give(steps)
         statistics.append(Statistics.of(target[2 * first : 2 * last]))
     return Activation(target, tuple(statistics))
+
+
+def _activated_strips(
+    source: Activation, norm: Norm, buffers: Buffers
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield every strip's first and last row, and silu(norm(rows)) with the rows around them.
+
+    One row before and at least one after; beyond the image there are zeros. With those two the
+    number of rows is a multiple of FRAME_ROWS, plus two. To be read before the next is asked for.
+    """
+    height, width, channels = source.pixels.shape
+    mean, variance = _group_statistics(source, norm[0])
+    num_rows = _rows_per_strip(height, width, channels)
+    frame = buffers.take(num_rows + 2, width, channels, source.pixels.dtype)
+    for first, last in _strip_bounds(height, width, channels):
+        if first == 0:
+            frame[0].zero_()
+            begin = 0
+        else:  # the last two rows of the strip before
+            frame[:2] = frame[num_rows:]
+            begin = first + 1
+        end = min(last + 1, height)
+        if begin < end:
+            strip = torch.batch_norm(
+                as_image(source.pixels[begin:end]),
+                *norm[1:], mean, variance, False, 0.0, EPSILON, False,
+            )  # fmt: skip
+            place = frame[begin - first + 1 : end - first + 1]
+            torch.ops.aten.silu.out(as_pixels(strip), out=place)
+        frame[end - first + 1 :].zero_()
+        used = -(-(last - first) // FRAME_ROWS) * FRAME_ROWS
+        yield first, last, frame[: used + 2]
+    buffers.give(frame)
 
 
 def _strip_bounds(height: int, width: int, channels: int) -> list[tuple[int, int]]:
     num_rows = _rows_per_strip(height, width, channels)
     return [(first, min(first + num_rows, height)) for first in range(0, height, num_rows)]
-
-
-def _rows_and_neighbours(pixels: Tensor, first: int, last: int) -> Tensor:
-    """View rows first to last, with the row before and the row after where there are such."""
-    return _as_image(pixels[max(first - 1, 0) : last + 1])
-
-
-def _conv_rows(
-    strip: Tensor, conv: tuple[Tensor, Tensor], first: int, last: int, height: int
-) -> Tensor:
-    """Convolve a strip with its neighbours; beyond the image there are zeros.
-
-    Returns [row, width or width + 1, out]: last - first rows for a 3x3 kernel, one more for 2x2.
-    """
-    is_top, is_bottom = first == 0, last == height
-    if not is_top and not is_bottom:
-        return _as_pixels(functional.conv2d(strip, *conv, padding=(0, 1)))
-    # At an edge the convolution supplies zeros at both sides; what a real neighbour makes
-    # superfluous is cut off.
-    drawn = _as_pixels(functional.conv2d(strip, *conv, padding=1))
-    return drawn[0 if is_top else 1 : len(drawn) if is_bottom else -1]
 
 
 def _group_statistics(source: Activation, num_groups: int) -> tuple[Tensor, Tensor]:
@@ -186,13 +232,5 @@ def _group_statistics(source: Activation, num_groups: int) -> tuple[Tensor, Tens
 
 
 def _rows_per_strip(height: int, width: int, channels: int) -> int:
-    return min(height, max(1, STRIP_NUMBERS // (width * channels)))
-
-
-def _as_image(pixels: Tensor) -> Tensor:
-    """View [height, width, channel] as [1, channel, height, width], channels-last."""
-    return pixels.permute(2, 0, 1)[None]
-
-
-def _as_pixels(image: Tensor) -> Tensor:
-    return image[0].permute(1, 2, 0)
+    most = min(STRIP_NUMBERS // (width * channels), height + FRAME_ROWS - 1)
+    return max(most // FRAME_ROWS * FRAME_ROWS, FRAME_ROWS)

@@ -1,11 +1,11 @@
-"""3x3 convolutions along an image's rows with half to two thirds of the multiplications.
+"""3x3 convolutions along an image's columns with half to two thirds of the multiplications.
 
-Takes weights once and strips of rows, zeros at both ends; writes the convolution's rows. Winograd's
-minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015),
-along the width only: so many neighbouring outputs are sums of a few products of sums of inputs,
-and what is left of the kernel is a column of three, which the library's own convolution takes.
-While a strip lies in the cache, the sums cost a few per cent of what they save. Knows nothing of
-norms, of strips' bounds or of images.
+Takes weights once and strips of rows with their neighbours; writes the convolution's rows.
+Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+2015), along the height only: so many rows that follow each other are sums of a few products of sums
+of rows, and what is left of the kernel is a row of three, which the library's own convolution
+takes. While a strip lies in the cache, the sums cost a few per cent of what they save; they are of
+whole rows, so that each is one long run of memory. Knows nothing of norms or of images.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from promptlab.models.dalle.buffers import Buffers
+from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
 
+FRAME_ROWS = 4  # of a convolution: a multiple of every scheme's outputs
 Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """F(num_outputs, 3): outputs = after @ ((kernel @ taps) * (before @ inputs))."""
+    """F(num_outputs, 3): outputs = after @ ((kernel @ taps) * (before @ inputs)).
+
+    The first product is a summand of the first output alone, and the last of the last: convolutions
+    add those themselves.
+    """
 
     num_outputs: int
     before: Matrix  # [product, input]
@@ -34,9 +39,9 @@ class Scheme:
 
 PAIRS = Scheme(
     2,
-    before=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    before=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
     kernel=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    after=((1, 1, 1, 0), (0, 1, -1, -1)),
+    after=((1, 1, 1, 0), (0, 1, -1, 1)),
 )
 FOURS = Scheme(
     4,
@@ -62,54 +67,54 @@ FOURS = Scheme(
 SCHEME_FROM_DTYPE = {torch.float32: FOURS}
 
 
-class RowConv:
-    """One convolution, its weights transformed."""
+class ColumnConv:
+    """One 3x3 convolution, its weights transformed."""
 
     def __init__(self, weight: Tensor, bias: Tensor):
         """Take weight [out, in, 3, 3] and bias [out]."""
-        self.num_inputs, self.num_outputs = weight.shape[1], weight.shape[0]
-        self.scheme = SCHEME_FROM_DTYPE.get(weight.dtype, PAIRS)
-        kernel = torch.tensor(self.scheme.kernel, dtype=torch.float64)
-        columns = (weight.to(torch.float64) @ kernel.T).to(weight.dtype)  # [out, in, 3, product]
-        self._weights = [
-            column[..., None].contiguous(memory_format=torch.channels_last)
-            for column in columns.unbind(-1)
-        ]
+        self.num_outputs = len(weight)
+        self._scheme = SCHEME_FROM_DTYPE.get(weight.dtype, PAIRS)
+        kernel = torch.tensor(self._scheme.kernel, dtype=torch.float64)
+        rows = torch.einsum("pt,oitc->poic", kernel, weight.to(torch.float64)).to(weight.dtype)
         # The second product is a summand of every output: the bias comes with it.
-        self._biases = [bias if index == 1 else None for index in range(len(self._weights))]
-
-    def suits(self, width: int) -> bool:
-        """Tell whether images of this width can be cut into its groups of outputs."""
-        return width % self.scheme.num_outputs == 0
+        self._convs = [
+            PackedConv(row[:, :, None], bias if index == 1 else None, padding=(0, 1))
+            for index, row in enumerate(rows)
+        ]
 
     def __call__(
-        self, rows: Tensor, is_top: bool, is_bottom: bool, out: Tensor, buffers: Buffers
+        self, rows: Tensor, out: Tensor, buffers: Buffers, residual: Tensor | None = None
     ) -> None:
-        """Write `out` [row, width, out]; `rows` [row, width + 2, in] begins and ends with zeros.
+        """Write `out` [row, width, out]: the convolution of `rows`, plus the residual.
 
-        `rows` has one row more than `out` above and below, but none above the image's top and
-        none below its bottom, where there are zeros.
+        `rows` [row, width, in] holds those of `out`, one before and one after them; and as many
+        more as make the first a multiple of FRAME_ROWS.
         """
-        group = self.scheme.num_outputs
-        num_groups = (rows.shape[1] - 2) // group
-        is_edge = is_top or is_bottom
-        kept = slice(0 if is_top else 1, None if is_bottom else -1) if is_edge else slice(None)
+        scheme = self._scheme
+        num_groups = (len(rows) - 2) // scheme.num_outputs
         inputs = [
-            rows[:, tap : tap + group * (num_groups - 1) + 1 : group] for tap in range(group + 2)
+            rows[tap : tap + (num_groups - 1) * scheme.num_outputs + 1 : scheme.num_outputs]
+            for tap in range(scheme.num_outputs + 2)
         ]
+        width, num_inputs = rows.shape[1:]
+        summed = buffers.take(num_groups, width, num_inputs, rows.dtype)
+        total = buffers.take(num_groups, width, self.num_outputs, rows.dtype)
         products = []
-        summed = buffers.take(len(rows), num_groups, self.num_inputs, rows.dtype)
-        image = summed.permute(2, 0, 1)[None]
-        for factors, weight, bias in zip(
-            self.scheme.before, self._weights, self._biases, strict=True
-        ):
+        for factors, conv in list(zip(scheme.before, self._convs, strict=True))[1:-1]:
             add_up(inputs, factors, summed)
-            product = functional.conv2d(image, weight, bias, padding=(int(is_edge), 0))
-            products.append(product[0].permute(1, 2, 0)[kept])
-        buffers.give(summed)
-        outputs = out.view(len(out), num_groups, group, -1)
-        for index, factors in enumerate(self.scheme.after):
-            add_up(products, factors, outputs[:, :, index])
+            products.append(as_pixels(conv(as_image(summed))))
+        for index, factors in enumerate(scheme.after):
+            add_up(products, factors[1:-1], total)
+            if index in (0, scheme.num_outputs - 1):
+                own = 0 if index == 0 else -1
+                add_up(inputs, scheme.before[own], summed)
+                self._convs[own].add_to(as_image(total), as_image(summed))
+            target = out[index :: scheme.num_outputs]
+            if residual is None:
+                target.copy_(total[: len(target)])
+            else:
+                torch.add(total[: len(target)], residual[index :: scheme.num_outputs], out=target)
+        buffers.give(summed, total)
 
 
 def add_up(terms: Sequence[Tensor], factors: Sequence[float], out: Tensor) -> None:
