@@ -31,7 +31,7 @@ def fill(cache: Cache, steps: int, seed: int) -> tuple[torch.Tensor, torch.Tenso
 
 def read(cache: Cache, layer: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     held = cache.layers[layer]
-    keys = torch.cat([held.settled_keys.transpose(1, 2), held.recent_keys], 1)
+    keys = torch.cat([held.settled_keys, held.recent_keys], 2).transpose(1, 2)
     return keys[:, :steps], held.values[:, :steps]
 
 

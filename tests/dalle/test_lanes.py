@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.models.dalle import runner as runner_module
-from promptlab.models.dalle.detokenizer import StripDetokenizer
+from promptlab.models.dalle import strips
+from promptlab.models.dalle.detokenizer import Detokenizer
 from promptlab.models.dalle.lanes import (
     CheckWanted,
     block_lengths,
@@ -121,17 +123,20 @@ def test_a_lane_answers_one_item_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_large_model_detokenizes_each_image_in_one_thread_on_any_number_of_cores(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("least_numbers", [1, 10**9])
+def test_a_large_model_detokenizes_with_one_thread_a_piece_on_any_number_of_cores(
+    dtype: str, least_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "WIDEST", 0)  # as if it were one
-    real, threads = StripDetokenizer.__call__, []
+    monkeypatch.setattr(strips, "LARGE_NUMBERS", least_numbers)  # 1: all in strips
+    monkeypatch.setattr(strips, "STRIP_NUMBERS", 4 * 20 * 8)  # of four rows at the last level
+    real, threads = Detokenizer.embed, []
 
-    def detokenize(self: StripDetokenizer, tokens: torch.Tensor) -> torch.Tensor:
+    def embed(self: Detokenizer, tokens: torch.Tensor) -> torch.Tensor:
         threads.append(torch.get_num_threads())  # pixels this small are the same in several, too
         return real(self, tokens)
 
-    monkeypatch.setattr(StripDetokenizer, "__call__", detokenize)
+    monkeypatch.setattr(Detokenizer, "embed", embed)
     pixels = []
     for count in (1, 2, 5):
         torch.set_num_threads(count)
@@ -144,6 +149,30 @@ def test_a_large_model_detokenizes_each_image_in_one_thread_on_any_number_of_cor
     assert pixels[0].std() > 5
     for others in pixels[1:]:
         assert np.array_equal(others, pixels[0])
+
+
+def test_a_single_image_of_a_large_model_is_shared_by_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner_module, "WIDEST", 0)
+    monkeypatch.setattr(strips, "LARGE_NUMBERS", 1)
+    monkeypatch.setattr(strips, "STRIP_NUMBERS", 4 * 20 * 8)
+    torch.set_num_threads(3)
+    runner = make_runner()
+    real, threads = strips.Statistics.of, []
+    arrivals, together = itertools.count(), threading.Barrier(2)
+
+    def measure(pixels: torch.Tensor) -> strips.Statistics:
+        if threading.current_thread() is not threading.main_thread():
+            if next(arrivals) < 2:
+                together.wait(timeout=60)  # passes only when two threads are here
+            threads.append(torch.get_num_threads())
+        return real(pixels)
+
+    monkeypatch.setattr(strips.Statistics, "of", staticmethod(measure))
+    runner.detokenize(torch.zeros((1, runner.config.num_image_tokens), dtype=torch.int64))
+    assert len(threads) > 10
+    assert set(threads) == {1}
 
 
 def test_a_drawing_that_is_given_up_puts_the_number_of_threads_back(num_threads: int) -> None:

@@ -10,6 +10,7 @@ from promptlab.models.dalle import conv
 from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
 from promptlab.models.dalle.strips import FrameConv, UpsampleConv, measure, upsampled_conv
+from promptlab.models.dalle.team import Team
 from promptlab.models.dalle.winograd import FOURS, FRAME_ROWS, PAIRS, ColumnConv, Scheme
 
 TOLERANCES = [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)]
@@ -91,9 +92,10 @@ def test_a_doubled_image_is_convolved_as_by_torch(
     weight, bias, image, _ = random_conv()
     doubled = functional.interpolate(as_image(image), scale_factor=2, mode="nearest")
     expected = as_pixels(functional.conv2d(doubled, weight, bias, padding=1))
-    buffers = Buffers()
-    source = measure(as_image(image.to(dtype)), buffers)
-    drawn = upsampled_conv(source, UpsampleConv(weight.to(dtype), bias.to(dtype)), buffers)
+    team = Team(2)
+    with team.at_work(), torch.inference_mode():
+        source = measure(as_image(image.to(dtype)), team)
+        drawn = upsampled_conv(source, UpsampleConv(weight.to(dtype), bias.to(dtype)), team)
     assert largest_error(drawn.pixels, expected) <= tolerance
 
 

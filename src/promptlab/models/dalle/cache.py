@@ -23,7 +23,7 @@ class LayerCache:
     """One layer's keys and values of the filled prefix, a matrix a row and head, without gaps."""
 
     settled_keys: Tensor  # [row * head, head width, position]: all but the last PREFIX_STEP
-    recent_keys: Tensor  # [row * head, position, head width]: the last PREFIX_STEP
+    recent_keys: Tensor  # [row * head, head width, position]: the last PREFIX_STEP
     values: Tensor  # [row * head, position, head width]
 
 
@@ -69,14 +69,14 @@ class Cache:
         self._lay_out(_rounded_up(num_filled))
         for old, new in zip(before, self.layers, strict=True):  # first: into the free memory
             new.settled_keys[:, :, : length - PREFIX_STEP] = old.settled_keys
-            new.settled_keys[:, :, length - PREFIX_STEP :] = old.recent_keys.transpose(1, 2)
+            new.settled_keys[:, :, length - PREFIX_STEP :] = old.recent_keys
         for old, new in zip(before, self.layers, strict=True):
             new.values[:, :length] = old.values
 
     def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
         """Put one step's keys and values [row, head, head width] into their place."""
         into = self.layers[layer]
-        into.recent_keys[:, step % PREFIX_STEP] = keys.flatten(0, 1)
+        into.recent_keys[:, :, step % PREFIX_STEP] = keys.flatten(0, 1)
         into.values[:, step] = values.flatten(0, 1)
 
     def _lay_out(self, length: int) -> None:
@@ -90,7 +90,7 @@ class Cache:
         self.layers = [
             LayerCache(
                 view(settled_keys, width, length - PREFIX_STEP),
-                view(recent_keys, PREFIX_STEP, width),
+                view(recent_keys, width, PREFIX_STEP),
                 view(values, length, width),
             )
             for settled_keys, recent_keys, values in zip(

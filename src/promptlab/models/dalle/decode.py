@@ -255,7 +255,7 @@ def attend_to_image(
     cache.write(layer, step, new_keys, new_values)
     past = cache.layers[layer]
     queries = queries.reshape(num_rows * num_heads, -1)
-    recent = torch.bmm(queries[:, None], past.recent_keys.transpose(1, 2))[:, 0]
+    recent = weighted_sums(past.recent_keys, queries)
     recent[:, step % PREFIX_STEP + 1 :].fill_(-torch.inf)
     scores = recent
     if past.settled_keys.shape[2]:

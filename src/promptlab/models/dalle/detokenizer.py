@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptlab.models.dalle import strips
-from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.conv import PackedConv, as_image
+from promptlab.models.dalle.team import Team
 from promptlab.models.dalle.winograd import ColumnConv
 
 Tensors = Mapping[str, Tensor]
@@ -157,22 +157,29 @@ Fast = TypeVar("Fast", ColumnConv, strips.FrameConv, strips.UpsampleConv, Packed
 
 
 class StripDetokenizer:
-    """The same network for one image at a time on a CPU, its large levels in strips."""
+    """The same network for one image at a time on a CPU, its large levels in strips.
 
-    def __init__(self, network: Detokenizer):
+    Threads share an image's strips; its bits do not depend on how many they are.
+    """
+
+    def __init__(self, network: Detokenizer, num_threads: int = 1):
         self.network = network
-        self._buffers = Buffers()
+        self._team = Team(num_threads)
         self._fast: dict[int, object] = {}  # by the id of the Conv that `network` keeps
 
     def twin(self) -> StripDetokenizer:
-        """Return one with the same weights and buffers of its own, for another thread."""
+        """Return one with the same weights and memory of its own, for another thread."""
         twin = copy.copy(self)
-        twin._buffers = Buffers()
+        twin._team = Team()
         return twin
 
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return uint8 [1, height, width, 3] of int64 [1, row, column]."""
+        with self._team.at_work():
+            return self._draw(tokens)
+
+    def _draw(self, tokens: Tensor) -> Tensor:
         x = self.network.embed(tokens)
         norm, conv = self.network.norm_out, self.network.conv_out
         levels = iter(self.network.levels)
@@ -181,36 +188,39 @@ class StripDetokenizer:
             if level is None:
                 return to_pixels(conv(norm.activated(x)))
             x = level(x)
-        activation = strips.measure(x, self._buffers)
+        activation = strips.measure(x, self._team)
         for level in levels:
             activation = self._level(level, activation)
         fast = self._made(strips.FrameConv, conv)
-        drawn = strips.normalized_conv(activation, norm.of, fast, self._buffers)
+        drawn = strips.normalized_conv(activation, norm.of, fast, self._team)
         pixels = to_pixels(as_image(drawn.pixels))
-        self._buffers.give(drawn.pixels, activation.pixels)
+        self._give(drawn, activation)
         return pixels
 
     def _level(self, level: Level, x: strips.Activation) -> strips.Activation:
         for block in level.blocks:
             if isinstance(block, AttentionBlock):
-                y = strips.measure(block(as_image(x.pixels)), self._buffers)
+                y = strips.measure(block(as_image(x.pixels)), self._team)
             else:
                 y = self._block(block, x)
-            self._buffers.give(x.pixels)
+            self._give(x)
             x = y
         if level.upsample is None:
             return x
-        y = strips.upsampled_conv(x, self._made(strips.UpsampleConv, level.upsample), self._buffers)
-        self._buffers.give(x.pixels)
+        y = strips.upsampled_conv(x, self._made(strips.UpsampleConv, level.upsample), self._team)
+        self._give(x)
         return y
 
     def _block(self, block: ResnetBlock, x: strips.Activation) -> strips.Activation:
         conv1, conv2 = (self._made(ColumnConv, conv) for conv in (block.conv1, block.conv2))
         shortcut = None if block.shortcut is None else self._made(PackedConv, block.shortcut)
-        h = strips.normalized_conv(x, block.norm1.of, conv1, self._buffers)
-        y = strips.normalized_conv(h, block.norm2.of, conv2, self._buffers, x.pixels, shortcut)
-        self._buffers.give(h.pixels)
+        h = strips.normalized_conv(x, block.norm1.of, conv1, self._team)
+        y = strips.normalized_conv(h, block.norm2.of, conv2, self._team, x.pixels, shortcut)
+        self._give(h)
         return y
+
+    def _give(self, *activations: strips.Activation) -> None:
+        self._team.own.give(*(activation.pixels for activation in activations))
 
     def _made(self, kind: type[Fast], conv: Conv) -> Fast:
         """Return a convolution in the form that is faster here, made at its first use."""

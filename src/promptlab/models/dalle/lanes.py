@@ -76,7 +76,7 @@ def draw_side_by_side(
 
     bounds = itertools.accumulate(block_lengths(len(requests), most, len(lanes)), initial=0)
     blocks = (requests[first:last] for first, last in itertools.pairwise(bounds))
-    pool = _one_thread_each(len(lanes))
+    pool = one_thread_each(len(lanes))
     num_busy, ahead = min(len(lanes), len(requests)), 2 * len(lanes)
     try:
         pending = deque(pool.submit(draw, block) for block in itertools.islice(blocks, ahead))
@@ -108,11 +108,12 @@ def map_side_by_side(
         finally:
             idle.put(lane)
 
-    with one_thread(), _one_thread_each(max(1, min(len(lanes), len(items)))) as pool:
+    with one_thread(), one_thread_each(max(1, min(len(lanes), len(items)))) as pool:
         return list(pool.map(answer, items))
 
 
-def _one_thread_each(num_lanes: int) -> ThreadPoolExecutor:
+def one_thread_each(num_lanes: int) -> ThreadPoolExecutor:
+    """Return a pool of so many threads, in each of which torch computes in one."""
     return ThreadPoolExecutor(num_lanes, "lane", initializer=torch.set_num_threads, initargs=(1,))
 
 

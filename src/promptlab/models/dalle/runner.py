@@ -95,19 +95,21 @@ class Runner:
             self.encoder = load_encoder(tensors, config, self.dtype, device)
             self.decoder = load_decoder(tensors, config, self.dtype, device)
             network = load_detokenizer(tensors, config, self.dtype, device)
-        self.detokenizer = StripDetokenizer(network) if device == "cpu" else network
-        self._detokenizers: list[Callable[[Tensor], Tensor]] = [self.detokenizer]
         self.has_lanes = device == "cpu" and config.width <= WIDEST
-        num_lanes = min(torch.get_num_threads(), MOST_LANES) if self.has_lanes else 1
+        num_threads = min(torch.get_num_threads(), MOST_LANES)
+        num_lanes = num_threads if self.has_lanes else 1
+        self.detokenizer: Callable[[Tensor], Tensor] = network
+        self._detokenizers: list[StripDetokenizer] = []  # one a thread
+        if device == "cpu":
+            num_shares = 1 if self.has_lanes else num_threads
+            self.detokenizer = strips = StripDetokenizer(network, num_shares)
+            self._detokenizers = [strips.twin() for _ in range(num_shares)]
         largest = batch_size or default_batch_size(config, self.dtype, device, num_lanes)
         largest = min(largest, BLOCK_IMAGES) if self.has_lanes else largest
         self.sizes = BlockSizes(self.decoder, config.text_length, largest)
         self._cache: Cache | None = None
         self._states: OrderedDict[Ids, Tensor] = OrderedDict()
         self.lanes = [self._twin() for _ in range(num_lanes)] if self.has_lanes else []
-        if isinstance(self.detokenizer, StripDetokenizer) and not self.has_lanes:
-            num_twins = min(torch.get_num_threads(), MOST_LANES)
-            self._detokenizers = [self.detokenizer.twin() for _ in range(num_twins)]
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result a request; out of memory halves the block."""
@@ -219,17 +221,18 @@ class Runner:
     def detokenize(self, tokens: Tensor) -> np.ndarray:
         """Return uint8 [image, height, width, 3] of int64 [image, step].
 
-        On a CPU every image is detokenized by one thread: a tenth faster than one after the other
-        by all of them, and an image has the same pixels whatever the number of threads.
+        On a CPU images are detokenized side by side, each by one thread: a tenth faster than one
+        after the other by all of them. The one that may be left over is shared by all. The pixels
+        are the same either way.
         """
         grid = self.config.image_grid
         # Before an image is whole, the start token stands for what is missing; it has no picture.
         tokens = tokens.clamp(max=self.config.detokenizer.vocab_size - 1)
         rows = [row.view(1, grid, grid) for row in tokens]
-        if self.device == "cpu":
-            images = map_side_by_side(self._detokenizers, rows)
-        else:
-            images = [self.detokenizer(row) for row in rows]
+        lanes = self._detokenizers
+        num_single = len(rows) - (len(lanes) > 1 and len(rows) % len(lanes) == 1) if lanes else 0
+        images = map_side_by_side(lanes, rows[:num_single]) if num_single else []
+        images += [self.detokenizer(row) for row in rows[num_single:]]
         return torch.cat(images).cpu().numpy()
 
     def _cache_for(self, num_images: int) -> Cache:

@@ -75,7 +75,10 @@ def sample(
     is_out = logits < largest.gather(-1, top_k - 1)
     # The largest logit is taken off first, as in min-dalle: a low temperature cannot overflow.
     scaled = (logits - largest[:, :1]).div_(temperature).masked_fill_(is_out, -torch.inf)
-    runs = functional.pad(scaled.softmax(-1), (0, -logits.shape[1] % RUN)).unflatten(-1, (-1, RUN))
+    likelihoods = scaled.softmax(-1)
+    if missing := -logits.shape[1] % RUN:  # a pad by nothing would copy them all
+        likelihoods = functional.pad(likelihoods, (0, missing))
+    runs = likelihoods.unflatten(-1, (-1, RUN))
     sums = runs.sum(-1)
     ends = sums.cumsum(-1, dtype=torch.float64)
     drawn = uniform * ends[:, -1:]

@@ -14,7 +14,7 @@ multiplications.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
+from promptlab.models.dalle.team import Team
 from promptlab.models.dalle.winograd import FRAME_ROWS, ColumnConv
 
 STRIP_NUMBERS = 2**20  # numbers in one strip: 2 MiB of bfloat16, near the cores' caches
@@ -29,6 +30,7 @@ LARGE_NUMBERS = 2**20  # activations from here on go by strips, as do those of
 MANY_CHANNELS = 256  # where a product's arithmetic leaves all else behind
 EPSILON = 1e-5  # as in torch.nn.GroupNorm
 
+Strip = slice  # of rows
 Norm = tuple[int, Tensor, Tensor]  # number of groups, weight, bias
 
 
@@ -123,95 +125,94 @@ def goes_by_strips(image: Tensor) -> bool:
     return image.shape[1] >= MANY_CHANNELS or image.numel() >= LARGE_NUMBERS
 
 
-def measure(image: Tensor, buffers: Buffers) -> Activation:
+def measure(image: Tensor, team: Team) -> Activation:
     """Return an activation of [1, channel, height, width] that came from elsewhere."""
     _, channels, height, width = image.shape
-    pixels = buffers.take(height, width, channels, image.dtype).copy_(as_pixels(image))
-    strips = pixels.split(_rows_per_strip(*pixels.shape))
-    return Activation(pixels, tuple(map(Statistics.of, strips)))
+    pixels = team.own.take(height, width, channels, image.dtype).copy_(as_pixels(image))
+    strips = _strips(*pixels.shape)
+    return Activation(pixels, tuple(Statistics.of(pixels[strip]) for strip in strips))
 
 
 def normalized_conv(
     source: Activation,
     norm: Norm,
     conv: ColumnConv | FrameConv,
-    buffers: Buffers,
+    team: Team,
     residual: Tensor | None = None,  # [height, width, in']
     shortcut: PackedConv | None = None,  # 1x1 on the residual, where in' is not out
 ) -> Activation:
     """Return conv(silu(norm(source))), plus the residual: a new activation."""
-    height, width, _ = source.pixels.shape
-    target = buffers.take(height, width, conv.num_outputs, source.pixels.dtype)
-    statistics = []
-    for first, last, rows in _activated_strips(source, norm, buffers):
-        skipped = None if residual is None else residual[first:last]
+    height, width, channels = source.pixels.shape
+    target = team.own.take(height, width, conv.num_outputs, source.pixels.dtype)
+    mean, variance = _group_statistics(source, norm[0])
+
+    def normalized(rows: Tensor) -> Tensor:
+        return torch.batch_norm(rows, *norm[1:], mean, variance, False, 0.0, EPSILON, False)
+
+    def draw(strip: Strip, buffers: Buffers) -> Statistics:
+        skipped = None if residual is None else residual[strip]
         if skipped is not None and shortcut is not None:
             skipped = as_pixels(shortcut(as_image(skipped)))
-        conv(rows, target[first:last], buffers, skipped)
-        statistics.append(Statistics.of(target[first:last]))
-    return Activation(target, tuple(statistics))
+        rows = _activated(source.pixels, strip, normalized, buffers)
+        conv(rows, target[strip], buffers, skipped)
+        buffers.give(rows)
+        return Statistics.of(target[strip])
+
+    strips = _strips(height, width, channels)
+    return Activation(target, tuple(team.map(draw, strips)))
 
 
-def upsampled_conv(source: Activation, conv: UpsampleConv, buffers: Buffers) -> Activation:
+def upsampled_conv(source: Activation, conv: UpsampleConv, team: Team) -> Activation:
     """Return the 3x3 convolution of the source doubled in resolution: a new activation."""
     pixels = source.pixels
     height, width, channels = pixels.shape
-    target = buffers.take(2 * height, 2 * width, conv.num_outputs, pixels.dtype)
+    target = team.own.take(2 * height, 2 * width, conv.num_outputs, pixels.dtype)
     places = target.view(height, 2, width, 2, conv.num_outputs)
-    statistics = []
-    for first, last in _strip_bounds(height, width, channels):
+
+    def draw(strip: Strip, buffers: Buffers) -> Statistics:
+        first, last = strip.start, strip.stop
         steps = buffers.take(last - first + 1, width, channels, pixels.dtype)
-        inner = slice(max(first, 1), min(last + 1, height))  # beyond the image there are zeros
-        before = slice(inner.start - 1, inner.stop - 1)
+        inner = range(max(first, 1), min(last + 1, height))  # beyond the image there are zeros
         torch.sub(
-            pixels[inner], pixels[before], out=steps[inner.start - first :][: len(pixels[inner])]
+            pixels[inner.start : inner.stop],
+            pixels[inner.start - 1 : inner.stop - 1],
+            out=steps[inner.start - first : inner.stop - first],
         )
         if first == 0:
             steps[0] = pixels[0]
         if last == height:
             torch.neg(pixels[-1], out=steps[-1])
-        conv(pixels[first:last], steps, places[first:last])
+        conv(pixels[strip], steps, places[strip])
         buffers.give(steps)
-        statistics.append(Statistics.of(target[2 * first : 2 * last]))
-    return Activation(target, tuple(statistics))
+        return Statistics.of(target[2 * first : 2 * last])
+
+    strips = _strips(height, width, channels)
+    return Activation(target, tuple(team.map(draw, strips)))
 
 
-def _activated_strips(
-    source: Activation, norm: Norm, buffers: Buffers
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield every strip's first and last row, and silu(norm(rows)) with the rows around them.
+def _activated(
+    pixels: Tensor, strip: Strip, norm: Callable[[Tensor], Tensor], buffers: Buffers
+) -> Tensor:
+    """Return silu(norm(strip)) with the row before and at least one after: lent.
 
-    One row before and at least one after; beyond the image there are zeros. With those two the
-    number of rows is a multiple of FRAME_ROWS, plus two. To be read before the next is asked for.
+    Beyond the image there are zeros. Without those two rows their number is a multiple of
+    FRAME_ROWS.
     """
-    height, width, channels = source.pixels.shape
-    mean, variance = _group_statistics(source, norm[0])
-    num_rows = _rows_per_strip(height, width, channels)
-    frame = buffers.take(num_rows + 2, width, channels, source.pixels.dtype)
-    for first, last in _strip_bounds(height, width, channels):
-        if first == 0:
-            frame[0].zero_()
-            begin = 0
-        else:  # the last two rows of the strip before
-            frame[:2] = frame[num_rows:]
-            begin = first + 1
-        end = min(last + 1, height)
-        if begin < end:
-            strip = torch.batch_norm(
-                as_image(source.pixels[begin:end]),
-                *norm[1:], mean, variance, False, 0.0, EPSILON, False,
-            )  # fmt: skip
-            place = frame[begin - first + 1 : end - first + 1]
-            torch.ops.aten.silu.out(as_pixels(strip), out=place)
-        frame[end - first + 1 :].zero_()
-        used = -(-(last - first) // FRAME_ROWS) * FRAME_ROWS
-        yield first, last, frame[: used + 2]
-    buffers.give(frame)
+    height, width, channels = pixels.shape
+    first, last = strip.start, strip.stop
+    num_rows = -(-(last - first) // FRAME_ROWS) * FRAME_ROWS
+    rows = buffers.take(num_rows + 2, width, channels, pixels.dtype)
+    begin, end = max(first - 1, 0), min(last + 1, height)
+    above, below = begin - first + 1, end - first + 1
+    rows[:above].zero_()
+    torch.ops.aten.silu.out(as_pixels(norm(as_image(pixels[begin:end]))), out=rows[above:below])
+    rows[below:].zero_()
+    return rows
 
 
-def _strip_bounds(height: int, width: int, channels: int) -> list[tuple[int, int]]:
+def _strips(height: int, width: int, channels: int) -> list[Strip]:
     num_rows = _rows_per_strip(height, width, channels)
-    return [(first, min(first + num_rows, height)) for first in range(0, height, num_rows)]
+    return [slice(row, min(row + num_rows, height)) for row in range(0, height, num_rows)]
 
 
 def _group_statistics(source: Activation, num_groups: int) -> tuple[Tensor, Tensor]:
