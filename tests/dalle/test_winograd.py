@@ -50,34 +50,33 @@ def convolve(
 
 @pytest.mark.parametrize("scheme", [PAIRS, FOURS])
 def test_a_scheme_is_the_convolution_of_numbers(scheme: Scheme) -> None:
-    before, kernel, after = (
-        torch.tensor(matrix, dtype=torch.float64)
-        for matrix in (scheme.before, scheme.kernel, scheme.after)
-    )
     inputs = torch.randn(scheme.num_outputs + 2, dtype=torch.float64)
     taps = torch.randn(3, dtype=torch.float64)
-    outputs = after @ ((kernel @ taps) * (before @ inputs))
+    points, rows = [0.0], [scheme.first]
+    for pair in scheme.pairs:
+        for point in (pair.point, -pair.point):
+            points.append(point)
+            rows.append(tuple(e + point * o for e, o in zip(pair.even, pair.odd, strict=True)))
+    columns = [[point**index for index in range(scheme.num_outputs)] for point in points]
+    columns.append([0.0] * (scheme.num_outputs - 1) + [1.0])
+    before, kernel, after = (
+        torch.tensor(matrix, dtype=torch.float64)
+        for matrix in ([*rows, scheme.last], scheme.kernel, columns)
+    )
+    outputs = after.T @ ((kernel @ taps) * (before @ inputs))
     assert torch.allclose(outputs, functional.conv1d(inputs[None, None], taps[None, None])[0, 0])
 
 
-@pytest.mark.parametrize("scheme", [PAIRS, FOURS])
-def test_the_first_and_the_last_product_are_in_one_output_as_they_are(scheme: Scheme) -> None:
-    columns = list(zip(*scheme.after, strict=True))
-    zeros = (0,) * (scheme.num_outputs - 1)
-    assert columns[0] == (1, *zeros)
-    assert columns[-1] == (*zeros, 1)
-    assert FRAME_ROWS % scheme.num_outputs == 0
-
-
-@pytest.mark.parametrize("kind", [ColumnConv, FrameConv])
+@pytest.mark.parametrize("scheme", [PAIRS, FOURS, None])
 @pytest.mark.parametrize("rows_per_strip", [1, 3, 12])
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES)
 def test_rows_are_convolved_as_by_torch(
-    kind: type[ColumnConv | FrameConv], rows_per_strip: int, dtype: torch.dtype, tolerance: float
+    scheme: Scheme | None, rows_per_strip: int, dtype: torch.dtype, tolerance: float
 ) -> None:
     weight, bias, image, expected = random_conv()
     residual = torch.randn(expected.shape)
-    fast = kind(weight.to(dtype), bias.to(dtype))
+    weights = weight.to(dtype), bias.to(dtype)
+    fast = FrameConv(*weights) if scheme is None else ColumnConv(*weights, scheme)
     for skipped in (torch.zeros_like(residual), residual):
         drawn = convolve(fast, image.to(dtype), rows_per_strip, skipped.to(dtype))
         assert largest_error(drawn, expected + skipped) <= tolerance

@@ -8,9 +8,10 @@ channels-last. Knows nothing of prompts or sampling.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from promptlab.models.dalle import strips
 from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.conv import PackedConv, as_image
 from promptlab.models.dalle.team import Team
-from promptlab.models.dalle.winograd import ColumnConv
+from promptlab.models.dalle.winograd import FOURS, PAIRS, ColumnConv
 
 Tensors = Mapping[str, Tensor]
 
@@ -153,7 +154,7 @@ def to_pixels(x: Tensor) -> Tensor:
     return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-Fast = TypeVar("Fast", ColumnConv, strips.FrameConv, strips.UpsampleConv, PackedConv)
+Fast = TypeVar("Fast")
 
 
 class StripDetokenizer:
@@ -165,7 +166,7 @@ class StripDetokenizer:
     def __init__(self, network: Detokenizer, num_threads: int = 1):
         self.network = network
         self._team = Team(num_threads)
-        self._fast: dict[int, object] = {}  # by the id of the Conv that `network` keeps
+        self._fast: dict[int, Any] = {}  # by the id of the Conv that `network` keeps
 
     def twin(self) -> StripDetokenizer:
         """Return one with the same weights and memory of its own, for another thread."""
@@ -202,7 +203,7 @@ class StripDetokenizer:
             if isinstance(block, AttentionBlock):
                 y = strips.measure(block(as_image(x.pixels)), self._team)
             else:
-                y = self._block(block, x)
+                y = self._block(block, x, is_last=level.upsample is None)
             self._give(x)
             x = y
         if level.upsample is None:
@@ -211,8 +212,14 @@ class StripDetokenizer:
         self._give(x)
         return y
 
-    def _block(self, block: ResnetBlock, x: strips.Activation) -> strips.Activation:
-        conv1, conv2 = (self._made(ColumnConv, conv) for conv in (block.conv1, block.conv2))
+    def _block(
+        self, block: ResnetBlock, x: strips.Activation, *, is_last: bool
+    ) -> strips.Activation:
+        # Half precision has few digits to spare for factors of eight: only at the last level, whose
+        # errors no other multiplies.
+        has_digits = is_last or x.pixels.dtype == torch.float32
+        column_conv = functools.partial(ColumnConv, scheme=FOURS if has_digits else PAIRS)
+        conv1, conv2 = (self._made(column_conv, conv) for conv in (block.conv1, block.conv2))
         shortcut = None if block.shortcut is None else self._made(PackedConv, block.shortcut)
         h = strips.normalized_conv(x, block.norm1.of, conv1, self._team)
         y = strips.normalized_conv(h, block.norm2.of, conv2, self._team, x.pixels, shortcut)
@@ -222,12 +229,11 @@ class StripDetokenizer:
     def _give(self, *activations: strips.Activation) -> None:
         self._team.own.give(*(activation.pixels for activation in activations))
 
-    def _made(self, kind: type[Fast], conv: Conv) -> Fast:
+    def _made(self, make: Callable[[Tensor, Tensor], Fast], conv: Conv) -> Fast:
         """Return a convolution in the form that is faster here, made at its first use."""
-        fast = self._fast.get(id(conv))
-        if not isinstance(fast, kind):
-            fast = self._fast[id(conv)] = kind(conv.weight, conv.bias)
-        return fast
+        if id(conv) not in self._fast:
+            self._fast[id(conv)] = make(conv.weight, conv.bias)
+        return self._fast[id(conv)]
 
 
 class _Loader:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
@@ -146,14 +147,19 @@ def normalized_conv(
     target = team.own.take(height, width, conv.num_outputs, source.pixels.dtype)
     mean, variance = _group_statistics(source, norm[0])
 
-    def normalized(rows: Tensor) -> Tensor:
-        return torch.batch_norm(rows, *norm[1:], mean, variance, False, 0.0, EPSILON, False)
+    # What it would save of a batch's own statistics is nothing here: there are none.
+    unused = {"save_mean": torch.empty(0), "save_invstd": torch.empty(0)}
+
+    def normalize(rows: Tensor, out: Tensor) -> None:
+        torch.ops.aten.native_batch_norm.out(
+            rows, *norm[1:], mean, variance, False, 0.0, EPSILON, out=out, **unused
+        )
 
     def draw(strip: Strip, buffers: Buffers) -> Statistics:
         skipped = None if residual is None else residual[strip]
         if skipped is not None and shortcut is not None:
             skipped = as_pixels(shortcut(as_image(skipped)))
-        rows = _activated(source.pixels, strip, normalized, buffers)
+        rows = _activated(source.pixels, strip, normalize, buffers)
         conv(rows, target[strip], buffers, skipped)
         buffers.give(rows)
         return Statistics.of(target[strip])
@@ -191,7 +197,7 @@ def upsampled_conv(source: Activation, conv: UpsampleConv, team: Team) -> Activa
 
 
 def _activated(
-    pixels: Tensor, strip: Strip, norm: Callable[[Tensor], Tensor], buffers: Buffers
+    pixels: Tensor, strip: Strip, normalize: Callable[[Tensor, Tensor], None], buffers: Buffers
 ) -> Tensor:
     """Return silu(norm(strip)) with the row before and at least one after: lent.
 
@@ -205,7 +211,8 @@ def _activated(
     begin, end = max(first - 1, 0), min(last + 1, height)
     above, below = begin - first + 1, end - first + 1
     rows[:above].zero_()
-    torch.ops.aten.silu.out(as_pixels(norm(as_image(pixels[begin:end]))), out=rows[above:below])
+    normalize(as_image(pixels[begin:end]), as_image(rows[above:below]))
+    functional.silu(rows[above:below], inplace=True)
     rows[below:].zero_()
     return rows
 

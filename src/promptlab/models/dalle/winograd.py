@@ -20,39 +20,49 @@ from promptlab.models.dalle.buffers import Buffers
 from promptlab.models.dalle.conv import PackedConv, as_image, as_pixels
 
 FRAME_ROWS = 4  # of a convolution: a multiple of every scheme's outputs
-Matrix = tuple[tuple[float, ...], ...]
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Points:
+    """The points p and -p of a scheme: their products read even + p * odd and even - p * odd."""
+
+    point: float
+    even: Row  # [input]
+    odd: Row  # [input]
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """F(num_outputs, 3): outputs = after @ ((kernel @ taps) * (before @ inputs)).
+    """F(num_outputs, 3): as many outputs from num_outputs + 2 products of inputs and kernel.
 
-    The first product is a summand of the first output alone, and the last of the last: convolutions
-    add those themselves.
+    The products are of the point 0, each pair of points, and infinity. Output i is the sum of
+    p ** i times a point's product; the first product is in the first output alone, and the last in
+    the last: convolutions add those themselves.
     """
 
     num_outputs: int
-    before: Matrix  # [product, input]
-    kernel: Matrix  # [product, tap]
-    after: Matrix  # [output, product]
+    first: Row  # [input]
+    pairs: tuple[Points, ...]
+    last: Row  # [input]
+    kernel: tuple[Row, ...]  # [product, tap]
 
 
 PAIRS = Scheme(
     2,
-    before=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, -1, 0, 1)),
+    first=(1, 0, -1, 0),
+    pairs=(Points(1, even=(0, 0, 1, 0), odd=(0, 1, 0, 0)),),
+    last=(0, -1, 0, 1),
     kernel=((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    after=((1, 1, 1, 0), (0, 1, -1, 1)),
 )
 FOURS = Scheme(
     4,
-    before=(
-        (4, 0, -5, 0, 1, 0),
-        (0, -4, -4, 1, 1, 0),
-        (0, 4, -4, -1, 1, 0),
-        (0, -2, -1, 2, 1, 0),
-        (0, 2, -1, -2, 1, 0),
-        (0, 4, 0, -5, 0, 1),
+    first=(4, 0, -5, 0, 1, 0),
+    pairs=(
+        Points(1, even=(0, 0, -4, 0, 1, 0), odd=(0, -4, 0, 1, 0, 0)),
+        Points(2, even=(0, 0, -1, 0, 1, 0), odd=(0, -1, 0, 1, 0, 0)),
     ),
+    last=(0, 4, 0, -5, 0, 1),
     kernel=(
         (1 / 4, 0, 0),
         (-1 / 6, -1 / 6, -1 / 6),
@@ -61,22 +71,19 @@ FOURS = Scheme(
         (1 / 24, -1 / 12, 1 / 6),
         (0, 0, 1),
     ),
-    after=((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
 )
-# Half precision has no digits to spare for factors of eight.
-SCHEME_FROM_DTYPE = {torch.float32: FOURS}
 
 
 class ColumnConv:
     """One 3x3 convolution, its weights transformed."""
 
-    def __init__(self, weight: Tensor, bias: Tensor):
+    def __init__(self, weight: Tensor, bias: Tensor, scheme: Scheme):
         """Take weight [out, in, 3, 3] and bias [out]."""
         self.num_outputs = len(weight)
-        self._scheme = SCHEME_FROM_DTYPE.get(weight.dtype, PAIRS)
-        kernel = torch.tensor(self._scheme.kernel, dtype=torch.float64)
+        self._scheme = scheme
+        kernel = torch.tensor(scheme.kernel, dtype=torch.float64)
         rows = torch.einsum("pt,oitc->poic", kernel, weight.to(torch.float64)).to(weight.dtype)
-        # The second product is a summand of every output: the bias comes with it.
+        # The product of the point 1 is a summand of every output: the bias comes with it.
         self._convs = [
             PackedConv(row[:, :, None], bias if index == 1 else None, padding=(0, 1))
             for index, row in enumerate(rows)
@@ -90,39 +97,55 @@ class ColumnConv:
         `rows` [row, width, in] holds those of `out`, one before and one after them; and as many
         more as make the first a multiple of FRAME_ROWS.
         """
-        scheme = self._scheme
-        num_groups = (len(rows) - 2) // scheme.num_outputs
-        inputs = [
-            rows[tap : tap + (num_groups - 1) * scheme.num_outputs + 1 : scheme.num_outputs]
-            for tap in range(scheme.num_outputs + 2)
-        ]
-        width, num_inputs = rows.shape[1:]
-        summed = buffers.take(num_groups, width, num_inputs, rows.dtype)
+        group = self._scheme.num_outputs
+        num_groups, width, channels = (len(rows) - 2) // group, *rows.shape[1:]
+        inputs = [rows[tap:][::group][:num_groups] for tap in range(group + 2)]
+        spare = [buffers.take(num_groups, width, channels, rows.dtype) for _ in range(3)]
         total = buffers.take(num_groups, width, self.num_outputs, rows.dtype)
-        products = []
-        for factors, conv in list(zip(scheme.before, self._convs, strict=True))[1:-1]:
-            add_up(inputs, factors, summed)
-            products.append(as_pixels(conv(as_image(summed))))
-        for index, factors in enumerate(scheme.after):
-            add_up(products, factors[1:-1], total)
-            if index in (0, scheme.num_outputs - 1):
-                own = 0 if index == 0 else -1
-                add_up(inputs, scheme.before[own], summed)
-                self._convs[own].add_to(as_image(total), as_image(summed))
-            target = out[index :: scheme.num_outputs]
+        sums, differences = self._sums(inputs, spare)
+        for index in range(group):
+            parts = differences if index % 2 else sums
+            factors = [pair.point**index for pair in self._scheme.pairs]
+            drawn = add_up(parts, factors, total)
+            if index in (0, group - 1):
+                own = self._scheme.last if index else self._scheme.first
+                x = add_up(inputs, own, spare[0])
+                self._convs[-1 if index else 0].add_to(as_image(drawn), as_image(x))
+            target = out[index::group]
             if residual is None:
-                target.copy_(total[: len(target)])
+                target.copy_(drawn[: len(target)])
             else:
-                torch.add(total[: len(target)], residual[index :: scheme.num_outputs], out=target)
-        buffers.give(summed, total)
+                torch.add(drawn[: len(target)], residual[index::group], out=target)
+        buffers.give(*spare, total)
+
+    def _sums(
+        self, inputs: Sequence[Tensor], spare: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return every pair of points' sum and difference of products."""
+        sums, differences = [], []
+        convs = self._convs[1:-1]
+        for pair, plus, minus in zip(self._scheme.pairs, convs[::2], convs[1::2], strict=True):
+            even = add_up(inputs, pair.even, spare[0])
+            odd = add_up(inputs, pair.odd, spare[1])
+            products = [
+                as_pixels(
+                    conv(as_image(torch.add(even, odd, alpha=sign * pair.point, out=spare[2])))
+                )
+                for conv, sign in ((plus, 1), (minus, -1))
+            ]
+            sums.append(products[0] + products[1])
+            differences.append(products[0].sub_(products[1]))
+        return sums, differences
 
 
-def add_up(terms: Sequence[Tensor], factors: Sequence[float], out: Tensor) -> None:
-    """Write the sum of the terms, each times its factor, in one pass a term."""
-    # The summand with factor one, if there is one, starts: the others are added to it.
+def add_up(terms: Sequence[Tensor], factors: Sequence[float], out: Tensor) -> Tensor:
+    """Return the sum of the terms, each times its factor, in one pass a term.
+
+    One of the factors is one. Where it is the only one, its term is the sum; else that is `out`.
+    """
     chosen = [(term, factor) for term, factor in zip(terms, factors, strict=True) if factor]
-    chosen.sort(key=lambda pair: pair[1] != 1)
-    (first, _), (second, factor), *others = chosen
-    torch.add(first, second, alpha=factor, out=out)
+    chosen.sort(key=lambda pair: pair[1] != 1)  # the others are added to the summand as it is
+    (first, _), *others = chosen
     for term, factor in others:
-        out.add_(term, alpha=factor)
+        first = torch.add(first, term, alpha=factor, out=out)
+    return first
