@@ -124,17 +124,17 @@ class ColumnConv:
         """Return every pair of points' sum and difference of products."""
         sums, differences = [], []
         convs = self._convs[1:-1]
-        for pair, plus, minus in zip(self._scheme.pairs, convs[::2], convs[1::2], strict=True):
+        for pair, conv_plus, conv_minus in zip(
+            self._scheme.pairs, convs[::2], convs[1::2], strict=True
+        ):
             even = add_up(inputs, pair.even, spare[0])
             odd = add_up(inputs, pair.odd, spare[1])
-            products = [
-                as_pixels(
-                    conv(as_image(torch.add(even, odd, alpha=sign * pair.point, out=spare[2])))
-                )
-                for conv, sign in ((plus, 1), (minus, -1))
-            ]
-            sums.append(products[0] + products[1])
-            differences.append(products[0].sub_(products[1]))
+            x = torch.add(even, odd, alpha=pair.point, out=spare[2])
+            plus = as_pixels(conv_plus(as_image(x)))
+            x = torch.sub(even, odd, alpha=pair.point, out=spare[2])
+            minus = as_pixels(conv_minus(as_image(x)))
+            sums.append(plus + minus)
+            differences.append(plus.sub_(minus))
         return sums, differences
 
 
