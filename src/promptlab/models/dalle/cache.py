@@ -32,8 +32,8 @@ class Cache:
 
     Matrices without gaps are what kernels read at full speed, so a layer's grow with the prefix,
     and move then. Keys lie with their positions side by side, as their sum of weighted rows wants
-    it (bags.py); since one position would touch every row, the last few wait to be turned
-    together. What an earlier block left behind the prefix is finite and masked.
+    it (bags.py); the last few have a matrix of their own until they are enough to move together.
+    What an earlier block left behind the prefix is finite and masked.
     """
 
     def __init__(self, decoder: Decoder, num_images: int):

@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 
 class Team:
-    """So many threads; one is the caller's own."""
+    """So many threads, for which the caller waits; where it would be one, the caller's own."""
 
     def __init__(self, num_threads: int = 1):
         self.own = Buffers()  # the caller's, for what the pieces are put together in
@@ -40,8 +40,10 @@ class Team:
                 yield
                 return
             with one_thread_each(self._num_threads) as self._pool:
-                yield
-            self._pool = None
+                try:
+                    yield
+                finally:
+                    self._pool = None
 
     def map(
         self, work: Callable[[Piece, Buffers], Answer], pieces: Sequence[Piece]
