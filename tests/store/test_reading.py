@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pyarrow.parquet as pq
 import pytest
@@ -202,9 +203,32 @@ def test_compaction_that_dies_between_its_steps_neither_doubles_nor_loses_a_row(
     assert essence(check_whole(paths.root, plan)) == expected
 
 
-def test_a_reader_sees_every_row_once_while_parts_are_merged_under_it(paths):
-    import threading
+def test_a_reader_outlasts_a_writer_that_takes_a_part_away_at_every_look(paths):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=5)
+    expected = essence(read_run(paths).rows())
+    folder = RunFolder(LocalStorage(), paths)
+    merged = [part.path for part in folder.parts]
+    assert len(merged) == 8
 
+    class Keeping(LocalStorage):
+        def delete_files(self, files):
+            pass
+
+    class Vanishing(LocalStorage):
+        def list_sizes(self, folder):
+            sizes = super().list_sizes(folder)
+            if merged:
+                self.delete_files([merged.pop()])  # listed, and gone before it is opened
+            return sizes
+
+    compact(Keeping(), paths, folder.parts, folder.axes, {}, len(merged))
+    (part,) = list_parts(Vanishing(), paths.images_parquet).parts
+    assert not merged
+    assert part.num_rows == len(expected)
+    assert essence(read_run(paths).rows()) == expected
+
+
+def test_a_reader_sees_every_row_once_while_parts_are_merged_under_it(paths):
     plan = make_plan(seeds=range(50))
     draw_and_stop(paths, plan, part_rows=5)
     expected = essence(read_run(paths).rows())

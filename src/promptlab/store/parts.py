@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,8 @@ from promptlab.store.storage import Storage
 log = logging.getLogger(__name__)
 
 _PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
-_NUM_ATTEMPTS = 5  # to list and open parts while a writer compacts them
+# Before each look at the parts while a writer compacts them; it deletes dozens one by one.
+_PAUSES_S = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 Key = tuple[str, int]  # (cell_id, seed): one request
 
@@ -104,7 +106,8 @@ def merge_axes(axes_of_parts: Sequence[Sequence[AxisColumn]]) -> tuple[AxisColum
 
 def list_parts(storage: Storage, folder: str, known: Sequence[Part] = ()) -> PartList:
     """Return the parts of a folder; footers of `known` parts are not read again."""
-    for _ in range(_NUM_ATTEMPTS - 1):
+    for pause_s in _PAUSES_S:
+        time.sleep(pause_s)
         sizes = _part_sizes(storage, folder)
         try:
             found = _list_parts(storage, folder, known, sizes)
