@@ -125,9 +125,7 @@ def run_case(
 
     most = runner.sizes.most()
     started = time.perf_counter()
-    runner.draw_block(
-        requests[:most]
-    )  # what a size costs once; min-dalle's first steps are out too
+    runner.draw_block(requests[:most])  # with what a size costs once
     first_block_s = time.perf_counter() - started
     turn_of_min_dalle(with_detokenizer=True)
     engine_s = 0.0
