@@ -34,7 +34,7 @@ from benchmarks.engine_counts import count, measure_peak
 from benchmarks.engine_min_dalle import MinDalleTimer
 from promptlab.models.dalle import upstream
 from promptlab.models.dalle.config import CONFIG_FROM_SIZE
-from promptlab.models.dalle.cuda import CudaRunner
+from promptlab.models.dalle.cuda.runner import CudaRunner
 from promptlab.models.dalle.runner import Runner
 from promptlab.models.dalle.tokenizer import TokenizedPrompt
 from promptlab.records import Request

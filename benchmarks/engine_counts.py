@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.linear import Linear
+from promptlab.models.dalle.cpu.linear import Linear
 
 
 @dataclass(frozen=True, slots=True)

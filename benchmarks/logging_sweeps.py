@@ -20,7 +20,7 @@ from promptlab import engine
 from promptlab.identity import hash_id
 from promptlab.models.protocol import Model, Parameter
 from promptlab.paths import RunPaths, image_path
-from promptlab.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan
 from promptlab.records import Cell, Request, Result
 from promptlab.store import StoreOptions, open_store
 from promptlab.tracking import TrackingOptions, open_tracking

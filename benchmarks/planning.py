@@ -26,8 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from promptlab.flow.provenance import cpu_name, usable_cores, versions
 from promptlab.models.protocol import Parameter
-from promptlab.provenance import cpu_name, usable_cores, versions
 from promptlab.records import Request, Result
 
 NUM_CELLS = (1_000, 10_000)
@@ -106,7 +106,7 @@ def measure_stock_composition() -> float:
     from hydra.core.utils import setup_globals
     from hydra.types import RunMode
 
-    from promptlab.locations import packaged_conf
+    from promptlab.configs.locations import packaged_conf
 
     setup_globals()
     loader = ConfigLoaderImpl(create_config_search_path(packaged_conf()))

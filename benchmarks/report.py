@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.models import PaintModel
+from tests.painters import PaintModel
 from tests.report.runs import make_run
 
 GRAIN = 12.0  # thumbnails of about 4 KB

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parent
+from tests.painters import CALLS
+
+ROOT = Path(__file__).parents[1]  # what finds `tests.painters`
 PAINT = """\
 # @package _global_
 # Paints colored tiles.
 model:
-  _target_: models.PaintModel
+  _target_: tests.painters.PaintModel
   name: {name}
   size: 32
   delay_s: 0.0
@@ -57,7 +59,7 @@ class Project:
         return subprocess.Popen(
             [sys.executable, "-m", "promptlab.cli", *arguments],
             cwd=self.path,
-            env=os.environ | {"PYTHONPATH": str(TESTS)},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -93,17 +95,14 @@ def project(
     hydra_restore_singletons: None,
 ) -> Iterator[Project]:
     """Enter an empty folder that knows the model `paint`."""
-    import models
-
-    import promptlab.vocabulary
+    import promptlab.configs.vocabulary
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(TESTS))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    models.CALLS.clear()
-    promptlab.vocabulary.root_keys.cache_clear()
+    CALLS.clear()
+    promptlab.configs.vocabulary.root_keys.cache_clear()
     found = Project(tmp_path, capsys)
     found.write("conf/model/paint.yaml", PAINT.format(name="paint"))
     yield found
-    promptlab.vocabulary.root_keys.cache_clear()
+    promptlab.configs.vocabulary.root_keys.cache_clear()

@@ -7,12 +7,12 @@ import importlib
 import sys
 
 import pytest
-from conftest import Project
 
 from promptlab import cli
 from promptlab.cli import VERBS, main
 from promptlab.commands.completion import line_for_hydra, suggest
 from promptlab.errors import PromptlabError
+from tests.conftest import Project
 
 
 def test_help_names_every_verb_and_an_example(capsys):

@@ -1,9 +1,9 @@
 """promptlab's plugins for Hydra: where configs are found, how jobs are enumerated and launched.
 
 Hydra imports this module at every start of any Hydra application and requires that the classes
-be defined here, so it is thin: the work is in `promptlab.launcher`, imported inside `launch`.
-Applications other than promptlab may use the launcher too; it then runs ordinary jobs one by one
-as Hydra's basic launcher does.
+be defined here, so it is thin: the work is in `promptlab.configs.launcher`, imported inside
+`launch`. Applications other than promptlab may use the launcher too; it then runs ordinary jobs
+one by one as Hydra's basic launcher does.
 
 Hydra runs the module without registering it in sys.modules, where dataclasses would look up
 postponed annotations: hence no `from __future__ import annotations`.
@@ -51,15 +51,17 @@ _store.store(
 
 
 class PromptlabLauncher(BasicLauncher):
-    """Hands all jobs of a multirun at once to a task that can take them (`run_jobs`)."""
+    """Hands all jobs of a multirun at once to a task that can take them (a JobTask)."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Keep the arguments; a promptlab sweep also gets the fast config loader."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        if hasattr(task_function, "run_jobs"):
-            from promptlab.compose import ComposingLoader
+        from promptlab.configs.launcher import JobTask
+
+        if isinstance(task_function, JobTask):
+            from promptlab.configs.compose import ComposingLoader
 
             hydra_context.config_loader = ComposingLoader(hydra_context.config_loader, config)
 
@@ -67,11 +69,15 @@ class PromptlabLauncher(BasicLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Draw all jobs as one plan, or run ordinary jobs one by one."""
-        if not hasattr(self.task_function, "run_jobs"):
-            return super().launch(job_overrides, initial_job_idx)
-        from promptlab.launcher import launch
+        from promptlab.configs.launcher import JobTask, launch
 
-        return launch(self, job_overrides, initial_job_idx)
+        if not isinstance(self.task_function, JobTask):
+            return super().launch(job_overrides, initial_job_idx)
+        assert self.hydra_context is not None
+        assert self.config is not None
+        return launch(
+            self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx
+        )
 
 
 class PromptlabSweeper(BasicSweeper):
@@ -85,8 +91,8 @@ class PromptlabSweeper(BasicSweeper):
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Enumerate the jobs, unless they are too many; globs reach into sub-groups."""
-        from promptlab.compose import open_nested_globs
-        from promptlab.overrides import check_num_jobs
+        from promptlab.configs.compose import open_nested_globs
+        from promptlab.configs.overrides import check_num_jobs
 
         open_nested_globs(overrides)
         if isinstance(self.launcher, PromptlabLauncher) and self.config is not None:
@@ -95,7 +101,7 @@ class PromptlabSweeper(BasicSweeper):
 
     def _parse_config(self) -> list[str]:
         """Return `hydra.sweeper.params`, prompts among them quoted as on the command line."""
-        from promptlab.overrides import prepare_override
+        from promptlab.configs.overrides import prepare_override
 
         return [prepare_override(override) for override in super()._parse_config()]
 
@@ -158,7 +164,7 @@ class PromptlabSearchPath(SearchPathPlugin):
         main = next((entry.path for entry in entries if entry.provider == "main"), None)
         if main is None or not os.path.isabs(main):
             return
-        from promptlab.locations import packaged_conf, packaged_sweeps
+        from promptlab.configs.locations import packaged_conf, packaged_sweeps
 
         if os.path.realpath(main) != os.path.realpath(packaged_conf()):
             return

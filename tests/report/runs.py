@@ -14,10 +14,10 @@ import numpy as np
 
 from promptlab import identity
 from promptlab.paths import RunPaths
-from promptlab.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan
 from promptlab.records import Cell, Request, Result, Scalar
 from promptlab.store import StoreOptions, open_store
-from tests.models import PARAMETERS, PaintModel
+from tests.painters import PARAMETERS, PaintModel
 
 SUBJECTS = ("a fox", "a robot", "a lighthouse", "a tiger")
 STYLES = ("noto", "openmoji", "twemoji")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from promptlab import picks
 from promptlab.report import ReportOptions, write_contact_sheet, write_standalone
 from promptlab.store import read_run
-from tests.models import PaintModel
+from promptlab.verdicts import picks
+from tests.painters import PaintModel
 from tests.report.runs import make_run, write_scores
 
 pytestmark = pytest.mark.browser
@@ -270,7 +270,7 @@ def test_the_large_view_says_everything_and_links_to_it(browse, sheet, foxes):
     for name, value in json.loads(row["params"]).items():
         assert float(facts[name]) == value
     assert facts["weights"] == row["model_fingerprint"]
-    from promptlab.redraw import redraw_command
+    from promptlab.planning.redraw import redraw_command
 
     assert page.texts(".command") == [redraw_command(row)]
     again = browse().open(sheet, page.hash())

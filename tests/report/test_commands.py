@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from promptlab import picks
 from promptlab.cli import main
 from promptlab.store import read_run
+from promptlab.verdicts import picks
 from tests.report.runs import make_run
 
 HEAVY = ("torch", "mlflow", "pandas", "hydra", "matplotlib")
@@ -49,7 +49,7 @@ def test_report_and_picks_import_no_heavy_package(run):
 
 def test_importing_report_imports_nothing_that_takes_long():
     program = (
-        "import promptlab.report, promptlab.picks, sys;"
+        "import promptlab.report, promptlab.verdicts.picks, sys;"
         f"print([name for name in {(*HEAVY, 'pyarrow', 'PIL', 'tqdm')!r} if name in sys.modules])"
     )
     done = subprocess.run(

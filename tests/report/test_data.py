@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from promptlab.errors import ReportError
-from promptlab.picks import Pick, record_picks
 from promptlab.report.best import best_of_cells
 from promptlab.report.data import collect
 from promptlab.store import read_run
-from tests.models import PaintModel
+from promptlab.verdicts.picks import Pick, record_picks
+from tests.painters import PaintModel
 from tests.report.runs import STYLES, SUBJECTS, make_run, write_scores
 
 

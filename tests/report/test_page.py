@@ -19,7 +19,7 @@ from promptlab.report.thumbnails import (
     make_thumbnails,
 )
 from promptlab.store import read_run
-from tests.models import PaintModel
+from tests.painters import PaintModel
 from tests.report.runs import make_run
 
 

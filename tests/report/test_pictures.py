@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from promptlab import picks
 from promptlab.errors import ReportError
 from promptlab.report import ReportOptions, publish, write_contact_sheet
 from promptlab.report.canvas import load_font, printable, wrap
 from promptlab.store import read_run
-from tests.models import PaintModel
+from promptlab.verdicts import picks
+from tests.painters import PaintModel
 from tests.report.runs import make_run
 
 

@@ -18,8 +18,8 @@ import time
 
 from promptlab.paths import RunPaths
 from promptlab.store import compaction, folder, read_run
-from store.painting import Painter, make_plan, paint
-from store.sweeping import draw_plan, pixels_of
+from tests.store.painting import Painter, make_plan, paint
+from tests.store.sweeping import draw_plan, pixels_of
 
 MAX_OPERATIONS = 80  # about sixteen images
 MAX_DELAY_S = 0.003
@@ -84,10 +84,10 @@ def nursery():
 @contextlib.contextmanager
 def open_nursery():
     """Start the process whose forks draw; give a function that has a sweep drawn by one."""
-    tests = os.path.dirname(os.path.dirname(__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     process = subprocess.Popen(
-        [sys.executable, "-m", "store.killing"],
-        cwd=tests,
+        [sys.executable, "-m", "tests.store.killing"],
+        cwd=root,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

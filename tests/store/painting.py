@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptlab import identity
-from promptlab.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan
 from promptlab.records import Cell, Result
 
 SIZE = 16  # px

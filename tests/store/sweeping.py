@@ -11,7 +11,7 @@ from PIL import Image
 from promptlab import engine
 from promptlab.records import Result
 from promptlab.store import StoreOptions, open_store, read_run
-from store.painting import paint
+from tests.store.painting import paint
 
 
 def draw_plan(paths, plan, on_part=None, meta=None, **options):

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from promptlab.paths import RunPaths
-from store.killing import draw_and_kill, kill_plan, open_nursery
-from store.sweeping import check_whole, essence
+from tests.store.killing import draw_and_kill, kill_plan, open_nursery
+from tests.store.sweeping import check_whole, essence
 
 pytestmark = pytest.mark.timeout(600)  # half a minute on a machine that is not busy otherwise
 
@@ -61,9 +61,8 @@ def test_killed_sweeps_leave_no_half_file_and_no_second_part_with_the_same_rows(
 
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's own
 def test_mlflow_equals_the_parquet_of_a_killed_sweep_after_sync(killed_sweeps, tmp_path):
-    from tracking.holding import check_equal_to_parquet, make_database
-
     from promptlab.tracking import TrackingOptions, sync
+    from tests.tracking.holding import check_equal_to_parquet, make_database
 
     roots, _ = killed_sweeps
     uri = make_database(tmp_path)

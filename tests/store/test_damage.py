@@ -9,8 +9,8 @@ from promptlab.records import Result
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
-from store.painting import Painter, make_plan
-from store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence
+from tests.store.painting import Painter, make_plan
+from tests.store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence
 
 PLAN = {"seeds": range(10)}  # 40 images
 

@@ -10,7 +10,7 @@ import pytest
 from promptlab.errors import RunLockedError
 from promptlab.store import open_store
 from promptlab.store.lock import hold_lock
-from store.painting import make_plan
+from tests.store.painting import make_plan
 
 HOLDER = """
 import sys, time

@@ -17,8 +17,8 @@ from promptlab.store.compaction import compact
 from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import LocalStorage
-from store.painting import make_plan, paint
-from store.sweeping import check_whole, draw_and_stop, draw_plan, essence, pixels_of
+from tests.store.painting import make_plan, paint
+from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, essence, pixels_of
 
 PLAN = {"axes": {"temperature": [0.5, 1], "prompt": ["x", "y"], "is_warm": [True, None]}}
 

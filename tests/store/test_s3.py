@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from promptlab import picks
 from promptlab.cli import main
 from promptlab.errors import ReportError, RunLockedError
 from promptlab.paths import RunPaths
@@ -30,8 +29,9 @@ from promptlab.store import (
 from promptlab.store.lock import hold_lock
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import open_storage
-from store.painting import Painter, make_plan, paint
-from store.sweeping import draw_and_stop, draw_plan, essence, pixels_of
+from promptlab.verdicts import picks
+from tests.store.painting import Painter, make_plan, paint
+from tests.store.sweeping import draw_and_stop, draw_plan, essence, pixels_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # botocore's and moto's own

@@ -16,8 +16,8 @@ from promptlab.records import Request, Result
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import LocalStorage
-from store.painting import Painter, make_plan, paint
-from store.sweeping import check_whole, draw_and_stop, draw_plan, pixels_of
+from tests.store.painting import Painter, make_plan, paint
+from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, pixels_of
 
 
 def sibling(paths, name):

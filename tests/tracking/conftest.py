@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from promptlab.paths import RunPaths
-from tracking.holding import make_database
+from tests.tracking.holding import make_database
 
 START_PATIENCE_S = 120
 

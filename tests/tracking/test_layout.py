@@ -18,7 +18,7 @@ from promptlab.tracking.layout import (
     make_layout,
     small_image,
 )
-from tracking.holding import make_database
+from tests.tracking.holding import make_database
 
 ROW = {
     "image_id": "0" * 16,

@@ -1,12 +1,12 @@
 import pytest
 
 from promptlab.cli import main
-from promptlab.picks import Pick
 from promptlab.store import read_run
 from promptlab.tracking import sync
 from promptlab.tracking.picked import pick_metrics, pick_tags
+from promptlab.verdicts.picks import Pick
 from tests.report.runs import make_run
-from tracking.holding import make_database
+from tests.tracking.holding import make_database
 
 A, B, C = "a" * 16, "b" * 16, "c" * 16
 ROWS = [{"image_id": i, "status": "ok"} for i in (A, B, C, "d" * 16)]
@@ -31,10 +31,10 @@ def test_verdicts_become_counts_a_rate_and_a_mean():
 def test_tags_name_the_images_and_those_who_judged():
     history = [Pick(A, is_favourite=True, who="bob"), Pick(B, rating=4, who="ann")]
     assert pick_tags(ROWS, history) == {
-        "promptlab.picks.favourites": A,
-        "promptlab.picks.rejects": "",
-        "promptlab.picks.rated": f"{B}:4",
-        "promptlab.picks.who": "ann bob",
+        "promptlab.verdicts.picks.favourites": A,
+        "promptlab.verdicts.picks.rejects": "",
+        "promptlab.verdicts.picks.rated": f"{B}:4",
+        "promptlab.verdicts.picks.who": "ann bob",
     }
 
 
@@ -44,7 +44,7 @@ def test_a_verdict_taken_back_is_taken_back_in_mlflow_too():
         Pick(A, picked_at="2026-11-01T11:00:00Z"),
     ]
     assert pick_metrics(ROWS, history)["picks_favourites"] == 0.0
-    assert pick_tags(ROWS, history)["promptlab.picks.favourites"] == ""
+    assert pick_tags(ROWS, history)["promptlab.verdicts.picks.favourites"] == ""
 
 
 def test_many_picks_fit_a_tag():
@@ -72,4 +72,4 @@ def test_picks_given_later_reach_mlflow_by_the_pick_command(tmp_path, monkeypatc
     (arm,) = found
     assert arm.data.metrics["rating_mean"] == 4.0
     assert arm.data.metrics["pick_rate"] == 0.5
-    assert arm.data.tags["promptlab.picks.rated"] == f"{image_id}:4"
+    assert arm.data.tags["promptlab.verdicts.picks.rated"] == f"{image_id}:4"

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from store.painting import Painter, make_plan, paint
-from store.sweeping import damage, draw_and_stop, draw_plan
 
 from promptlab.commands import sync as sync_command
 from promptlab.errors import TrackingError
@@ -21,7 +19,9 @@ from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
 from promptlab.tracking.syncing import describe_failure
-from tracking.holding import check_equal_to_parquet, make_database
+from tests.store.painting import Painter, make_plan, paint
+from tests.store.sweeping import damage, draw_and_stop, draw_plan
+from tests.tracking.holding import check_equal_to_parquet, make_database
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's own

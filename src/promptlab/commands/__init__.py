@@ -1,1 +1,5 @@
-"""One module a verb: `add_arguments(parser)` and `run(args) -> int`."""
+"""The verbs: one module each, with `add_arguments(parser)` and `run(args) -> int`.
+
+A verb takes arguments and prints; the work is in the rooms below. A new verb is a module here and
+its name in cli.py.
+"""

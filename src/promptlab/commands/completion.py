@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from promptlab.vocabulary import list_options
+from promptlab.configs.vocabulary import list_options
 
 OWN_FLAGS = ("--plan", "--resume", "--retry-failed", "--from-picks")
 HYDRA_FLAGS = ("--multirun", "--cfg", "--help", "--info")

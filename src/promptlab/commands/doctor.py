@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptlab.provenance import cpu_name, memory_gib, usable_cores, versions
+from promptlab.flow.provenance import cpu_name, memory_gib, usable_cores, versions
 
 MIN_FREE_GB = 1.0
 
@@ -119,8 +119,8 @@ def find_tracking() -> Iterator[Finding]:
 
 def find_models() -> Iterator[Finding]:
     """Yield each model's weights: here, or what is missing. The embedded one must be here."""
+    from promptlab.configs.vocabulary import find_options, read_option
     from promptlab.models.registry import open_model
-    from promptlab.vocabulary import find_options, read_option
 
     for option in find_options("model").values():
         content = read_option(option)

@@ -11,12 +11,12 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+from promptlab.configs.explain import close_names
+from promptlab.configs.locations import PACKAGE
+from promptlab.configs.vocabulary import Option, find_options, read_option
 from promptlab.errors import ConfigError, PromptlabError
-from promptlab.explain import close_names
-from promptlab.locations import PACKAGE
 from promptlab.models.protocol import Model
 from promptlab.models.registry import open_model
-from promptlab.vocabulary import Option, find_options, read_option
 
 TINY_FOLDER = PACKAGE / "models" / "tiny"
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from promptlab import picks
 from promptlab.errors import PromptlabError, ReportError
-from promptlab.picks import Pick
+from promptlab.verdicts import picks
+from promptlab.verdicts.picks import Pick
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of the image."""
-    from promptlab.redraw import model_config, redraw_command
+    from promptlab.planning.redraw import model_config, redraw_command
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from promptlab.vocabulary import Option, find_options, read_option
+from promptlab.configs.vocabulary import Option, find_options, read_option
 
 _PATTERN_KEYS = frozenset({"pattern", "description"})  # what is not a slot in an option's file
 

@@ -19,14 +19,14 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from promptlab.configs.overrides import prepare_arguments
+from promptlab.configs.vocabulary import root_keys
 from promptlab.errors import PromptlabError, StoreError
-from promptlab.overrides import prepare_arguments
-from promptlab.vocabulary import root_keys
 
 if TYPE_CHECKING:
-    from promptlab.config import Job
-    from promptlab.lineage import Lineage
-    from promptlab.plan import Plan
+    from promptlab.configs.settings import Job
+    from promptlab.planning.plan import Plan
+    from promptlab.verdicts.lineage import Lineage
 
 VERSION_BASE = "1.3"
 
@@ -64,8 +64,8 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
 
 def lineage_of_picks(run_folder: str, overrides: Sequence[str]) -> Lineage:
     """Return what a sweep from a run's picks descends from."""
-    from promptlab.lineage import Lineage, find_parents
-    from promptlab.picks import picked_images
+    from promptlab.verdicts.lineage import Lineage, find_parents
+    from promptlab.verdicts.picks import picked_images
 
     picked = [(image.cell_id, image.image_id) for image in picked_images(run_folder)]
     plan, jobs = plan_of_run(run_folder)
@@ -76,8 +76,8 @@ def lineage_of_picks(run_folder: str, overrides: Sequence[str]) -> Lineage:
 
 def plan_of_run(run_folder: str) -> tuple[Plan, list[Job]]:
     """Return the plan and the jobs that a run's recorded command stands for."""
-    from promptlab.config import settings_from_jobs
-    from promptlab.expand import expand
+    from promptlab.configs.settings import settings_from_jobs
+    from promptlab.planning.expand import expand
 
     flags, recorded = split_flags(recorded_arguments(run_folder))
     collector = JobCollector()
@@ -141,7 +141,7 @@ class JobCollector:
         """Keep the single job of a run without --multirun."""
         from hydra.core.hydra_config import HydraConfig
 
-        from promptlab.compose import job_from_config
+        from promptlab.configs.compose import job_from_config
 
         self.jobs = [job_from_config(config, HydraConfig.get())]
 
@@ -167,14 +167,14 @@ class SweepTask:
         self.run_folder = run_folder
         self.retry_failed = retry_failed
         self.lineage = lineage
-        self.bases = lineage.bases if lineage else ()  # see promptlab.launcher
+        self.bases = lineage.bases if lineage else ()  # see promptlab.configs.launcher
         self.has_failed_images = False  # now, or left over from an earlier time
 
     def __call__(self, config: Any) -> None:
         """Draw the single job of a run without --multirun."""
         from hydra.core.hydra_config import HydraConfig
 
-        from promptlab.compose import job_from_config
+        from promptlab.configs.compose import job_from_config
 
         hydra_config = HydraConfig.get()
         try:
@@ -193,7 +193,7 @@ class SweepTask:
         return self._run(jobs, HydraConfig.get().sweep.dir)
 
     def _run(self, jobs: Sequence[Job], hydra_folder: str) -> Mapping[int, str]:
-        from promptlab.sweep import Invocation, errors_by_job, run_sweep
+        from promptlab.flow.sweep import Invocation, errors_by_job, run_sweep
 
         invocation = Invocation(
             argv=self.arguments,
@@ -229,8 +229,8 @@ def run_hydra(task: Any, arguments: Sequence[str]) -> None:
     import hydra
     from omegaconf import OmegaConf
 
-    from promptlab.explain import explained_errors
-    from promptlab.locations import packaged_conf
+    from promptlab.configs.explain import explained_errors
+    from promptlab.configs.locations import packaged_conf
 
     OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
     decorate = hydra.main(

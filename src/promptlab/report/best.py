@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptlab.picks import Pick
 from promptlab.report.data import SheetData
+from promptlab.verdicts.picks import Pick
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy as np
 
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
-from promptlab.picks import Pick, newest, read_picks
 from promptlab.records import ImageRow
-from promptlab.report.scores import read_scores
+from promptlab.verdicts.picks import Pick, newest, read_picks
+from promptlab.verdicts.scores import read_scores
 
 if TYPE_CHECKING:
     from promptlab.store import Run

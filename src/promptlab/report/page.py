@@ -18,9 +18,9 @@ from importlib import resources
 from typing import Any
 
 import promptlab
-from promptlab.picks import EXPORT_FORMAT
 from promptlab.report.data import STATUSES, Coded, SheetData
 from promptlab.report.thumbnails import Thumbnail
+from promptlab.verdicts.picks import EXPORT_FORMAT
 
 PACK_SIZE = 64  # images whose thumbnails and commands travel together
 MAX_OPEN_CELLS = 6  # so few cells show all their candidates at first

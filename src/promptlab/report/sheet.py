@@ -266,7 +266,7 @@ class _Builder:
 
     def _command(self, number: int) -> str:
         """Return the line for a shell that draws an image again."""
-        from promptlab.redraw import model_config, redraw_command
+        from promptlab.planning.redraw import model_config, redraw_command
 
         row = self.data.redraw_rows[number]
         meta = self.runs[self.data.image_run[number]].meta

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
-from promptlab.plan import Plan
+from promptlab.planning.plan import Plan
 from promptlab.records import Cell, Request
 from promptlab.store.index import RowIndex
 from promptlab.store.parts import check_part, list_parts

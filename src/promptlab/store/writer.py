@@ -20,7 +20,7 @@ from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths, image_path
-from promptlab.plan import Plan
+from promptlab.planning.plan import Plan
 from promptlab.records import Cell, ImageRow, Request, Result, Scalar
 from promptlab.store.folder import RunFolder, explained
 from promptlab.store.index import Counts

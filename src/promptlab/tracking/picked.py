@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptlab.picks import Pick, newest
+from promptlab.verdicts.picks import Pick, newest
 
-TAG_PREFIX = "promptlab.picks."
+TAG_PREFIX = "promptlab.verdicts.picks."
 MAX_TAG_LENGTH = 5000  # of an MLflow tag
 TAGS = ("favourites", "rejects", "rated", "who")
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from promptlab import picks
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
@@ -50,6 +49,7 @@ from promptlab.tracking.options import (
 )
 from promptlab.tracking.picked import pick_metrics, pick_tags
 from promptlab.tracking.report_run import REPORT_KEY, log_report_run
+from promptlab.verdicts import picks
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from promptlab.models.dalle.bags import weighted_sums
 from promptlab.models.dalle.cache import PREFIX_STEP, Cache
+from promptlab.models.dalle.cpu.bags import weighted_sums
+from promptlab.models.dalle.cpu.linear import Linear
 from promptlab.models.dalle.encode import NUM_ROWS, Ids, padded_length, stack_states
-from promptlab.models.dalle.linear import Linear
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
 from promptlab.models.dalle.sampling import Settings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID

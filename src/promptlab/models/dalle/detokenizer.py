@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from promptlab.models.dalle import strips
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.conv import PackedConv, as_image
-from promptlab.models.dalle.team import Team
-from promptlab.models.dalle.winograd import FOURS, PAIRS, ColumnConv
+from promptlab.models.dalle.cpu import strips
+from promptlab.models.dalle.cpu.conv import PackedConv, as_image
+from promptlab.models.dalle.cpu.team import Team
+from promptlab.models.dalle.cpu.winograd import FOURS, PAIRS, ColumnConv
 
 Tensors = Mapping[str, Tensor]
 

@@ -6,16 +6,15 @@ the folder is looked for (downloaded, converted) when the fingerprint or the wei
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.errors import ConfigError, ModelError
-from promptlab.models.dalle.allocator import keep_freed_memory
 from promptlab.models.dalle.config import DalleConfig, read_config
+from promptlab.models.dalle.cpu.allocator import keep_freed_memory
+from promptlab.models.dalle.devices import find_device, open_runner, sleep_when_waiting
 from promptlab.models.protocol import Parameter
 from promptlab.records import Request, Result
 
@@ -106,8 +105,6 @@ class DalleModel:
         sleep_when_waiting()
         if self.device == "cpu":
             keep_freed_memory()
-        from promptlab.models.dalle.runner import open_runner
-
         if self.device == "cuda":
             import torch
 
@@ -134,30 +131,6 @@ class DalleModel:
     def unload(self) -> None:
         """Free the weights."""
         self._runner = None
-
-
-def sleep_when_waiting() -> None:
-    """Have torch's threads on a CPU wait for each other asleep, after a moment of spinning.
-
-    By default they spin for milliseconds, which takes the core from whoever they wait for: a
-    thread that shares it with the encoding of images, with MLflow or with another program. Falling
-    asleep at once costs a seventh of the speed on a machine that is free. The number was chosen
-    between the two (benchmarks/RESULTS.md), with a small model, which has now no threads that
-    wait (lanes.py). Works only where torch is not loaded yet; what the user has set stays.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-
-
-def find_device() -> str:
-    """Return "cuda" where torch can use one, else "cpu"; imports torch only if there may be one."""
-    if sys.platform == "linux" and not os.path.exists("/dev/nvidiactl"):
-        return "cpu"
-    if sys.platform == "darwin":
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _expect(name: str, value: str, accepted: tuple[str, ...]) -> None:

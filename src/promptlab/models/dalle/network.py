@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.linear import Epilogue, Linear
+from promptlab.models.dalle.cpu.linear import Epilogue, Linear
 
 Tensors = Mapping[str, Tensor]
 GLU_MULTIPLE = 128  # mini's 2,730 outputs take a third longer than 2,816 at 56 rows

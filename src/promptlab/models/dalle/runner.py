@@ -12,7 +12,6 @@ import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -24,10 +23,7 @@ from promptlab.models.batching import draw_in_batches
 from promptlab.models.dalle.blocks import BlockSizes, default_batch_size
 from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.decode import OnTokens, decode_block, empty_prompt
-from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
-from promptlab.models.dalle.encode import Ids, encode, padded_length
-from promptlab.models.dalle.lanes import (
+from promptlab.models.dalle.cpu.lanes import (
     BLOCK_IMAGES,
     MOST_LANES,
     WIDEST,
@@ -36,28 +32,18 @@ from promptlab.models.dalle.lanes import (
     map_side_by_side,
     one_thread,
 )
+from promptlab.models.dalle.decode import OnTokens, decode_block, empty_prompt
+from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
+from promptlab.models.dalle.encode import Ids, encode, padded_length
 from promptlab.models.dalle.network import load_decoder, load_encoder
 from promptlab.models.dalle.sampling import Settings
-from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer, open_tokenizer
-from promptlab.models.dalle.weights import open_tensors
+from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer
 from promptlab.records import Request, Result
 
 MAX_REMEMBERED_PROMPTS = 512
 
 # (tokens so far, the requests drawn together, their images so far: uint8 [image, h, w, 3])
 OnPreview = Callable[[int, Sequence[Request], np.ndarray], None]
-
-
-def open_runner(
-    config: DalleConfig, folder: Path, dtype: str, device: str, batch_size: int | None
-) -> Runner:
-    """Return a model folder's model, its weights read straight to the device."""
-    tokenizer = open_tokenizer(folder, config.tokenizer, config.text_length)
-    runner_class = Runner
-    if device == "cuda":
-        from promptlab.models.dalle.cuda import CudaRunner as runner_class  # noqa: N813
-    with open_tensors(folder) as tensors:
-        return runner_class(config, tensors, tokenizer, dtype, device, batch_size)
 
 
 Parameters = ParamSpec("Parameters")

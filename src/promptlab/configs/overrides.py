@@ -1,0 +1,227 @@
+"""Prompts on Hydra's command line: quoted for it where its grammar would not take them.
+
+Takes overrides as they were typed (or as `hydra.sweeper.params` has them), returns overrides that
+Hydra reads as they were meant. What Hydra can read stays untouched, with one exception:
+`subject={colour: red|blue}`, which it would read as keys and values. What stays ambiguous is an
+error with the quoted form ready to paste. Also counts the jobs of a multirun before Hydra
+enumerates them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from promptlab.configs.settings import DEFAULT_LIMIT, LANGUAGE_KEYS, RESERVED_KEYS
+from promptlab.errors import ConfigError, PlanTooLargeError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, links or samples to choose from
+NARROWING_KEYS = ("zip", "exclude", "only", "sample")  # they may leave few of many jobs
+
+# Only prompts are quoted by themselves: a slip in a structured value must not become a text.
+_STRUCTURED_KEYS = (RESERVED_KEYS - {"subject"}) | {"hydra"}
+_TEXT_KEYS = frozenset({"template.pattern", "style.pattern"})
+_OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOTALL)
+_FUNCTION = re.compile(
+    r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\s*\("
+)
+_OPEN, _CLOSE = "([{", ")]}"
+
+
+def prepare_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments with prompts quoted for Hydra; flags pass as they are."""
+    is_multirun = any(
+        argument in ("-m", "--multirun") or argument.lstrip("+").startswith(("sweeps=", "hydra."))
+        for argument in arguments
+    )
+    prepared = [prepare_override(argument) for argument in arguments]
+    if not is_multirun:
+        for argument in prepared:
+            _check_single(argument)
+    return prepared
+
+
+def prepare_override(override: str) -> str:
+    """Return one override as Hydra has to get it; raises ConfigError with the form to type."""
+    match = _OVERRIDE.fullmatch(override)
+    if match is None or override.startswith("-"):
+        return override
+    key, value = match["key"], match["value"]
+    is_readable = _is_readable(override)
+    name = key.lstrip("+")
+    if re.split(r"[.@/]", name)[0] in _STRUCTURED_KEYS and name not in _TEXT_KEYS:
+        if not is_readable:
+            _explain_structured(key, value)
+        return override
+    if is_readable:
+        is_choice = value.lstrip().startswith("{") and "|" in value and len(_split(value)) == 1
+        return f"{key}={quote(value.strip())}" if is_choice else override
+    if _FUNCTION.match(value):
+        raise ConfigError(
+            f"Hydra cannot read {override}: quote each text inside of the function. In a shell: "
+            f"{shlex.quote(key + '=' + _quote_arguments(value))}"
+        )
+    if value.startswith("[") and value.rstrip().endswith("]"):
+        items = ",".join(quote(_plain(item)) for item in _split(value.strip()[1:-1]))
+        raise ConfigError(
+            f"Hydra cannot read {override}. For a list of texts: "
+            f"{shlex.quote(f'{key}=[{items}]')}; for one text: "
+            f"{shlex.quote(f'{key}={quote(value)}')}"
+        )
+    parts = [
+        part if part and _is_readable(f"{key}={part}") else quote(_plain(part))
+        for part in _split(value)
+    ]
+    return f"{key}={','.join(parts)}"
+
+
+def quote(text: str) -> str:
+    """Return a text in the quotes of Hydra's grammar, which mean exactly it.
+
+    In double quotes, if it holds none, so that a shell's single quotes go around it.
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return QuotedString(text, Quote.single if '"' in text else Quote.double).with_quotes()
+
+
+def _is_readable(override: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _explain_structured(key: str, value: str) -> None:
+    """Raise with every text inside of lists and mappings quoted, if that makes it readable."""
+    scalar = re.compile(r"(?<=[\[,{:])\s*([^\[\]{},:'\"]+?)\s*(?=[\]},])")
+    quoted = scalar.sub(
+        lambda m: m[0] if _is_readable(f"{key}={m[1]}") else m[0].replace(m[1], quote(m[1])), value
+    )
+    if quoted != value and _is_readable(f"{key}={quoted}"):
+        raise ConfigError(
+            f"Hydra cannot read {key}={value}: texts with characters of its grammar need quotes. "
+            f"In a shell: {shlex.quote(f'{key}={quoted}')}"
+        )
+
+
+def _check_single(argument: str) -> None:
+    """Refuse a value with commas where no -m asks for a sweep: both meanings, ready to paste."""
+    match = _OVERRIDE.fullmatch(argument)
+    if match is None or argument.startswith("-") or not _is_simple_sweep(argument):
+        return
+    key, value = match["key"], match["value"]
+    whole = ", ".join(_unquoted(part) for part in _split(value))
+    raise ConfigError(
+        f"{argument}: a comma separates values, and several values make a sweep. To sweep them: "
+        f"promptlab sweep -m {shlex.quote(argument)}. For one text with a comma: "
+        f"{shlex.quote(f'{key}={quote(whole)}')}"
+    )
+
+
+def _is_simple_sweep(argument: str) -> bool:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException:  # not ours to explain: Hydra will say what is wrong
+        return False
+    return isinstance(value, ChoiceSweep) and value.simple_form
+
+
+def _split(value: str) -> list[str]:
+    """Return the parts between commas that stand outside of quotes and brackets."""
+    parts, start, depth, index = [], 0, 0, 0
+    while index < len(value):
+        character = value[index]
+        if character == "\\":
+            index += 2
+            continue
+        if character in "'\"" and not value[start:index].strip():
+            # A quote opens a quoted part only at its beginning: it's is a word.
+            end = _end_of_quotes(value, index)
+            index = end if end is not None else index + 1
+            continue
+        if character in _OPEN:
+            depth += 1
+        elif character in _CLOSE:
+            depth = max(0, depth - 1)
+        elif character == "," and depth == 0:
+            parts.append(value[start:index].strip())
+            start = index + 1
+        index += 1
+    return [*parts, value[start:].strip()]
+
+
+def _end_of_quotes(value: str, start: int) -> int | None:
+    """Return the place after the closing quote, None if there is none before a comma or the end."""
+    match = re.compile(r"(['\"])(?:\\.|(?!\1).)*\1(?=\s*(?:,|$))", re.DOTALL).match(value, start)
+    return match.end() if match else None
+
+
+def _plain(part: str) -> str:
+    r"""Return a part as it was meant: \, is how one types a comma inside of a value."""
+    return part.replace("\\,", ",")
+
+
+def _unquoted(part: str) -> str:
+    quoted = len(part) > 1 and part[0] in "'\"" and part[0] == part[-1]
+    return part[1:-1].replace(f"\\{part[0]}", part[0]) if quoted else part
+
+
+def _quote_arguments(call: str) -> str:
+    name, _, inside = call.partition("(")
+    arguments = inside.rstrip().removesuffix(")")
+    return f"{name}({','.join(quote(_unquoted(_plain(part))) for part in _split(arguments))})"
+
+
+# --------------------------------------------------------------------------- jobs, counted
+
+
+def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> None:
+    """Refuse a multirun that is too large before its jobs are enumerated.
+
+    `config` is the multirun's own. Rules, links and samples may leave few of many jobs, so with
+    them the bound is what Hydra can compose rather than the limit on images.
+    """
+    sizes: dict[str, int] = {}
+    settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *LANGUAGE_KEYS)}
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_sweep_override():
+            sizes[key] = _num_values(override)
+        elif key in settings:
+            settings[key] = override.value()
+    num_jobs = math.prod(sizes.values())
+    limit = settings["limit"] if isinstance(settings["limit"], int) else DEFAULT_LIMIT
+    is_narrowed = any(settings[key] for key in NARROWING_KEYS)
+    bound = max(limit, MAX_JOBS) if is_narrowed else limit
+    if num_jobs > bound:
+        axes = " × ".join(f"{key} {size:,}" for key, size in sizes.items() if size > 1)
+        raise PlanTooLargeError(
+            f"The sweep holds {num_jobs:,} cells or more ({axes}), more than its limit of "
+            f"{bound:,}. To draw them all add limit={num_jobs}; to draw fewer name fewer values."
+        )
+
+
+def _num_values(override: Override) -> int:
+    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
+        return max(0, math.ceil((value.stop - value.start) / value.step)) if value.step else 1
+    return 1  # a glob: as many as the group has options, never many

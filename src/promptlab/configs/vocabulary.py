@@ -1,0 +1,70 @@
+"""What the config folders offer: options of a group with their files, without Hydra.
+
+Takes group names, returns option names and file contents. The working directory's conf/ and
+sweeps/ shadow the packaged ones, as they do for Hydra.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from promptlab.configs.locations import packaged_conf, packaged_sweeps
+from promptlab.configs.settings import RESERVED_KEYS
+from promptlab.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a config group."""
+
+    name: str  # as chosen: "noto", "art/ukiyo_e"
+    path: Path
+    is_own: bool  # from the working directory rather than from the package
+
+
+def find_options(group: str) -> dict[str, Option]:
+    """Return all options of a group and its sub-groups by name, sorted."""
+    found: dict[str, Option] = {}
+    for is_own in (False, True):
+        folder = _folder(group, is_own)
+        for path in folder.rglob("*.yaml") if folder.is_dir() else ():
+            name = path.relative_to(folder).with_suffix("").as_posix()
+            found[name] = Option(name, path, is_own and folder != _folder(group, False))
+    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
+
+
+def list_options(group: str) -> list[str]:
+    """Return the names of all options of a group."""
+    return list(find_options(group))
+
+
+def read_option(option: Option) -> dict[str, Any]:
+    """Return the content of an option's file, as written."""
+    try:
+        content = yaml.safe_load(option.path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{option.path} is not readable YAML: {error}") from error
+    return content if isinstance(content, dict) else {}
+
+
+@cache
+def root_keys() -> frozenset[str]:
+    """Return the root keys that models and templates bring: parameters and slots."""
+    contents = [
+        read_option(option)
+        for group in ("model", "template")
+        for option in find_options(group).values()
+        if "_global_" in option.path.read_text(encoding="utf-8").partition("\n")[0]
+    ]
+    return frozenset(key for content in contents for key in content) - RESERVED_KEYS
+
+
+def _folder(group: str, is_own: bool) -> Path:
+    if group == "sweeps":
+        return Path("sweeps").resolve() if is_own else Path(packaged_sweeps())
+    return Path("conf", group).resolve() if is_own else Path(packaged_conf(), group)

@@ -1,0 +1,118 @@
+"""What goes into sweep.yaml besides the plan: where the sweep came from and what it ran on.
+
+Takes the plan and its jobs, returns plain values. Writes nothing, imports no torch.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import promptlab
+from promptlab.configs.settings import Job
+from promptlab.planning.plan import Plan
+
+PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "min-dalle", "numpy")
+
+
+def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> dict[str, Any]:
+    """Return the resolved sweep: command, config, model configs, versions, git, hardware."""
+    return {
+        "command": ["promptlab", "sweep", *argv],
+        "argv": list(argv),
+        "num_jobs": len(jobs),
+        "config": dict(jobs[0].config),  # of the first job, resolved; the axes are beside it
+        "samples": {axis: list(values) for axis, values in plan.samples.items()},
+        "subject_axes": list(plan.subject_axes),
+        "models_config": _model_configs(plan, jobs),
+        "versions": versions(),
+        "git": git_revision(),
+        "hardware": hardware(),
+    }
+
+
+def _model_configs(plan: Plan, jobs: Sequence[Job]) -> dict[str, Any]:
+    nodes: dict[str, Any] = {}
+    by_number = {job.number: job for job in jobs}
+    for cell in plan.cells:
+        if cell.model_key not in nodes:
+            nodes[cell.model_key] = by_number[cell.job_id].config.get("model")
+    return nodes
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of promptlab, Python and the packages that make the images."""
+    found = {"promptlab": promptlab.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Return commit and state of the working directory's git repository, None outside of one."""
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "is_dirty": bool(status)}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def hardware() -> dict[str, Any]:
+    """Return the machine: processor, cores, memory, and the GPU if torch already looked for one."""
+    found: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "processor": cpu_name(),
+        "num_cores": usable_cores(),
+        "memory_gib": memory_gib(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return the processor's name, as far as the system tells."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def memory_gib() -> float | None:
+    """Return the machine's memory in GiB, None where the system does not tell."""
+    try:
+        num_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    return round(num_bytes / 2**30, 1)

@@ -1,0 +1,177 @@
+"""The whole flow of a sweep: jobs → plan → engine → store → tracking → contact sheet.
+
+Takes composed jobs, returns what became of them. Each stage is a call; plain records pass between
+them. Does not know Hydra, and no stage's inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from promptlab.configs.settings import Job, Settings, build_options, settings_from_jobs
+from promptlab.engine import draw
+from promptlab.errors import ReportError, SweepInterruptedError
+from promptlab.flow import summary
+from promptlab.flow.provenance import describe_sweep
+from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
+from promptlab.flow.summary import Session
+from promptlab.models.registry import open_model, open_model_for_plan
+from promptlab.paths import RunPaths
+from promptlab.planning.expand import check_limit, expand
+from promptlab.planning.plan import Plan
+from promptlab.progress import show_progress
+from promptlab.records import Result
+from promptlab.report import ReportOptions, write_contact_sheet
+from promptlab.store import Counts, Store, StoreOptions, open_store, survey
+from promptlab.tracking import TrackingOptions, open_tracking
+from promptlab.verdicts.lineage import Lineage, keep_descendants
+
+MAX_IMAGES_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """How one command wants its jobs drawn; what it draws is in the jobs."""
+
+    argv: tuple[str, ...] = ()  # the command's arguments, to run it again
+    is_plan_only: bool = False  # print the plan, draw nothing
+    run_folder: str | None = None  # write here; None: the run of this same sweep if there is one,
+    #   else a new folder below runs_dir
+    retry_failed: bool = False  # draw failed rows again
+    lineage: Lineage | None = None  # draw only what descends from these picked cells
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Each stage's options, checked before anything is drawn."""
+
+    store: StoreOptions
+    tracking: TrackingOptions
+    report: ReportOptions
+
+    @staticmethod
+    def of(settings: Settings, invocation: Invocation) -> Options:
+        """Return what config and command line ask for; tracking=null turns MLflow off."""
+        store = replace(
+            build_options(StoreOptions, "store", settings.store),
+            reuse=settings.reuse,
+            retry_failed=invocation.retry_failed,
+            runs_dir=settings.runs_dir,
+        )
+        off = {"enabled": False}
+        tracking = off if settings.tracking is None else settings.tracking
+        return Options(
+            store,
+            build_options(TrackingOptions, "tracking", tracking),
+            build_options(ReportOptions, "report", settings.report),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a sweep."""
+
+    plan: Plan
+    session: Session
+    paths: RunPaths | None = None  # None: a plan only
+    counts: Counts | None = None  # rows of the whole run folder
+
+
+def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outcome:
+    """Draw every pending image of a sweep, record it, and build its contact sheet."""
+    invocation = invocation or Invocation()
+    settings = settings_from_jobs(jobs)
+    plan = make_plan(jobs, settings, invocation)
+    options = Options.of(settings, invocation)
+    folder = choose_run_folder(plan, settings, invocation.run_folder)
+    if invocation.is_plan_only:
+        found = survey(folder.paths if folder.exists else None, plan, options.store)
+        print(summary.describe_plan(plan, settings, found, folder))
+        return Outcome(plan, Session())
+
+    paths = folder.paths
+    meta = describe_sweep(plan, jobs, invocation.argv)
+    with open_tracking(paths, options.tracking) as tracking:
+        with (
+            open_store(paths, plan, options.store, meta=meta, on_part=tracking.notify) as store,
+            keep_log(paths),
+        ):
+            log.info("%s", summary.describe_start(plan, store, paths))
+            if store.num_pending:
+                tracking.begin()
+            session = draw_pending(plan, store)
+        is_new = session.num_drawn + store.num_reused > 0
+        sheet = write_sheet(paths, options.report, is_new)
+    with keep_log(paths):
+        log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
+    if session.is_interrupted:
+        raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
+    return Outcome(plan, session, paths, store.counts)
+
+
+def make_plan(jobs: Sequence[Job], settings: Settings, invocation: Invocation) -> Plan:
+    """Return the plan of the jobs: all of it, or what descends from picked cells."""
+    open_for = open_model_for_plan if invocation.is_plan_only else open_model
+    if invocation.lineage is None:
+        samples = read_samples(invocation.run_folder, jobs[0].config.get("sample"))
+        return expand(jobs, settings, open_for, samples)
+    limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
+    every = expand(jobs, replace(settings, limit=limit), open_for)
+    plan = keep_descendants(every, jobs, invocation.lineage)
+    check_limit(plan, settings.limit)
+    return plan
+
+
+def draw_pending(plan: Plan, store: Store) -> Session:
+    """Draw what is missing, one resident model after the other; Ctrl-C ends it early."""
+    session = Session()
+    try:
+        for result in show_progress(_results(plan, store), store.num_pending):
+            store.add(result)
+            session.num_drawn += 1
+            if result.error is not None:
+                session.errors[result.request.image_id] = result.error
+                log.warning("%s", summary.describe_failure(result))
+    except KeyboardInterrupt:
+        session.is_interrupted = True
+    return session
+
+
+def _results(plan: Plan, store: Store) -> Iterator[Result]:
+    for model_key, model in plan.models.items():
+        requests = store.pending(model_key)
+        if requests:
+            yield from draw(model, requests)
+
+
+def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:
+    """Build the contact sheet and return its files; nothing new keeps the sheet that is there.
+
+    Drawn images are worth more than their sheet, so it may fail alone.
+    """
+    known = [paths.index_html, paths.contact_sheet_png]
+    try:
+        if is_new or not file_exists(paths.index_html):
+            files = write_contact_sheet(paths.root, options)
+            known = [files.index_html, *filter(None, [files.contact_sheet_png]), *files.others]
+    except ReportError as error:
+        log.warning("No contact sheet: %s", error)
+        return []
+    return known
+
+
+def errors_by_job(outcome: Outcome) -> dict[int, str]:
+    """Return what failed in each Hydra job, one line a job."""
+    errors: dict[int, str] = {}
+    if not outcome.session.errors:
+        return errors
+    for model_key in outcome.plan.models:
+        for cell, request in outcome.plan.requests(model_key):
+            error = outcome.session.errors.get(request.image_id)
+            if error is not None:
+                errors.setdefault(cell.job_id, summary.describe_job_failure(cell, error))
+    return errors

@@ -1,0 +1,343 @@
+"""From composed jobs to the plan: every cell with its prompt, parameters and ids.
+
+Takes jobs as plain values, returns a Plan. Refuses here, before any weights are loaded, what
+could not be drawn: unknown keys, unfilled slots, parameters out of range, empty prompts, too many
+images. Does not know Hydra.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from promptlab.configs.settings import LANGUAGE_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
+from promptlab.errors import ConfigError, PlanTooLargeError
+from promptlab.identity import canonical_json, hash_id
+from promptlab.models.protocol import Model, normalize_params
+from promptlab.models.registry import open_model
+from promptlab.planning.language import Grid, Point, format_count
+from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.prompts import check_prompt, read_grid
+from promptlab.planning.seeds import parse_seeds
+from promptlab.records import Cell, Scalar
+
+NO_STYLE = "none"
+_SWEEP_WIDE = frozenset([*SWEEP_KEYS, *LANGUAGE_KEYS])
+_OWN_COLUMNS = frozenset({"subject", "style", "template", "model", "seeds"})
+
+log = logging.getLogger(__name__)
+
+
+def expand(
+    jobs: Sequence[Job],
+    settings: Settings,
+    open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
+    recorded_samples: Mapping[str, Sequence[str]] | None = None,
+) -> Plan:
+    """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
+
+    `recorded_samples` is what the run that goes on chose when it began.
+    """
+    models = _Models(open_model)
+    frames = [_frame(job, models) for job in jobs]
+    grid = read_grid(
+        jobs,
+        [frame.model for frame in frames],
+        [frame.fixed for frame in frames],
+        recorded_samples,
+    )
+    check_size(frames, grid, settings.limit)
+    further = _further_axes(jobs, grid)
+    cells: dict[str, Cell] = {}
+    of_subject: set[str] = set()
+    of_others: set[str] = set()
+    for point in grid.points():
+        of_subject |= point.subject_parts
+        of_others |= point.coordinates.keys() - point.subject_parts
+        cell = _cell(frames[point.job_index], point, further)
+        known = cells.get(cell.cell_id)
+        if known is not None:
+            cell = replace(known, seeds=tuple(dict.fromkeys(known.seeds + cell.seeds)))
+        cells[cell.cell_id] = cell
+    for warning in grid.warnings:
+        log.warning("%s", warning)
+    plan = _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid)
+    parts = (name for name in further if name in of_subject and name not in of_others)
+    return replace(plan, subject_axes=tuple(parts))
+
+
+def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:
+    """Refuse a plan that is too large or empty, by its counts alone: nothing is built."""
+    num_cells = grid.num_points
+    num_images = sum(n * len(f.seeds) for f, n in zip(frames, grid.counts, strict=True))
+    if num_images > limit:
+        num_cells, num_images = _count_folded(frames, grid)
+    if num_cells == 0:
+        raise ConfigError(
+            "Nothing is left to draw: zip, sample and the rules leave out all "
+            f"{format_count(grid.num_removed)} combinations. {_describe_removed(grid)}"
+        )
+    if num_images > limit:
+        axes = ", ".join(f"{n} {format_count(c)}" for n, c in grid.axis_counts().items() if c > 1)
+        raise PlanTooLargeError(
+            f"The sweep holds {format_count(num_images)} images ({format_count(num_cells)} cells"
+            f"{f'; in the prompts: {axes}' if axes else ''}), more than its limit of {limit:,}. "
+            + (f"To draw them all add limit={num_images}; " if num_images < 10**9 else "")
+            + "to draw fewer use sample, only or exclude."
+        )
+
+
+def _count_folded(frames: Sequence[_Frame], grid: Grid) -> tuple[int, int]:
+    """Return cells and images when jobs that differ in their seeds alone share their cells."""
+    seeds: dict[str, set[int]] = {}
+    num_points: dict[str, int] = {}
+    for frame, number in zip(frames, grid.counts, strict=True):
+        seeds.setdefault(frame.content, set()).update(frame.seeds)
+        num_points[frame.content] = number
+    num_images = sum(number * len(seeds[content]) for content, number in num_points.items())
+    return sum(num_points.values()), num_images
+
+
+def _make_plan(
+    jobs: Sequence[Job],
+    settings: Settings,
+    cells: tuple[Cell, ...],
+    models: Mapping[str, Model],
+    grid: Grid,
+) -> Plan:
+    content = [[cell.cell_id, list(cell.seeds)] for cell in cells]
+    return Plan(
+        sweep=settings.name,
+        sweep_id=hash_id({"name": settings.name, "cells": content}),
+        axes=_axes(jobs, cells),
+        cells=cells,
+        models={key: models[key] for key in dict.fromkeys(cell.model_key for cell in cells)},
+        samples=grid.samples,
+        notes=_notes(grid, len(cells)),
+    )
+
+
+def check_limit(plan: Plan, limit: int) -> None:
+    """Refuse a plan that holds more images than its limit."""
+    if plan.num_images > limit:
+        raise PlanTooLargeError(
+            f"The sweep holds {plan.num_images:,} images ({len(plan.cells):,} cells), more than "
+            f"its limit of {limit:,}. To draw them all add limit={plan.num_images}."
+        )
+
+
+def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
+    """Return the plan with other cells of the same jobs and models: fewer, or with lineage."""
+    content = [[cell.cell_id, list(cell.seeds), list(cell.parent_ids)] for cell in cells]
+    keys = dict.fromkeys(cell.model_key for cell in cells)
+    return replace(
+        plan,
+        sweep_id=hash_id({"name": plan.sweep, "cells": content}),
+        axes=_axes(jobs, cells),
+        cells=cells,
+        models={key: plan.models[key] for key in keys},
+    )
+
+
+def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
+    """Return what a reader of the plan should know beyond its axes and cells."""
+    notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
+    notes += [f"zip: {', '.join(link)} side by side" for link in grid.options.links]
+    notes += [f"{rule}: {_cells(number)} left out" for rule, number in grid.removed.items()]
+    if grid.num_points > num_cells:
+        repeats = _cells(grid.num_points - num_cells)
+        notes.append(f"{repeats} left out: the same as others, so drawn once")
+    return (*notes, *grid.warnings)
+
+
+def _cells(number: int) -> str:
+    return f"{number:,} cell" if number == 1 else f"{number:,} cells"
+
+
+def _describe_removed(grid: Grid) -> str:
+    return " ".join(f"{rule}: {number:,}." for rule, number in grid.removed.items())
+
+
+def varying_keys(jobs: Sequence[Job]) -> set[str]:
+    """Return the override keys that have more than one value over the jobs."""
+    seen: dict[str, Any] = {}
+    varying: set[str] = set()
+    for job in jobs:
+        for key, value in job.values.items():
+            if key not in varying and seen.setdefault(key, value) != value:
+                varying.add(key)
+    return varying
+
+
+def _further_axes(jobs: Sequence[Job], grid: Grid) -> tuple[str, ...]:
+    """Return the columns of further axes: keys that vary and the prompts' own axes, in order."""
+    varying = varying_keys(jobs)
+    keys = dict.fromkeys(key for job in jobs for key in job.values if key in varying)
+    config = jobs[0].config
+    for name, number in grid.axis_counts().items():
+        # A slot that has one value everywhere is no axis; what a prompt itself spans always is.
+        if number > 1 or name not in config:
+            keys[name] = None
+    return tuple(key for key in keys if key not in _OWN_COLUMNS)
+
+
+@dataclass
+class _Models:
+    """Opens each distinct model configuration once, and knows the cells' parameters."""
+
+    open_model: Callable[[Mapping[str, Any] | None], Model]
+    opened: dict[str, Model] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)
+    _last: tuple[Any, str] | None = None
+    _params: dict[tuple[Any, ...], dict[str, Scalar]] = field(default_factory=dict)
+
+    def key(self, node: Any) -> str:
+        """Return the model_key of a config node, opening the model at its first use."""
+        if self._last is not None and self._last[0] == node:
+            return self._last[1]
+        text = canonical_json(node)
+        if text not in self._keys:
+            model = self.open_model(node)
+            key = model.name if model.name not in self.opened else f"{model.name}-{hash_id(node)}"
+            self.opened[key] = model
+            self._keys[text] = key
+        self._last = (node, self._keys[text])
+        return self._keys[text]
+
+    def params(self, model_key: str, given: Mapping[str, Any]) -> dict[str, Scalar]:
+        """Return all sampling parameters in the model's own kinds, defaults filled in."""
+        key = (model_key, *((name, type(value), value) for name, value in given.items()))
+        try:
+            return self._params[key]
+        except KeyError:
+            pass
+        except TypeError:  # an unhashable value: a list where a number is expected
+            key = ()
+        model = self.opened[model_key]
+        params = normalize_params(model.name, model.parameters, given)
+        if key:
+            self._params[key] = params
+        return params
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """What all cells of one job share."""
+
+    job: Job
+    model: Model
+    model_key: str
+    params: Mapping[str, Scalar]
+    template: str
+    style: str
+    seeds: tuple[int, ...]
+    others: Mapping[str, Scalar]  # override keys that are neither parameters nor slots
+
+    @property
+    def fixed(self) -> dict[str, Scalar]:
+        """The axes that rules and links may name, but for those of the prompt."""
+        return {
+            **self.others,
+            **self.params,
+            "model": self.model.name,
+            "template": self.template,
+            "style": self.style,
+        }
+
+    @property
+    def content(self) -> str:
+        """All that the job's cells depend on: everything but its seeds."""
+        config = {key: value for key, value in self.job.config.items() if key != "seeds"}
+        return canonical_json([config, self.template, self.style, self.others])
+
+
+def _frame(job: Job, models: _Models) -> _Frame:
+    config = job.config
+    model_key = models.key(config.get("model"))
+    model = models.opened[model_key]
+    given = {k: v for k, v in config.items() if k in model.parameters and k not in RESERVED_KEYS}
+    return _Frame(
+        job=job,
+        model=model,
+        model_key=model_key,
+        params=models.params(model_key, given),
+        template=str(job.choices.get("template") or "plain"),
+        style=str(job.choices.get("style") or NO_STYLE),
+        seeds=parse_seeds(config.get("seeds", 1)),
+        others={
+            key: _scalar(value)
+            for key, value in job.values.items()
+            if key not in _OWN_COLUMNS
+            and key not in model.parameters
+            and key.split(".")[0] not in _SWEEP_WIDE
+        },
+    )
+
+
+def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
+    job = frame.job
+    check_prompt(point.prompt, f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}")
+    subject = point.coordinates.get("subject")
+    if subject is None:  # a template that shows no subject
+        subject = str(job.config.get("subject") or "")
+    slots = {
+        name: text
+        for name, text in point.coordinates.items()
+        if name != "subject" and name not in point.subject_parts
+    }
+    axes: dict[str, Scalar] = {}
+    for name in further_axes:
+        axes[name] = point.coordinates.get(name, frame.params.get(name, frame.others.get(name)))
+    arm = {
+        "style": frame.style,
+        "template": frame.template,
+        "model": [frame.model.name, frame.model.fingerprint, frame.model.dtype],
+        "params": frame.params,
+        "slots": slots,
+        "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
+    }
+    return Cell(
+        cell_id=hash_id({**arm, "subject": subject, "prompt": point.prompt}),
+        arm_id=hash_id(arm),
+        job_id=job.number,
+        subject=subject,
+        style=frame.style,
+        template=frame.template,
+        prompt=point.prompt,
+        model=frame.model.name,
+        model_key=frame.model_key,
+        params=frame.params,
+        axes=axes,
+        seeds=frame.seeds,
+    )
+
+
+def _scalar(value: Any) -> Scalar:
+    return value if isinstance(value, str | int | float | bool | None) else canonical_json(value)
+
+
+def _axes(jobs: Sequence[Job], cells: Sequence[Cell]) -> tuple[Axis, ...]:
+    """Return the axes that vary, in the order of the command line, the seed last."""
+    values: dict[str, dict[Scalar, None]] = {key: {} for key in jobs[0].values}
+    fixed: dict[str, Callable[[Cell], Scalar]] = {
+        "subject": lambda cell: cell.subject,
+        "style": lambda cell: cell.style,
+        "template": lambda cell: cell.template,
+        "model": lambda cell: cell.model,
+    }
+    for cell in cells:
+        for name, value_of in fixed.items():
+            values.setdefault(name, {})[value_of(cell)] = None
+        for name, value in cell.axes.items():
+            values.setdefault(name, {})[value] = None
+    axes = [
+        Axis(name, tuple(value for value in found if value is not None))
+        for name, found in values.items()
+        if len(found) > 1  # None counts: a cell whose prompt does not have the axis
+    ]
+    seeds = dict.fromkeys(seed for cell in cells for seed in cell.seeds)
+    if len(seeds) > 1:
+        axes.append(Axis("seed", tuple(seeds)))
+    return tuple(axes)

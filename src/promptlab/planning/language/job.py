@@ -1,0 +1,101 @@
+"""One job within the grid: its blocks, which of them are listed, what leaves it out as a whole.
+
+Takes a job's pattern and what samples allow; returns values of axes and lists of options. Does not
+know other jobs, nor what links and rules say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from promptlab.errors import ConfigError
+from promptlab.planning.language.blocks import Blocks, Literals, Option
+from promptlab.planning.language.syntax import Pattern
+from promptlab.records import Scalar
+
+Samples = Mapping[str, tuple[str, ...]]  # axis → the values that were chosen
+
+
+@dataclass(frozen=True, eq=False)
+class JobPattern:
+    """One job: the pattern of its prompts, its slots' values, and what holds for all of it."""
+
+    pattern: Pattern
+    values: Mapping[str, Pattern]
+    fixed: Mapping[str, Scalar]  # axes that the job has one value of: model, style, temperature…
+
+
+@dataclass(slots=True)
+class GridJob:
+    """One job with its blocks; those that an option of the grid looks at get listed."""
+
+    blocks: Blocks
+    literals: Literals
+    fixed: Mapping[str, Scalar]
+    known_options: dict[tuple[object, ...], list[Option]]  # shared by the jobs of one grid
+    listed: dict[tuple[int, ...], list[Option]] = field(default_factory=dict)  # by block numbers
+    mask: int = -1  # the rules that the job as a whole satisfies, one bit each
+    is_out: bool = False  # a sample or a link leaves the whole job out
+
+    def has_axis(self, name: str) -> bool:
+        """Tell whether the job's prompts have an axis of that name."""
+        return name in self.blocks.names
+
+    def values(self, name: str, what: str) -> list[str]:
+        """Return the values that an axis has here, before any sample; none if it has no such axis.
+
+        `what` asks, for errors.
+        """
+        key = self.blocks.names.get(name)
+        if key is None:
+            return [str(self.fixed[name])] if name in self.fixed else []
+        bound = self.blocks.bound
+        held = self.blocks.reach(key) & set(bound.linked) - {key}
+        if held:
+            raise ConfigError(
+                f"{what}: {name} holds the linked axis {', '.join(sorted(held))}; name that one."
+            )
+        self.blocks.check_listable(bound.count(key), f"{what}: {name}")
+        return [value.text for value in self.blocks.values(key, self.literals, self.literals)]
+
+    def allowed(self, samples: Samples) -> dict[str, frozenset[str]]:
+        """Return the values that samples leave to the axes of this job."""
+        names = self.blocks.names
+        return {names[axis]: frozenset(v) for axis, v in samples.items() if axis in names}
+
+    def list_block(self, name: str, samples: Samples, what: str) -> tuple[int, ...]:
+        """List the block in which an axis is chosen, if it is not yet; return its numbers."""
+        number = self.block_of(name)
+        for numbers in self.listed:
+            if number in numbers:
+                return numbers
+        self.blocks.check_listable(self.blocks.count(number), f"{what}: {name}")
+        key = (id(self.blocks), number, frozenset(self.literals.items()))
+        if key not in self.known_options:
+            options = self.blocks.options(number, self.allowed(samples), self.literals)
+            self.known_options[key] = list(options)
+        self.listed[(number,)] = self.known_options[key]
+        return (number,)
+
+    def block_of(self, name: str) -> int:
+        """Return the number of the block in which an axis is chosen."""
+        return self.blocks.block_of(self.blocks.names[name])
+
+    @property
+    def num_unlisted(self) -> int:
+        """Number of prompts that the unlisted blocks make, by formula."""
+        return math.prod(map(self.blocks.count, self._unlisted()))
+
+    def choices(self) -> list[list[Option]]:
+        """Return the options of every block, listing those that are not, in reading order."""
+        choices = [(numbers[0], options) for numbers, options in self.listed.items()]
+        for number in self._unlisted():
+            self.blocks.check_listable(self.blocks.count(number), "the sweep")
+            choices.append((number, list(self.blocks.options(number, {}, self.literals))))
+        return [options for _, options in sorted(choices, key=lambda choice: choice[0])]
+
+    def _unlisted(self) -> list[int]:
+        listed = {number for numbers in self.listed for number in numbers}
+        return [number for number in range(len(self.blocks.blocks)) if number not in listed]

@@ -1,0 +1,98 @@
+"""Picks as input: which cells of an earlier run were picked, and which new cells descend from them.
+
+Takes plans and picked image_ids, returns plans. Does not know Hydra, files or how images are
+picked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from promptlab.configs.settings import Job
+from promptlab.errors import ConfigError
+from promptlab.planning.expand import narrow
+from promptlab.planning.plan import Plan
+from promptlab.records import Cell, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A picked cell: the job that asked for it, where it stands in that job, its picked images."""
+
+    overrides: tuple[str, ...]  # of its job
+    coordinates: Mapping[str, Scalar]
+    image_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a sweep from picks descends from."""
+
+    parents: tuple[Parent, ...]
+    changed_keys: frozenset[str]  # override keys that this command sets anew
+
+    @property
+    def bases(self) -> tuple[tuple[str, ...], ...]:
+        """The distinct jobs of the parents, in the order of the picks."""
+        return tuple(dict.fromkeys(parent.overrides for parent in self.parents))
+
+
+def find_parents(
+    plan: Plan, jobs: Sequence[Job], picked: Sequence[tuple[str, str]], run_folder: str
+) -> tuple[Parent, ...]:
+    """Return the picked cells of a run; `picked` holds (cell_id, image_id) as they were picked."""
+    image_ids: dict[str, list[str]] = {}
+    for cell_id, image_id in picked:
+        image_ids.setdefault(cell_id, []).append(image_id)
+    cells = {cell.cell_id: cell for cell in plan.cells}
+    missing = [cell_id for cell_id in image_ids if cell_id not in cells]
+    if missing:
+        raise ConfigError(
+            f"{len(missing)} of {len(image_ids)} picked cells of {run_folder} cannot be found "
+            "again: its configs or its model's weights have changed since. `promptlab show "
+            "IMAGE_ID` prints the command that draws one of them."
+        )
+    overrides = {job.number: job.overrides for job in jobs}
+    return tuple(
+        Parent(overrides[cells[cell_id].job_id], coordinates(cells[cell_id]), tuple(ids))
+        for cell_id, ids in image_ids.items()
+    )
+
+
+def coordinates(cell: Cell) -> dict[str, Scalar]:
+    """Return where a cell stands: its value on every axis but the seed."""
+    named = {"subject": cell.subject, "style": cell.style, "template": cell.template}
+    return {**named, "model": cell.model, **cell.axes}
+
+
+def keep_descendants(plan: Plan, jobs: Sequence[Job], lineage: Lineage) -> Plan:
+    """Return the plan with only the cells that descend from a picked one, each knowing it.
+
+    The jobs of the parents are drawn again with new overrides; a job may hold more cells than the
+    picked ones (alternatives in its prompt), so what is not overridden has to agree.
+    """
+    overrides = {job.number: job.overrides for job in jobs}
+    kept = []
+    for cell in plan.cells:
+        parents = [
+            parent
+            for parent in lineage.parents
+            if overrides[cell.job_id][: len(parent.overrides)] == parent.overrides
+            and _agree(coordinates(cell), parent.coordinates, lineage.changed_keys)
+        ]
+        if parents:
+            ids = dict.fromkeys(image_id for parent in parents for image_id in parent.image_ids)
+            kept.append(replace(cell, parent_ids=tuple(ids)))
+    if not kept:
+        raise ConfigError(
+            "No cell descends from a picked one: the overrides leave nothing of them."
+        )
+    return narrow(plan, jobs, tuple(kept))
+
+
+def _agree(
+    ours: Mapping[str, Scalar], theirs: Mapping[str, Scalar], changed_keys: Collection[str]
+) -> bool:
+    keys = (ours.keys() & theirs.keys()) - set(changed_keys)
+    return all(ours[key] == theirs[key] for key in keys)

@@ -1,0 +1,103 @@
+"""What made an image is printed, the printed command draws it again, and a run can be checked."""
+
+import hashlib
+import io
+import os
+import shlex
+
+import pytest
+from PIL import Image
+
+from promptlab.store import read_run
+from tests.conftest import Project
+
+NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
+
+
+@pytest.fixture
+def nasty_run(project: Project):
+    from promptlab.planning.language import Pattern
+    from promptlab.planning.redraw import quote_for_hydra
+
+    subject = quote_for_hydra(str(Pattern.literal(NASTY)))
+    done = project.run("sweep", f"subject={subject}", "style=noto", "temperature=0.7", "seeds=0-2")
+    assert done.code == 0, done.err
+    return project.rows()
+
+
+def test_show_prints_everything_and_a_command_that_draws_identical_pixels(
+    project: Project, nasty_run, capsys
+):
+    row = nasty_run[1]
+    shown = project.run("show", row["image_id"][:10])
+    assert shown.code == 0
+    for text in (row["image_id"], "noto", "0.7", row["sha256"], row["path"], "paint"):
+        assert text in shown.out
+    command = project.run("show", row["image_id"], "--command").out.strip()
+    assert command in shown.out
+    words = shlex.split(command)
+    assert words[0] == "promptlab"
+    again = project.run(*words[1:], "reuse=false", "runs_dir=again")
+    assert again.code == 0, again.err
+    (run,) = (project.path / "again").iterdir()
+    (redrawn,) = read_run(str(run)).rows()
+    assert redrawn["image_id"] == row["image_id"]
+    assert redrawn["sha256"] == row["sha256"]
+    assert pixels(project.path / "again" / run.name / redrawn["path"]) == pixels(
+        project.runs[0] / row["path"]
+    )
+
+
+def pixels(path):
+    return hashlib.sha256(Image.open(io.BytesIO(path.read_bytes())).tobytes()).hexdigest()
+
+
+def test_show_does_not_obey_what_a_prompt_holds(project: Project):
+    assert project.run("sweep", "subject='a\x1b[31m fox'", "style=none").code == 0
+    (row,) = project.rows()
+    assert "\x1b" not in project.run("show", row["image_id"]).out
+
+
+def test_show_of_an_unknown_image_is_one_message(project: Project):
+    done = project.run("show", "ffff")
+    assert done.code != 0
+    assert "holds an image 'ffff'" in done.err
+
+
+def test_verify_finds_a_run_bit_for_bit_the_same(project: Project, nasty_run):
+    done = project.run("verify", "--sample", "20")
+    assert (done.code, done.out.splitlines()[-1]) == (
+        0,
+        "3 of 3 images are bit for bit the same.",
+    )
+
+
+def test_verify_finds_a_changed_png_and_a_changed_model(project: Project, nasty_run):
+    run, row = project.runs[-1], nasty_run[0]
+    png = run / row["path"]
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(png)
+    done = project.run("verify", str(run))
+    assert done.code == 1
+    assert f"{row['image_id']}: its PNG holds other pixels than were drawn" in done.out
+    assert done.out.splitlines()[-1] == "2 of 3 images are bit for bit the same."
+
+    yaml = run / "sweep.yaml"
+    yaml.write_text(yaml.read_text().replace("size: 32", "size: 16"))
+    done = project.run("verify", str(run))
+    assert done.code == 1
+    assert done.out.count("comes out otherwise on cpu in float32") == 3
+
+
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's own
+def test_sync_says_what_it_did_and_the_second_time_that_nothing_was_missing(
+    project: Project, nasty_run, tmp_path, monkeypatch
+):
+    from tests.tracking.holding import make_database
+
+    uri = make_database(tmp_path)
+    first = project.run("sync", "--uri", uri)
+    assert first.code == 0
+    assert "holds 3 images" in first.out
+    assert "3 were missing" in first.out
+    assert "0 were missing" in project.run("sync", "--uri", uri).out
+    assert os.listdir(tmp_path / "mlartifacts")

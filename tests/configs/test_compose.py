@@ -1,0 +1,183 @@
+"""The fast composition equals Hydra's own, job by job, and falls back to it where it must."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from promptlab.configs.compose import ComposingLoader
+from promptlab.configs.locations import packaged_conf
+
+OVERRIDES = [
+    ["subject=a fox"],
+    ["subject='a fox, running'"],
+    ['subject="it is a \\"fox\\""'],
+    ["subject=null"],
+    ["subject=5"],
+    ["subject=[a,b]"],
+    ["seeds=[1,2,3]"],
+    ["seeds=0-63"],
+    ["style=art/ukiyo_e"],
+    ["style=art/ukiyo_e", "template=cctv", "action=asleep"],
+    ["action=asleep", "template=cctv"],
+    ["template.pattern='two of {subject}'"],
+    ["template.pattern='two of {subject}'", "template=cctv"],
+    ["style.pattern='{prompt}, blurred'", "style=noto", "subject=x"],
+    ["+place=here", "subject=x"],
+    ["+place=here", "place=there"],
+    ["temperature=1.5", "top_k=3"],
+    ["temperature=1e-2"],
+    ["temperature=1", "++temperature=2"],
+    ["++temperature=2", "temperature=1"],
+    ["~limit"],
+    ["~store.flush_s"],
+    ["store.embed_images=false", "tracking.uri='http://localhost:5000'"],
+    ["tracking=null"],
+    ["tracking={uri:x}"],
+    ["store={embed_images:false}"],
+    ["model=min_dalle_mini", "temperature=0.5"],
+    ["+sweeps=seeds", "subject=a fox"],
+    ["+sweeps=seeds", "subject='${style.pattern}'"],
+    ["subject='${name}'", "name=x"],
+    ["subject='${.name}'", "name=x"],
+    ["subject='a ${template.description}'"],
+    ["subject='${hydra:job.num}'"],
+    ["subject='${hydra.job.config_name}'", "top_k=3"],
+    ["subject='${hydra.runtime.choices.style}'", "style=noto"],
+    ["subject='\\${name}'"],
+    ["subject='???'"],
+    ["model.dtype=bfloat16", "model.batch_size=3"],
+    ["report.rows=style", "report.thumbnail_px=100"],
+    ["exclude=[{style:noto,subject:a fox}]"],
+    ["subject='ünïcode 狐 🦊'"],
+    ["subject=a  fox "],
+]
+
+
+@pytest.fixture
+def loaders(tmp_path: Path, hydra_restore_singletons: None) -> Iterator[tuple]:
+    """Hydra's loader, the fast one, and the master config of a multirun."""
+    setup_globals()
+    OmegaConf.register_new_resolver("promptlab_scratch", lambda: str(tmp_path), replace=True)
+    stock = ConfigLoaderImpl(create_config_search_path(packaged_conf()))
+    master = stock.load_configuration("promptlab", [], RunMode.MULTIRUN)
+    return stock, ComposingLoader(stock, master), master
+
+
+def compose_by_hydra(
+    stock: ConfigLoaderImpl, master: DictConfig, overrides: Sequence[str], number: int = 0
+) -> dict:
+    """Return a job's config as a launcher of Hydra would hand it to the task."""
+    from hydra.core.hydra_config import HydraConfig
+
+    config = stock.load_sweep_config(master, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id = str(number)
+        config.hydra.job.num = number
+    previous = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    keys = [key for key in config if key != "hydra"]
+    try:
+        return {
+            key: None
+            if OmegaConf.is_missing(config, key)
+            else OmegaConf.to_container(config[key], resolve=True)
+            if OmegaConf.is_config(config[key])
+            else config[key]
+            for key in keys
+        }
+    finally:
+        HydraConfig.instance().cfg = previous
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
+def test_a_job_is_composed_as_hydra_composes_it(loaders, overrides):
+    stock, fast, master = loaders
+    assert fast.compose_job(3, overrides).config == compose_by_hydra(stock, master, overrides, 3)
+
+
+def test_jobs_composed_one_after_the_other_do_not_touch_each_other(loaders):
+    stock, fast, master = loaders
+    jobs = [list(pair[0] + pair[1]) for pair in itertools.permutations(OVERRIDES[:18], 2)][::7]
+    for number, overrides in enumerate(jobs):
+        expected: object
+        try:
+            expected = compose_by_hydra(stock, master, overrides, number)
+        except HydraException as error:
+            with pytest.raises(type(error)):
+                fast.compose_job(number, overrides)
+            continue
+        assert fast.compose_job(number, overrides).config == expected, overrides
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["temprature=1"],
+        ["style=notto"],
+        ["store.embed=1"],
+        ["+seeds=3"],
+        ["~nothing"],
+        ["~temperature"],
+        ["subject=a,b"],
+        ["subject='${nothing}'"],
+        ["model.nothing.deep=1"],
+        ["++style=art/ukiyo_e"],
+    ],
+    ids=" ".join,
+)
+def test_what_hydra_refuses_is_refused_with_the_same_message(loaders, overrides):
+    stock, fast, master = loaders
+    with pytest.raises(Exception) as by_hydra:  # noqa: PT011
+        compose_by_hydra(stock, master, overrides)
+    with pytest.raises(type(by_hydra.value)) as by_us:
+        fast.compose_job(0, overrides)
+    assert str(by_us.value) == str(by_hydra.value)
+
+
+def test_choices_and_override_values_are_kept_for_the_axes(loaders):
+    _, fast, _ = loaders
+    job = fast.compose_job(1, ["style=art/monet", "subject=a fox", "temperature=0.5"])
+    assert job.values == {"style": "art/monet", "subject": "a fox", "temperature": 0.5}
+    assert list(job.values) == ["style", "subject", "temperature"]
+    assert job.choices["style"] == "art/monet"
+    assert job.choices["model"] == "tiny"
+
+
+def test_a_glob_sees_what_hydra_searchpath_adds_and_leaves_out_none(tmp_path, loaders):
+    stock, _, _ = loaders
+    (tmp_path / "style").mkdir()
+    (tmp_path / "style" / "mine.yaml").write_text("pattern: my {prompt}")
+    override = f"hydra.searchpath=[file://{tmp_path}]"
+    master = stock.load_configuration("promptlab", [override], RunMode.MULTIRUN)
+    options = ComposingLoader(stock, master).get_group_options("style")
+    assert "mine" in options
+    assert "noto" in options
+    assert "none" not in options
+    assert ComposingLoader(stock, master).compose_job(0, ["style=mine"]).config["style"] == {
+        "pattern": "my {prompt}"
+    }
+
+
+def test_another_hydra_than_those_tested_composes_the_whole_job(loaders, monkeypatch):
+    _stock, fast, _master = loaders
+    monkeypatch.delattr(ConfigLoaderImpl, "_compose_config_from_defaults_list")
+    monkeypatch.setattr(
+        ConfigLoaderImpl,
+        "load_sweep_config",
+        lambda self, master, overrides: OmegaConf.create(
+            {"subject": overrides[0], "hydra": {"runtime": {"choices": {"style": "x"}}}}
+        ),
+    )
+    job = fast.compose_job(0, ["style=noto", "subject=a fox"])
+    assert job.config == {"subject": "a fox"}
+    assert job.choices == {"style": "x"}

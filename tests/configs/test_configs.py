@@ -1,0 +1,138 @@
+"""Every packaged config composes, reads well and says what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from promptlab.commands.models import TINY_FOLDER
+from promptlab.commands.sweep import JobCollector, prepare, run_hydra
+from promptlab.configs.locations import packaged_conf, packaged_sweeps
+from promptlab.configs.settings import settings_from_jobs
+from promptlab.configs.vocabulary import find_options, list_options, read_option
+from promptlab.models.registry import open_model
+from promptlab.planning.expand import expand
+from promptlab.planning.plan import Plan
+from tests.painters import PaintModel
+
+STYLES = list_options("style")
+TEMPLATES = list_options("template")
+SWEEPS = list_options("sweeps")
+TINY_STYLES = [style for style in STYLES if "/" not in style and style != "none"]
+SUBJECT = "a fox"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan_of(*arguments: str) -> Plan:
+    """Return the plan of a command line, every model replaced by one that needs no weights."""
+    collector = JobCollector()
+    run_hydra(collector, prepare(arguments))
+
+    def open_paint(node: object) -> PaintModel:
+        assert isinstance(node, dict)
+        return PaintModel(name=str(node.get("size") or "tiny"))
+
+    return expand(collector.jobs, settings_from_jobs(collector.jobs), open_paint)
+
+
+def test_every_style_composes_around_every_kind_of_prompt(hydra_restore_singletons):
+    plan = plan_of("-m", f"subject={SUBJECT}", f"style={','.join(STYLES)}")
+    assert [cell.style for cell in plan.cells] == STYLES
+    for cell in plan.cells:
+        assert "fox" in cell.prompt
+        assert "{" not in cell.prompt
+        assert cell.prompt == cell.prompt.strip()
+
+
+def test_every_template_composes_with_its_own_slots(hydra_restore_singletons):
+    plan = plan_of("-m", f"subject={SUBJECT}", f"template={','.join(TEMPLATES)}")
+    assert [cell.template for cell in plan.cells] == TEMPLATES
+    assert all("fox" in cell.prompt and "{" not in cell.prompt for cell in plan.cells)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_named_sweep_composes(hydra_restore_singletons, name):
+    plan = plan_of(f"+sweeps={name}")
+    assert plan.num_images >= 48
+    assert plan.sweep == name
+    assert len({cell.prompt for cell in plan.cells}) > 1 or plan.num_images == 64
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_named_sweep_opens_with_its_command_time_and_result(name):
+    text = Path(packaged_sweeps(), f"{name}.yaml").read_text(encoding="utf-8")
+    header = text.partition("\n\n")[0]
+    assert f"# promptlab sweep +sweeps={name}\n" in header
+    assert re.search(r"minute|second|hour|day|seconds", header)
+    plan_words = re.sub(r"[^\w×]", "", header)
+    assert "images" in plan_words or "seeds" in plan_words
+
+
+def test_the_number_of_images_that_a_sweep_announces_is_true(hydra_restore_singletons):
+    for name in SWEEPS:
+        header = Path(packaged_sweeps(), f"{name}.yaml").read_text(encoding="utf-8")
+        numbers = {int(n) for n in re.findall(r"(\d+) images", header.replace("\n# ", " "))}
+        numbers |= {int(n) for n in re.findall(r"with (\d+) seeds", header.replace("\n# ", " "))}
+        assert plan_of(f"+sweeps={name}").num_images in numbers, name
+
+
+def test_the_demo_is_at_least_eight_subjects_six_styles_two_seeds(hydra_restore_singletons):
+    axes = {axis.name: len(axis.values) for axis in plan_of("+sweeps=subject_x_style").axes}
+    assert axes["subject"] >= 8
+    assert axes["style"] >= 6
+    assert axes["seed"] >= 2
+
+
+def test_there_are_forty_art_styles_with_a_phrase_and_a_line_each():
+    art = [style for style in STYLES if style.startswith("art/")]
+    assert len(art) >= 40
+    options = find_options("style")
+    contents = [read_option(options[style]) for style in art]
+    assert all("{prompt}" in content["pattern"] for content in contents)
+    assert all(3 < len(content["description"]) < 70 for content in contents)
+    assert len({content["pattern"] for content in contents}) == len(art)
+
+
+def test_the_flat_styles_are_those_that_the_embedded_model_knows():
+    known = {s["name"]: s["phrase"] for s in json.loads((TINY_FOLDER / "styles.json").read_text())}
+    options = find_options("style")
+    assert {style: read_option(options[style])["pattern"] for style in TINY_STYLES} == known
+
+
+@pytest.mark.parametrize("group", ["style", "template", "model"])
+def test_every_option_describes_itself(group):
+    for name, option in find_options(group).items():
+        text = option.path.read_text(encoding="utf-8")
+        content = read_option(option)
+        node = content.get(group, content)
+        assert node.get("description") or re.search(r"^# (?!@)\w", text, re.MULTILINE), name
+
+
+def test_every_model_names_its_parameters_as_plain_keys():
+    for option in find_options("model").values():
+        content = read_option(option)
+        assert {"temperature", "top_k", "supercondition_factor"} <= content.keys(), option.name
+
+
+def test_the_embedded_model_opens_without_loading_anything():
+    content = read_option(find_options("model")["tiny"])
+    model = open_model(content["model"])
+    assert model.name == "tiny"
+    assert model.is_deterministic
+    assert set(model.parameters) == content.keys() - {"model"}
+
+
+def test_the_root_config_explains_each_key():
+    text = Path(packaged_conf(), "promptlab.yaml").read_text(encoding="utf-8")
+    keys = yaml.safe_load(text).keys() - {"defaults", "hydra"}
+    for key in keys:
+        match = re.search(rf"^{key}:.*#.*$", text, re.MULTILINE)
+        assert match, key

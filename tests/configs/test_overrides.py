@@ -1,0 +1,123 @@
+"""Prompts on Hydra's command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab.configs.overrides import check_num_jobs, prepare_arguments, prepare_override, quote
+from promptlab.errors import ConfigError, PlanTooLargeError
+from tests.pace import cost
+
+PARSER = OverridesParser.create()
+
+
+def values(override: str) -> list[object]:
+    """What Hydra makes of an override: one value, or those of a sweep."""
+    parsed = PARSER.parse_override(override)
+    if parsed.is_sweep_override():
+        return [PARSER.parse_override(f"x={v}").value() for v in parsed.sweep_string_iterator()]
+    return [parsed.value()]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("subject={red|blue} fox", ["{red|blue} fox"]),
+        ("subject={red|blue}", ["{red|blue}"]),
+        ("subject={colour: red|blue}", ["{colour: red|blue}"]),
+        ("subject={colour: red|blue} fox,a cat", ["{colour: red|blue} fox", "a cat"]),
+        ("subject={2$$a|b, c|d}", ["{2$$a|b, c|d}"]),
+        ("subject=it's a fox, isn't it", ["it's a fox", "isn't it"]),
+        ("subject='a, b',{x|y}", ["a, b", "{x|y}"]),
+        ("subject=a fox! & <b> #1; (soft:1.2)", ["a fox! & <b> #1; (soft:1.2)"]),
+        (r"subject=été\, bleu", ["été, bleu"]),
+        ("subject=@my file.csv:Prompt (en)", ["@my file.csv:Prompt (en)"]),
+        ("+place={a|b}", ["{a|b}"]),
+        ("template.pattern=two of {subject}", ["two of {subject}"]),
+        ("subject=__animal__ in __place__", ["__animal__ in __place__"]),
+        ("subject=100 % é\\", ["100 % é\\"]),
+    ],
+)
+def test_a_prompt_reaches_hydra_as_it_was_meant(typed, meant):
+    assert values(prepare_override(typed)) == meant
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("subject=a fox", "subject=a fox,a robot", "subject='{a|b}'", "subject=[a,b]", "subject="),
+        *("style=glob(*)", "temperature=range(0,1,0.1)", "subject=choice(a,b)", "-m", "--cfg=job"),
+        *("subject=${name}", "store={embed_images:false}", "exclude=[{style:noto}]", "~subject"),
+        *("hydra.sweep.dir=x", "subject={a:b}", "seeds=0-3", "subject=null", "--config-dir=é"),
+    ],
+)
+def test_what_hydra_reads_by_itself_stays_untouched(override):
+    assert prepare_override(override) == override
+
+
+@given(st.text(st.characters(exclude_characters="\n\r") | st.sampled_from("'\"\\,{}|$()[]:=")))
+@settings(deadline=None, max_examples=200)
+def test_a_quoted_text_means_exactly_that_text(text):
+    assert values(f"subject={quote(text)}") == [text]
+
+
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("'\"\\,{}|$()[]: "), max_size=30))
+@settings(deadline=None, max_examples=200)
+def test_any_prompt_is_readable_for_hydra_or_refused_with_the_form_to_type(text):
+    try:
+        prepared = prepare_override(f"subject={text}")
+    except ConfigError as error:
+        pasted = re.findall(r"'subject=.*?'(?=$|;)", str(error))
+        assert all(values(shlex.split(form)[0]) for form in pasted)
+        return
+    assert values(prepared) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pasted"),
+    [
+        (["subject=a fox, red"], ["-m 'subject=a fox, red'", "'subject=\"a fox, red\"'"]),
+        (["subject={a|b},c"], ["'subject=\"{a|b}, c\"'"]),
+        (["subject=choice({a|b},c d)"], ['\'subject=choice("{a|b}","c d")\'']),
+        (["subject=[{a|b},c]"], ['\'subject=["{a|b}","c"]\'', "'subject=\"[{a|b},c]\"'"]),
+        (["exclude=[{style: a!, subject: b}]"], ["'exclude=[{style: \"a!\", subject: b}]'"]),
+    ],
+)
+def test_what_is_ambiguous_is_an_error_with_the_quoted_form_ready_to_paste(arguments, pasted):
+    with pytest.raises(ConfigError) as caught:
+        prepare_arguments(arguments)
+    for form in pasted:
+        assert form in str(caught.value)
+        (word,) = shlex.split(form.removeprefix("-m "))
+        assert values(word)
+
+
+def test_a_sweep_may_have_commas():
+    for flag in ("-m", "--multirun", "hydra.mode=MULTIRUN", "+sweeps=mine"):
+        assert prepare_arguments([flag, "subject=a,b"]) == [flag, "subject=a,b"]
+
+
+def test_a_million_jobs_are_refused_before_they_are_enumerated():
+    overrides = PARSER.parse_overrides(["temperature=range(0,10,0.01)", "top_k=range(1,1001)"])
+
+    def check() -> None:
+        with pytest.raises(PlanTooLargeError, match=r"1,000,000 .* limit of 20,000") as caught:
+            check_num_jobs(overrides, {"limit": 20_000})
+        assert "limit=1000000" in str(caught.value)
+
+    assert cost(check) < 1  # less than one turn of a bare loop for each job
+
+
+def test_a_limit_on_the_command_line_counts_and_links_may_leave_few_of_many_jobs():
+    grid = ["subject=" + ",".join(map(str, range(200))), "style=" + ",".join("s" * 200)]
+    check_num_jobs(PARSER.parse_overrides([*grid, "limit=40000"]), {"limit": 20_000})
+    check_num_jobs(PARSER.parse_overrides([*grid, "zip=[[subject,style]]"]), {"limit": 20_000})
+    check_num_jobs(PARSER.parse_overrides(grid), {"limit": 20_000, "exclude": [{"style": "s"}]})
+    with pytest.raises(PlanTooLargeError):
+        check_num_jobs(PARSER.parse_overrides(grid), {"limit": 20_000})

@@ -1,0 +1,48 @@
+"""Hypothesis strategies: prompt patterns as trees, and texts that look like patterns."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from promptlab.planning.language import Choice, Pattern, Slot, Text, Wildcard
+from promptlab.planning.language.syntax import Item, Take
+
+NAMES = st.from_regex(r"\A[a-zé_][a-z0-9_-]{0,4}\Z")
+TEXTS = st.text(st.sampled_from("ab \t\\{}|_:$@#,0'\"🦊é\n") | st.characters(), min_size=1)
+PATHS = st.from_regex(r"\A[a-z*]([a-z*]|[/._-](?=[a-z*])){0,8}\Z").filter(lambda p: "__" not in p)
+HOSTILE = st.text(st.sampled_from("{{}}||__$$\\:a 2-*/.1é\n"), max_size=200)
+
+
+def _merge(items: list[Item]) -> Pattern:
+    """Return the pattern of the items; texts side by side become one."""
+    merged: list[Item] = []
+    for item in items:
+        if merged and isinstance(item, Text) and isinstance(merged[-1], Text):
+            item = Text(merged.pop().text + item.text)
+        merged.append(item)
+    return Pattern(tuple(merged))
+
+
+def _choices(patterns: st.SearchStrategy[Pattern]) -> st.SearchStrategy[Choice]:
+    takes = st.tuples(st.integers(0, 3), st.integers(1, 3), st.text("ab ,|{}$\\_", max_size=3)).map(
+        lambda t: Take(min(t[0], t[1]), t[1], t[2])
+    )
+    named = st.builds(
+        Choice, st.lists(patterns, min_size=1, max_size=4).map(tuple), NAMES, st.none() | takes
+    )
+    nameless = st.builds(
+        Choice, st.lists(patterns, min_size=2, max_size=4).map(tuple), st.none(), st.none() | takes
+    )
+    return named | nameless
+
+
+def _items(patterns: st.SearchStrategy[Pattern] | None) -> st.SearchStrategy[Item]:
+    leaves = TEXTS.map(Text) | NAMES.map(Slot) | PATHS.map(Wildcard)
+    return leaves if patterns is None else leaves | _choices(patterns)
+
+
+def _patterns(inner: st.SearchStrategy[Pattern] | None) -> st.SearchStrategy[Pattern]:
+    return st.lists(_items(inner), max_size=4).map(_merge)
+
+
+PATTERNS = _patterns(_patterns(_patterns(None)))

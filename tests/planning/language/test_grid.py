@@ -1,0 +1,276 @@
+"""Samples, links and rules over the jobs of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab.errors import ConfigError, PlanTooLargeError
+from promptlab.planning.language import (
+    Grid,
+    GridOptions,
+    JobPattern,
+    Wildcards,
+    parse_pattern,
+    read_value,
+)
+from tests.pace import cost
+
+
+def job(pattern: str, values: Mapping[str, Any] | None = None, **fixed: Any) -> JobPattern:
+    read = {name: read_value(name, value) for name, value in (values or {}).items()}
+    return JobPattern(parse_pattern(pattern), {k: v for k, v in read.items() if v}, fixed)
+
+
+def grid(*jobs: JobPattern, **options: Any) -> Grid:
+    return Grid(jobs, GridOptions.parse(**options), Wildcards())
+
+
+def prompts(g: Grid) -> list[str]:
+    found = [point.prompt for point in g.points()]
+    assert len(found) == g.num_points
+    return found
+
+
+def product_of_jobs(subjects: list[Any], styles: list[str]) -> list[JobPattern]:
+    """The jobs that Hydra makes of `subject=a,b style=x,y`."""
+    return [
+        job("{subject} as {s}", {"subject": subject, "s": style}, style=style)
+        for subject in subjects
+        for style in styles
+    ]
+
+
+AXES = {"a": ["1", "2", "3"], "b": ["x", "y"], "c": ["p", "q", "r", "s"], "model": ["m1", "m2"]}
+CONDITIONS = st.dictionaries(
+    st.sampled_from(sorted(AXES)),
+    st.lists(st.sampled_from(["1", "2", "x", "[pq]", "m1", "m*", "*", "zzz"]), min_size=1),
+    min_size=1,
+)
+
+
+def fits(condition: Mapping[str, list[str]], point: Mapping[str, str]) -> bool:
+    from fnmatch import fnmatchcase
+
+    return all(any(fnmatchcase(point[a], v) for v in values) for a, values in condition.items())
+
+
+@given(st.lists(CONDITIONS, max_size=3), st.lists(CONDITIONS, max_size=2))
+@settings(max_examples=200, deadline=None)
+def test_rules_keep_exactly_the_points_that_a_plain_filter_keeps(exclude, only):
+    texts = {axis: "|".join(values) for axis, values in AXES.items()}
+    pattern = f"{{a: {texts['a']}}} {{subject}} {{c: {texts['c']}}}"
+    jobs = [job(pattern, {"subject": "{b: x|y}!"}, model=model) for model in AXES["model"]]
+    g = grid(*jobs, exclude=exclude, only=only)
+    every = [
+        {"model": m, "a": a, "b": b, "c": c}
+        for m, a, b, c in product(AXES["model"], AXES["a"], AXES["b"], AXES["c"])
+    ]
+    chosen = [p for p in every if not only or any(fits(rule, p) for rule in only)]
+    kept = [p for p in chosen if not any(fits(rule, p) for rule in exclude)]
+    assert g.num_points == len(kept)
+    assert g.num_removed == len(every) - len(kept)
+    found = [
+        {"model": jobs[p.job_index].fixed["model"], **{k: p.coordinates[k] for k in "abc"}}
+        for p in g.points()
+    ]
+    assert found == kept
+    idle = [r for r in [*only, *exclude] if not any(fits(r, p) for p in every)]
+    assert len(g.warnings) == len(idle)
+
+
+def test_a_rule_looks_at_the_jobs_own_axes_at_the_subject_and_at_parts_of_it():
+    jobs = [job("{subject}", {"subject": "{red|blue} {fox|cat}"}, style=s) for s in ["x", "y"]]
+    g = grid(*jobs, exclude=[{"style": "x", "subject": "*fox"}, {"red_blue": "red", "style": "y"}])
+    assert prompts(g) == ["red cat", "blue cat", "blue fox", "blue cat"]
+    assert g.removed == {
+        "exclude {style: x, subject: *fox}": 2,
+        "exclude {red_blue: red, style: y}": 2,
+    }
+
+
+def test_a_rule_compares_numbers_as_numbers_and_null_with_what_is_not_there():
+    jobs = [job("{subject}", {"subject": "{a {c: x|y}|b}"}, temperature=t) for t in [0.5, 1.0]]
+    assert prompts(grid(*jobs, exclude=[{"temperature": 1}])) == ["a x", "a y", "b"]
+    assert prompts(grid(*jobs, exclude=[{"temperature": "1.0"}])) == ["a x", "a y", "b"]
+    assert prompts(grid(*jobs, only=[{"c": None}])) == ["b", "b"]
+
+
+def test_a_value_with_glob_characters_matches_itself():
+    jobs = [job("{subject}", {"subject": ["a [b] *", "c"]})]
+    assert prompts(grid(*jobs, exclude=[{"subject": "a [b] *"}])) == ["c"]
+
+
+def test_a_rule_that_matches_nothing_warns():
+    g = grid(job("{a: 1|2}"), exclude=[{"a": "3"}])
+    assert g.num_points == 2
+    assert g.warnings == ["The rule exclude {a: 3} matches nothing: check its names."]
+
+
+@pytest.mark.parametrize(
+    "options", [{"exclude": [{"z": 1}]}, {"zip": [["a", "z"]]}, {"sample": {"z": 1}}]
+)
+def test_an_option_on_an_axis_that_does_not_exist_lists_those_that_do(options):
+    with pytest.raises(ConfigError, match=r"no axis 'z'. Its axes: a, style, subject"):
+        _ = grid(job("{subject}", {"subject": "{a: 1|2}"}, style="x"), **options).num_points
+
+
+def test_linked_axes_go_side_by_side_within_one_prompt():
+    g = grid(job("{subject} {a: 1|2|3}", {"subject": ["p", "q", "r"]}), zip=[["subject", "a"]])
+    assert prompts(g) == ["p 1", "q 2", "r 3"]
+
+
+def test_linked_axes_may_be_hydras_own():
+    jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
+    assert prompts(grid(*jobs, zip=[["subject", "style"]])) == ["p as x", "q as y", "r as z"]
+
+
+def test_an_axis_of_the_prompt_links_with_one_of_hydras():
+    jobs = product_of_jobs([["p", "q"]], ["x", "y"])
+    assert prompts(grid(*jobs, zip=[["style", "subject"]])) == ["p as x", "q as y"]
+
+
+def test_values_that_repeat_keep_their_places():
+    g = grid(
+        job("{subject} {action}", {"subject": ["p", "q", "p"], "action": ["1", "1", "2"]}),
+        zip=[["subject", "action"]],
+    )
+    assert prompts(g) == ["p 1", "q 1", "p 2"]
+
+
+def test_more_than_two_axes_and_more_than_one_link():
+    text = "{a: 1|2} {b: x|y} {c: p|q} {d: u|v|w} {e: U|V|W}"
+    g = grid(job(text), zip=[["a", "b", "c"], ["d", "e"]])
+    assert prompts(g) == [
+        f"{abc} {de}" for abc in ["1 x p", "2 y q"] for de in ["u U", "v V", "w W"]
+    ]
+
+
+def test_linked_axes_may_stand_in_one_block():
+    text = "{c: x|y}{c} {d: p|q}{d} {f: {c}{d}|z}"
+    assert prompts(grid(job(text), zip=[["c", "d"]])) == [
+        "xx pp xp",
+        "xx pp z",
+        "yy qq yq",
+        "yy qq z",
+    ]
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
+@settings(deadline=None)
+def test_lengths_that_differ_are_an_error_that_gives_both(m, n, others):
+    values = [
+        [f"{axis}{i}" for i in range(number)] for axis, number in zip("ab", (m, n), strict=True)
+    ]
+    text = "{a} {b} {c: " + "|".join("pqr"[:others]) + "}"
+    jobs = [job(text, {"a": values[0], "b": values[1]})]
+    if m == n:
+        assert grid(*jobs, zip=[["a", "b"]]).num_points == m * others
+        return
+    with pytest.raises(ConfigError, match=f"a has {m}, b has {n}"):
+        grid(*jobs, zip=[["a", "b"]])
+
+
+def test_a_sample_is_the_same_every_time_and_grows_without_losing_values():
+    values = [f"v{i}" for i in range(100)]
+    chosen = {}
+    for count in (5, 20):
+        g = grid(job("{a} {b: x|y}", {"a": values}), sample={"a": count})
+        assert g.num_points == 2 * count
+        assert len(prompts(g)) == 2 * count
+        chosen[count] = g.samples["a"]
+        assert list(chosen[count]) == sorted(chosen[count], key=values.index)
+    assert set(chosen[5]) < set(chosen[20])
+    other = grid(job("{a}", {"a": values}), sample={"a": {"count": 20, "seed": 7}})
+    assert other.samples["a"] != chosen[20]
+
+
+def test_hydras_axes_can_be_sampled_too_and_a_sample_comes_before_a_link():
+    jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
+    g = grid(*jobs, sample={"subject": 2, "style": 2}, zip=[["subject", "style"]])
+    assert len(prompts(g)) == 2
+    assert len(g.samples["style"]) == 2
+
+
+def test_a_sample_of_more_than_there_is_is_an_error():
+    with pytest.raises(ConfigError, match="asks for 3 values of a, which has 2"):
+        grid(job("{a: 1|2}"), sample={"a": 3})
+
+
+def test_a_wildcard_that_fills_a_slot_answers_to_both_names(tmp_path):
+    (tmp_path / "pet.txt").write_text("cat\ndog\nfish\n")
+    wildcards = Wildcards((tmp_path,))
+    for axis in ("pet", "subject"):
+        options = GridOptions.parse(sample={axis: 2}, exclude=[{axis: "nothing"}])
+        g = Grid([job("a {subject}", {"subject": "__pet__"})], options, wildcards)
+        assert g.num_points == 2
+        assert {key for point in g.points() for key in point.coordinates} == {"subject"}
+
+
+def test_a_million_points_are_counted_and_filtered_without_being_built():
+    values = "|".join(map(str, range(100)))
+    subject = f"{{a: {values}}} {{b: {values}}} {{c: {values}}}"
+    jobs = [job("{subject}", {"subject": subject}, style="x")]
+
+    def count() -> None:
+        assert grid(*jobs).num_points == 1_000_000
+        rules = [{"a": "1*", "b": ["2", "3*"]}, {"c": "5"}]
+        assert grid(*jobs, exclude=rules).num_points == 1_000_000 - 13_200 - 9_868
+        assert grid(*jobs, zip=[["a", "b"]]).num_points == 10_000
+
+    assert cost(count) < 40  # a point that is built takes hundreds of a loop's turns
+    assert next(grid(*jobs).points()).prompt == "0 0 0"
+
+
+def test_what_would_need_an_endless_list_is_refused_at_once():
+    subject = " ".join(f"{{a{i}: x|y}}" for i in range(30))
+
+    def count() -> None:
+        with pytest.raises(PlanTooLargeError, match="list of 1,073,741,824 values"):
+            _ = grid(job("{subject}", {"subject": subject}), exclude=[{"subject": "x*"}]).num_points
+
+    assert cost(count) < 40
+
+
+def test_parts_of_the_subject_are_told_apart_from_the_other_axes():
+    point = next(
+        grid(
+            job("{subject} {light: dim|bright} {c}", {"subject": "{c: red|blue} {fox|cat}"})
+        ).points()
+    )
+    assert point.coordinates == {
+        "subject": "red fox",
+        "c": "red",
+        "fox_cat": "fox",
+        "light": "dim",
+    }
+    assert point.subject_parts == {"fox_cat"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zip": "subject"},
+        {"zip": [["a"]]},
+        {"zip": [["a", "b"], ["b", "c"]]},
+        {"zip": [[1, 2]]},
+        {"exclude": "photo"},
+        {"exclude": ["photo"]},
+        {"exclude": [{}]},
+        {"exclude": [{"a": {"b": 1}}]},
+        {"only": [{"a": []}]},
+        {"sample": 20},
+        {"sample": {"a": 0}},
+        {"sample": {"a": "many"}},
+        {"sample": {"a": {"number": 3}}},
+        {"sample": {"a": True}},
+    ],
+)
+def test_options_of_another_form_are_refused_with_the_right_form(options):
+    with pytest.raises(ConfigError, match=r"expected|stands there twice"):
+        GridOptions.parse(**options)

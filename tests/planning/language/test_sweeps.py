@@ -1,0 +1,204 @@
+"""The sweep language from the command line to the table and the sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from promptlab.store import read_run
+from promptlab.tracking.layout import make_layout
+from tests.conftest import Project
+from tests.pace import cost
+
+PARTI_PROMPTS = Path(__file__).parents[4] / "shared" / "data" / "PartiPrompts.tsv"
+
+
+def draw(project: Project, *arguments: str) -> list[dict]:
+    done = project.run("sweep", *arguments)
+    assert done.code == 0, done.err
+    return project.rows()
+
+
+def refuse(project: Project, *arguments: str) -> str:
+    done = project.run("sweep", *arguments)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert not project.runs
+    return done.err
+
+
+def test_every_coordinate_is_a_column_and_a_header_of_the_sheet(project: Project):
+    project.write("lists/pet.txt", "a cat\na dog\n")
+    rows = draw(
+        project,
+        *("-m", "subject={red|blue} fox,__pet__", "style=noto", "seeds=2"),
+        *("template.pattern={subject} in {light: fog|sun}", "wildcards=lists", "limit=50"),
+    )
+    assert len(rows) == 4 * 2 * 2
+    assert {(row["subject"], row["red_blue"], row["light"]) for row in rows} == {
+        (f"{colour} fox", colour, light) for colour in ("red", "blue") for light in ("fog", "sun")
+    } | {(pet, None, light) for pet in ("a cat", "a dog") for light in ("fog", "sun")}
+    sheet = (project.runs[0] / "index.html").read_text()
+    for name in ("red_blue", "light"):
+        assert name in sheet
+
+
+def test_parts_of_the_subject_are_no_arm_of_their_own_and_other_axes_are(project: Project):
+    pattern = "template.pattern={subject} {by: day|night}"
+    rows = draw(project, "subject={red|blue} {fox|cat}", pattern)
+    arms = {(row["by"], row["arm_id"]) for row in rows}
+    assert len(rows) == 8
+    assert len(arms) == 2
+    run = read_run(str(project.runs[0]))
+    assert run.meta["subject_axes"] == ["red_blue", "fox_cat"]
+    layout = make_layout(run.axes, list(run.meta["axes"]), "subject", run.meta["subject_axes"])
+    assert {layout.run_name(row) for row in rows} == {"day", "night"}
+    assert not layout.params(rows[0]).keys() & {"red_blue", "fox_cat"}
+
+
+def test_a_slot_takes_alternatives_lists_and_files(project: Project):
+    project.write("actions.csv", 'id,action\n1,"running, fast"\n2,"asleep {really}"\n')
+    rows = draw(project, "subject=a fox", "template=cctv", "action=@actions.csv:action")
+    assert [row["prompt"] for row in rows] == [
+        "cctv footage of a fox running, fast",
+        "cctv footage of a fox asleep {really}",
+    ]
+    assert [row["action"] for row in rows] == ["running, fast", "asleep {really}"]
+
+
+def test_a_named_sweep_may_say_all_of_it_in_yaml(project: Project):
+    project.write(
+        "sweeps/mine.yaml",
+        """# @package _global_
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      subject: "{red|blue} fox,it's a cat,a dog"
+      style: noto,openmoji
+exclude:
+  - {style: noto, subject: [red*, "it's*"]}
+""",
+    )
+    done = project.run("sweep", "+sweeps=mine")
+    assert done.code == 0, done.err
+    assert [(row["subject"], row["style"]) for row in project.rows()] == [
+        ("blue fox", "noto"),
+        ("red fox", "openmoji"),
+        ("blue fox", "openmoji"),
+        ("it's a cat", "openmoji"),
+        ("a dog", "noto"),
+        ("a dog", "openmoji"),
+    ]
+
+
+def test_linked_axes_of_hydra_and_of_prompts(project: Project):
+    rows = draw(
+        project, "-m", "subject=[p,q]", "style=noto,openmoji", "zip=[[subject,style]]", "seeds=2"
+    )
+    assert {(row["subject"], row["style"]) for row in rows} == {("p", "noto"), ("q", "openmoji")}
+    assert len(rows) == 4
+    error = project.run(
+        "sweep", "-m", "subject=a,b,c", "style=noto,openmoji", "zip=[[subject,style]]"
+    )
+    assert "subject has 3, style has 2" in error.err
+
+
+def test_a_sample_is_resolved_once_and_drawn_again_the_same(project: Project):
+    project.write("wildcards/n.txt", "\n".join(f"thing {i}" for i in range(100)))
+    arguments = ("subject=__n__", "sample={n: 5}")
+    first = [row["subject"] for row in draw(project, *arguments)]
+    assert len(first) == 5
+    again = project.run("sweep", *arguments)
+    assert again.code == 0
+    assert len(project.runs) == 1
+    assert [row["subject"] for row in project.rows()] == first
+
+
+def test_a_run_goes_on_with_the_sample_that_it_began_with(project: Project):
+    things = [f"thing {i}" for i in range(50)]
+    project.write("wildcards/n.txt", "\n".join(things))
+    first = {row["subject"] for row in draw(project, "subject=__n__", "sample={n: 5}")}
+    (run,) = project.runs
+    project.write("wildcards/n.txt", "\n".join([*things, *(f"other {i}" for i in range(500))]))
+    done = project.run("sweep", "--resume", str(run))
+    assert done.code == 0, done.err
+    assert {row["subject"] for row in project.rows(run)} == first
+    project.write("wildcards/n.txt", "\n".join(f"other {i}" for i in range(500)))
+    gone = project.run("sweep", "--resume", str(run))
+    assert "no longer there" in gone.err
+
+
+def test_the_plan_counts_a_million_cells_without_building_them(project: Project):
+    hundred = "|".join(map(str, range(100)))
+    subject = f"{{a: {hundred}}} {{b: {hundred}}} {{c: {hundred}}}"
+
+    def plan() -> None:
+        error = refuse(project, f"subject={subject}", "--plan")
+        assert "1,000,000 images" in error
+        assert "a 100, b 100, c 100" in error
+        assert "limit of 20,000" in error
+
+    assert cost(plan) < 40  # a cell that is built takes hundreds of a loop's turns
+
+
+def test_the_plan_says_what_links_samples_and_rules_left_out(project: Project):
+    done = project.run(
+        *("sweep", "-m", "subject={a: x|y|z}", "style=noto,openmoji", "--plan"),
+        "exclude=[{a: x, style: noto}, {style: nothing}]",
+    )
+    assert done.code == 0
+    assert "exclude {a: x, style: noto}: 1 cell left out" in done.out
+    assert "The rule exclude {style: nothing} matches nothing" in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["subject=a {red|blue fox"], "subject, column 3: this { is never closed"),
+        (["subject=a {place}"], "The slot {place} is not filled"),
+        (["subject=a __nimal__"], "Did you mean __animal__"),
+        (["subject={style: a|b}"], "an axis cannot be called 'style'"),
+        (["subject={temperature: hot|cold}"], "an axis cannot be called 'temperature'"),
+        (["subject=__a__"], "b → a → b"),
+        (["subject=__empty__"], "has no values"),
+        (["subject=@none.txt"], "there is no file none.txt"),
+        (["subject={a|b}", "exclude=[{subject: '*'}]"], "Nothing is left to draw"),
+        (["subject={a|b}", "only=[{colour: red}]"], "no axis 'colour'"),
+        (["subject={a: b}"], "Quote it once more"),
+        (["subject={a|b},c"], "a comma separates values"),
+        (
+            ["-m", "subject={colour: a|b}", "template.pattern={subject} {colour: x|y}"],
+            "two meanings",
+        ),
+    ],
+)
+def test_mistakes_are_answered_before_any_model_is_loaded(project: Project, arguments, words):
+    from tests.painters import CALLS
+
+    project.write("wildcards/a.txt", "__b__\n")
+    project.write("wildcards/b.txt", "__a__\n")
+    project.write("wildcards/empty.txt", "# nothing\n")
+    assert words in refuse(project, *arguments)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("line", "quoted"),
+    [
+        ("subject: @file.txt", 'subject: "@file.txt"'),
+        ("subject: {red|blue} fox", 'subject: "{red|blue} fox"'),
+        ("subject: {red|blue}", 'subject: "{red|blue}"'),
+    ],
+)
+def test_what_yaml_wants_quoted_is_said_with_the_quoted_line(project: Project, line, quoted):
+    project.write("sweeps/mine.yaml", f"# @package _global_\n{line}\n")
+    assert quoted in refuse(project, "+sweeps=mine")
+
+
+@pytest.mark.skipif(not PARTI_PROMPTS.exists(), reason="PartiPrompts.tsv is not at hand")
+def test_each_of_1632_parti_prompts_becomes_a_cell(project: Project):
+    done = project.run("sweep", f"subject=@{PARTI_PROMPTS}:Prompt", "--plan")
+    assert done.code == 0, done.err
+    assert "1,632 cells, 1,632 images" in done.out

@@ -1,0 +1,149 @@
+"""Lists of values by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from promptlab.planning.language import (
+    Grid,
+    GridOptions,
+    JobPattern,
+    PatternError,
+    Wildcards,
+    parse_pattern,
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "wildcards"
+    (folder / "pets").mkdir(parents=True)
+    (folder / "animal.txt").write_text(
+        "# animals\n\ncat\n  dog \ncat\n\\# sign\n", encoding="utf-8-sig"
+    )
+    (folder / "colour.yaml").write_text("- red\n- 7\n")
+    (folder / "pets" / "tame.yaml").write_text("cats: [tom]\ndogs:\n  big: [rex]\n  small: [toy]\n")
+    (folder / "pets" / "wild.txt").write_text("a __colour__ wolf\na {big|small} lynx\n")
+    return tmp_path
+
+
+def prompts(project: Path, text: str) -> list[str]:
+    job = JobPattern(parse_pattern(text), {}, {})
+    wildcards = Wildcards((project / "wildcards",))
+    return [p.prompt for p in Grid([job], GridOptions.parse(), wildcards).points()]
+
+
+def test_a_text_file_gives_one_value_a_line_without_comments_and_repeats(project):
+    assert prompts(project, "__animal__") == ["cat", "dog", "# sign"]
+
+
+def test_a_yaml_file_gives_a_list_or_nested_lists_by_key(project):
+    assert prompts(project, "__colour__") == ["red", "7"]
+    assert prompts(project, "__pets/tame/cats__") == ["tom"]
+    assert prompts(project, "__pets/tame/dogs__") == ["rex", "toy"]
+    assert prompts(project, "__pets/tame__") == ["tom", "rex", "toy"]
+
+
+def test_globs_join_the_lists_that_they_match(project):
+    assert prompts(project, "__pets/*__")[:3] == ["tom", "rex", "toy"]
+    assert prompts(project, "__pets/tame/*s__") == ["tom", "rex", "toy"]
+    assert prompts(project, "__**/big__") == ["rex"]
+    assert prompts(project, "__co*__") == ["red", "7"]
+
+
+def test_values_may_hold_wildcards_and_alternatives(project):
+    assert prompts(project, "__pets/wild__") == [
+        "a red wolf",
+        "a 7 wolf",
+        "a big lynx",
+        "a small lynx",
+    ]
+
+
+def test_the_same_wildcard_twice_is_one_axis_and_names_make_two(project):
+    assert prompts(project, "__colour__ and __colour__") == ["red and red", "7 and 7"]
+    assert len(prompts(project, "{a: __colour__} and {b: __colour__}")) == 4
+
+
+def test_a_choice_may_take_several_values_of_a_wildcard(project):
+    assert prompts(project, "{2$$ and $$__animal__}") == [
+        "cat and dog",
+        "cat and # sign",
+        "dog and # sign",
+    ]
+
+
+def test_a_project_shadows_the_package(project):
+    wildcards = Wildcards.of_project(project)
+    assert "colour" in wildcards.list_names()
+    job = JobPattern(parse_pattern("__colour__"), {}, {})
+    assert Grid([job], GridOptions.parse(), wildcards).num_points == 2
+
+
+def test_every_packaged_list_can_be_read_and_has_values(tmp_path):
+    wildcards = Wildcards.of_project(tmp_path)
+    names = wildcards.list_names()
+    assert names
+    for name in names:
+        job = JobPattern(parse_pattern(f"__{name}__"), {}, {})
+        points = list(Grid([job], GridOptions.parse(), wildcards).points())
+        assert len({p.prompt for p in points}) == len(points) > 1
+
+
+def test_the_subjects_of_the_embedded_model_are_a_packaged_list(tmp_path):
+    if "tiny/subjects" not in Wildcards.of_project(tmp_path).list_names():
+        pytest.skip("the embedded model is not in this checkout")
+    job = JobPattern(parse_pattern("__tiny/subjects__"), {}, {})
+    assert Grid([job], GridOptions.parse(), Wildcards.of_project(tmp_path)).num_points > 100
+
+
+def test_an_extra_folder_must_exist(tmp_path):
+    with pytest.raises(PatternError, match="expected a folder"):
+        Wildcards.of_project(tmp_path, tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a __anmal__", "Did you mean __animal__"),
+        ("__zzz__", "There are: animal, colour, pets/tame/cats"),
+        ("__nothing/*__", "no list is called"),
+        ("__pets/tame/fish__", "no list is called"),
+        ("__a/../../etc/passwd__", "no list is called"),
+    ],
+)
+def test_a_missing_list_is_an_error_with_the_known_ones(project, text, words):
+    with pytest.raises(PatternError, match="no list is called") as caught:
+        prompts(project, text)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.txt", "# nothing\n\n", "has no values"),
+        ("empty.yaml", "[]", "has no values"),
+        ("bad.txt", "ok\na {red|blue fox\n", "bad.txt, line 2, column 3: this { is never closed"),
+        ("heavy.txt", "2::cat\n", "weights"),
+        ("broken.yaml", "a: [", "not valid YAML"),
+        ("text.yaml", "just text", "expected lists of values"),
+        ("deep.yaml", "- {a: b}", "expected a text"),
+        ("bytes.txt", b"caf\xe9", "expected UTF-8"),
+        ("self.txt", "a __self__\n", "self → self"),
+    ],
+)
+def test_a_list_that_cannot_be_used_says_which_and_why(project, name, content, words):
+    file = project / "wildcards" / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(PatternError) as caught:
+        prompts(project, f"__{name.split('.')[0]}__")
+    assert words in str(caught.value)
+
+
+def test_a_circle_of_lists_is_an_error(project):
+    (project / "wildcards" / "a.txt").write_text("__b__\n")
+    (project / "wildcards" / "b.txt").write_text("x\n__a__\n")
+    with pytest.raises(PatternError, match="a → b → a"):
+        prompts(project, "__a__")

@@ -1,0 +1,101 @@
+"""The printed command means exactly the image it was made from, whatever the prompt holds."""
+
+import shlex
+import shutil
+import subprocess
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from promptlab.identity import canonical_json
+from promptlab.planning.language import parse_pattern
+from promptlab.planning.redraw import (
+    hydra_value,
+    quote_for_hydra,
+    quote_for_shell,
+    redraw_command,
+    redraw_overrides,
+)
+
+NASTY = st.text(alphabet="ab'\"\\${}[](),=:|@#! \n\t🦊é_*%-~`;&<>", max_size=20)
+
+
+def read_override(override):
+    """Return the key and the value as a config holds it, interpolations resolved."""
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    config = OmegaConf.create({})
+    OmegaConf.update(config, "value", parsed.value())
+    return parsed.key_or_group, OmegaConf.to_container(config, resolve=True)["value"]
+
+
+def make_row(prompt, **params):
+    return {
+        "model": "tiny",
+        "prompt": prompt,
+        "seed": 7,
+        "dtype": "float32",
+        "params": canonical_json(params),
+    }
+
+
+@given(NASTY)
+def test_a_quoted_text_comes_back_from_hydra_as_it_was(text):
+    assert read_override(f"subject={quote_for_hydra(text)}") == ("subject", text)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@settings(max_examples=25, deadline=None)
+@given(st.text(alphabet="ab'\"\\$ \n\t\x1b\x07🦊é\u202e`!*", max_size=20))
+def test_a_shell_reads_every_word_as_it_was_from_one_printable_line(word):
+    line = quote_for_shell(word)
+    assert line.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {line}"], capture_output=True, check=True)
+    assert done.stdout.decode() == word
+
+
+@given(st.text(alphabet="ab'\"\\${}[](),=:|@#! 🦊é_*%-~`;&<>", max_size=20))
+def test_the_command_survives_shell_hydra_and_the_pattern_language(prompt):
+    words = shlex.split(redraw_command(make_row(prompt, temperature=0.7, top_k=None)))
+    assert words[:2] == ["promptlab", "sweep"]
+    values = dict(read_override(word) for word in words[2:])
+    pattern = parse_pattern(values.pop("subject"), "subject")
+    assert "".join(item.text for item in pattern.items) == prompt
+    assert values == {
+        "model": "tiny",
+        "template": "plain",
+        "style": "none",
+        "temperature": 0.7,
+        "top_k": None,
+        "seeds": [7],
+    }
+
+
+def test_what_differs_from_the_models_file_is_asked_for_and_devices_are_not():
+    config = {
+        "_target_": "promptlab.models.dalle.open_folder",
+        "folder": "my models/a",
+        "dtype": "auto",
+        "device": "cuda",
+        "batch_size": 64,
+    }
+    overrides = redraw_overrides(make_row("a fox"), config)
+    assert "model.folder='my models/a'" in overrides
+    assert "model.dtype='float32'" in overrides
+    assert not any("device" in o or "batch_size" in o or "_target_" in o for o in overrides)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | NASTY,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.from_regex("[a-z]{1,5}", fullmatch=True), inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+)
+def test_any_plain_value_comes_back_from_hydra(value):
+    assert read_override(f"key={hydra_value(value)}")[1] == value

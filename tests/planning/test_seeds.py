@@ -1,0 +1,49 @@
+"""A count, a list, a range: what `seeds` may say."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promptlab.errors import ConfigError
+from promptlab.planning.seeds import MAX_SEED, parse_seeds
+
+
+@pytest.mark.parametrize(
+    ("value", "seeds"),
+    [
+        (3, (0, 1, 2)),
+        ("3", (3,)),
+        ([5, 3], (5, 3)),
+        ("0-3", (0, 1, 2, 3)),
+        ("7-7", (7,)),
+        ("0-2,9", (0, 1, 2, 9)),
+        (["0-2", 1, 5], (0, 1, 2, 5)),
+        (" 1 - 2 ".replace(" ", ""), (1, 2)),
+        ([MAX_SEED], (MAX_SEED,)),
+    ],
+)
+def test_seeds_are_read_in_order_without_duplicates(value, seeds):
+    assert parse_seeds(value) == seeds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(0, -1, 2.5, True, None, "", [], "a", "1-", "-1", [-1], [True], ["a"], "3-1", {"a": 1}),
+        *([MAX_SEED + 1], "0-9999999999", 10**9),
+    ],
+)
+def test_anything_else_is_an_error_that_says_what_is_expected(value):
+    with pytest.raises(ConfigError, match="seed"):
+        parse_seeds(value)
+
+
+@settings(deadline=None)  # a million seeds take a moment
+@given(st.one_of(st.text(), st.integers(), st.lists(st.one_of(st.integers(), st.text()))))
+def test_no_value_breaks_it(value):
+    try:
+        seeds = parse_seeds(value)
+    except ConfigError:
+        return
+    assert len(set(seeds)) == len(seeds) > 0
+    assert all(0 <= seed <= MAX_SEED for seed in seeds)
