@@ -77,5 +77,7 @@ def check_equal_to_parquet(uri, run_folder, tmp_path):
         }
         for path in files.values():
             path.unlink()
-    assert found["report"].data.metrics["images"] == len(images) or len(images) < len(rows)
+    drawn = [row for row in rows if row["status"] != "failed"]
+    assert found["report"].data.metrics["images"] == len(drawn)
+    assert found["report"].data.metrics["failures"] == len(rows) - len(drawn)
     return found

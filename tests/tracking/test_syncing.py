@@ -13,12 +13,13 @@ from mlflow import MlflowClient
 from promptlab.commands import sync as sync_command
 from promptlab.errors import TrackingError
 from promptlab.records import Result
-from promptlab.store import StoreOptions, open_store
+from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
-from promptlab.tracking.syncing import describe_failure
+from promptlab.tracking.marks import is_tracked
+from promptlab.tracking.syncing import Syncer, describe_failure
 from tests.store.painting import Painter, make_plan, paint
 from tests.store.sweeping import damage, draw_and_stop, draw_plan
 from tests.tracking.holding import check_equal_to_parquet, make_database
@@ -273,3 +274,32 @@ def test_a_damaged_part_keeps_no_other_part_back(paths, uri, caplog):
     assert "part-000001.parquet is damaged" in caplog.text
     draw_plan(paths, make_plan(seeds=range(10)))
     assert sync(paths, TrackingOptions(uri=uri)).num_written == 10
+
+
+def test_images_that_parquet_has_no_copy_of_are_logged_while_they_are_drawn(paths, tmp_path, uri):
+    plan = make_plan(seeds=range(10), sweep="not embedded")
+    with open_store(paths, plan, StoreOptions()):
+        pass
+    follower = Syncer(read_run(paths), TrackingOptions(uri=uri))  # before there is a row
+    draw_plan(paths, plan, embed_images=False, part_rows=8)
+    assert follower.sync_images() == 40
+    assert follower.finish() == 40
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_an_image_without_any_file_is_reported_and_logged_when_its_file_is_back(
+    paths, tmp_path, uri, caplog
+):
+    draw_plan(paths, make_plan(sweep="gone"), embed_images=False)
+    options = TrackingOptions(uri=uri)
+    png = next(Path(paths.images).glob("*.png"))
+    png.rename(tmp_path / png.name)
+    with caplog.at_level(logging.WARNING):
+        report = sync(paths, options)
+    assert (report.num_images, report.num_written, report.num_lost) == (7, 7, 1)
+    assert "MLflow lacks 1 images" in caplog.text
+    assert not is_tracked(paths, options)
+    (tmp_path / png.name).rename(png)
+    assert sync(paths, options).num_written == 1
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+    assert is_tracked(paths, options)

@@ -80,6 +80,7 @@ class SyncReport:
     num_runs: int  # MLflow runs, the report run among them
     num_images: int
     num_written: int  # images that were missing
+    num_lost: int = 0  # images that MLflow lacks because no file holds them any more
 
 
 class _PartGoneError(Exception):
@@ -100,6 +101,7 @@ class Syncer:
         self._runs = self.client.find_runs(self._run_id)
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
         self._done: set[Key] = set()
+        self._lost: set[Key] = set()  # images whose bytes are nowhere any more
         self._done_parts: set[str] = set()
         self._refused: set[str] = set()  # parts with rows that MLflow refused in this pass
 
@@ -107,6 +109,11 @@ class Syncer:
     def num_runs(self) -> int:
         """Number of MLflow runs known."""
         return len(self._runs)
+
+    @property
+    def num_lost(self) -> int:
+        """Number of images found to have neither bytes in Parquet nor a PNG file."""
+        return len(self._lost)
 
     @property
     def num_missing(self) -> int:
@@ -176,7 +183,7 @@ class Syncer:
         storage = open_storage(self._run.paths.root)
         columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
         try:
-            rows = read_part(storage, part, part.axes, columns).to_pylist()
+            rows = read_part(storage, part, part.axes, [*columns, "path"]).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             if not is_corruption(error):
                 raise
@@ -197,7 +204,7 @@ class Syncer:
 
     def _is_missing(self, row: Row, layout: Layout) -> bool:
         key = (row["cell_id"], row["seed"])
-        if row["status"] == "failed" or key in self._done:
+        if row["status"] == "failed" or key in self._done or key in self._lost:
             return False
         if not self._options.log_images:
             return layout.arm_key(row) not in self._runs
@@ -221,13 +228,25 @@ class Syncer:
         if not self._options.log_images:
             return 0
         png_from_stem = {}
+        found = set()
         for row in rows:
-            png = row["image"]["bytes"] or self._run.image_bytes(row["image_id"])
-            if png is not None:
-                png_from_stem[image_stem(layout.image_key(row), row)] = png
+            key = (row["cell_id"], row["seed"])
+            png = row["image"]["bytes"] or self._read_png(row["image"]["path"])
+            if png is None:
+                self._lost.add(key)
+                continue
+            png_from_stem[image_stem(layout.image_key(row), row)] = png
+            found.add(key)
         self.client.log_images(run, png_from_stem)
-        self._done.update((row["cell_id"], row["seed"]) for row in rows)
+        self._done |= found
         return len(png_from_stem)
+
+    def _read_png(self, path: str) -> bytes | None:
+        """Return an image's PNG file by the path that its own row gives; None if it is gone."""
+        try:
+            return open_storage(self._run.paths.root).read_bytes(self._run.paths.join(path))
+        except FileNotFoundError:
+            return None
 
     def _ensure_run(self, arm: str, row: Row, layout: Layout) -> KnownRun:
         if arm not in self._runs:
@@ -255,7 +274,11 @@ class Syncer:
         for arm, arm_rows in _group(rows, layout).items():
             run = self._ensure_run(arm, arm_rows[0], layout)
             tags = dict(pick_tags(arm_rows, history))
-            drawn = [row for row in arm_rows if row["status"] != "failed"]
+            drawn = [
+                row
+                for row in arm_rows
+                if row["status"] != "failed" and (row["cell_id"], row["seed"]) not in self._lost
+            ]
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
             metrics = arm_metrics(arm_rows) | pick_metrics(arm_rows, history)
@@ -268,8 +291,9 @@ class Syncer:
                     "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
                 )
             log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
-        mark_as_tracked(self._run.paths, self._options)
-        return sum(row["status"] != "failed" for row in rows)
+        if not self._lost:
+            mark_as_tracked(self._run.paths, self._options)
+        return sum(row["status"] != "failed" for row in rows) - len(self._lost)
 
 
 def _with_images(
@@ -287,7 +311,8 @@ def _with_images(
     except (pa.ArrowException, OSError, ValueError) as error:
         if not is_corruption(error):
             raise
-        yield from ({**row, "image": {"bytes": None, "path": None}} for row in rows[num_read:])
+        for row in rows[num_read:]:
+            yield {**row, "image": {"bytes": None, "path": row["path"]}}
 
 
 def _group(rows: Sequence[Row], layout: Layout) -> dict[str, list[Row]]:
@@ -344,7 +369,18 @@ def sync(
             if not isinstance(error, MlflowException | OSError) and not is_unreachable(error):
                 raise
             raise TrackingError(describe_failure(options, opened.paths, error)) from error
-    return SyncReport(syncer.num_runs, num_images, num_written)
+    if syncer.num_lost:
+        log.warning("%s", describe_lost(opened.paths, syncer.num_lost))
+    return SyncReport(syncer.num_runs, num_images, num_written, syncer.num_lost)
+
+
+def describe_lost(paths: RunPaths, num_lost: int) -> str:
+    """Return one message on images that are in the rows and in no file."""
+    return (
+        f"MLflow lacks {num_lost} images of {paths.root}: their PNG files are gone, and the "
+        "Parquet has no copy of them (store.embed_images=false). Put the files back and run: "
+        f"promptlab sync {paths.root}"
+    )
 
 
 def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:

@@ -27,7 +27,7 @@ from promptlab.store.reader import read_run
 from promptlab.tracking.client import BulkClient
 from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.options import TrackingOptions
-from promptlab.tracking.syncing import Syncer, describe_failure
+from promptlab.tracking.syncing import Syncer, describe_failure, describe_lost
 
 NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
 SHORTEST_PAUSE_S = 3.0  # between two writes: each costs its share of calls, whatever it carries
@@ -98,6 +98,8 @@ class Worker:
             num_written = syncer.sync_images(lambda count: tell({"logged": count}))
             if is_final:
                 syncer.finish()
+                if syncer.num_lost:
+                    tell({"warning": describe_lost(self._paths, syncer.num_lost)})
                 tell({"finished": True})
         except Exception as error:
             tell({"warning": _explain(self._options, self._paths, error), "finished": True})
