@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import os
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -32,6 +33,11 @@ def draw_and_stop(paths, plan, num_images=None, **options):
         for request in store.pending("painter")[:num_images]:
             store.add(Result(request, pixels=paint(request.image_id)))
         raise KeyboardInterrupt
+
+
+def parts_of(paths):
+    """Return the names of a run's parts, in order of writing."""
+    return sorted(name for name in os.listdir(paths.images_parquet) if name.startswith("part-"))
 
 
 def damage(paths, part_name, column, row_group=0):

@@ -1,7 +1,6 @@
 """A disk that returns other bytes than were written costs the images they held, and no more."""
 
 import logging
-import os
 
 import pytest
 
@@ -10,13 +9,9 @@ from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan
-from tests.store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence
+from tests.store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence, parts_of
 
 PLAN = {"seeds": range(10)}  # 40 images
-
-
-def parts_of(paths):
-    return sorted(name for name in os.listdir(paths.images_parquet) if name.startswith("part-"))
 
 
 @pytest.mark.parametrize("position", [0, 1, 3])

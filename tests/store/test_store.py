@@ -17,15 +17,11 @@ from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan, paint
-from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, pixels_of
+from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of, pixels_of
 
 
 def sibling(paths, name):
     return RunPaths(f"{paths.root.rpartition('/')[0]}/{name}")
-
-
-def parts_of(paths):
-    return sorted(name for name in os.listdir(paths.images_parquet) if name.startswith("part-"))
 
 
 def test_every_request_becomes_one_row_and_one_whole_png(paths):

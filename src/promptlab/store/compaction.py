@@ -60,9 +60,15 @@ def _choose(
     parts: Sequence[Part], axes: Sequence[AxisColumn], superseded: Mapping[str, set[Key]]
 ) -> Iterator[list[Part]]:
     """Yield the groups of parts to merge, each up to the target's size."""
+    columns = frozenset[str]().union(*(part.columns for part in parts))
+
+    def must_be_rewritten(part: Part) -> bool:
+        has_schema = part.axes == tuple(axes) and part.columns == columns
+        return bool(superseded.get(part.name)) or not has_schema
+
     group: list[Part] = []
     for part in parts:
-        must_change = bool(superseded.get(part.name)) or part.axes != tuple(axes)
+        must_change = must_be_rewritten(part)
         if must_change and not is_small(part):
             yield [part]
         elif must_change or is_small(part):
@@ -72,7 +78,7 @@ def _choose(
         ):
             yield group
             group = []
-    if len(group) > 1 or any(superseded.get(p.name) or p.axes != tuple(axes) for p in group):
+    if len(group) > 1 or any(map(must_be_rewritten, group)):
         yield group
 
 

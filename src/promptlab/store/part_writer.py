@@ -31,15 +31,15 @@ def write_part(
 ) -> Part:
     """Write the tables as one part and return it; durable when it returns."""
     schema = make_schema(axes, replaces)
-    columns = list(_leaf_columns(schema))
+    leaves = list(_leaf_columns(schema))
     num_rows = 0
     with storage.publish(path) as aside:
         with pq.ParquetWriter(
             aside,
             schema,
-            compression={name: "NONE" if name == _INCOMPRESSIBLE else "ZSTD" for name in columns},
-            use_dictionary=[name for name in columns if name not in _ALL_DIFFERENT],
-            write_statistics=[name for name in columns if name != _INCOMPRESSIBLE],
+            compression={name: "NONE" if name == _INCOMPRESSIBLE else "ZSTD" for name in leaves},
+            use_dictionary=[name for name in leaves if name not in _ALL_DIFFERENT],
+            write_statistics=[name for name in leaves if name != _INCOMPRESSIBLE],
             write_page_checksum=True,
         ) as writer:
             for table in _regroup(tables):
@@ -47,7 +47,8 @@ def write_part(
                 num_rows += table.num_rows
         num_bytes = _size(aside)
     name = path.rsplit("/", 1)[-1]
-    return Part(name, path, num_rows, num_bytes, tuple(axes), tuple(replaces))
+    columns = frozenset(schema.names)
+    return Part(name, path, num_rows, num_bytes, tuple(axes), tuple(replaces), columns)
 
 
 def _size(path: str) -> int:

@@ -53,6 +53,7 @@ class Part:
     num_bytes: int
     axes: tuple[AxisColumn, ...]
     replaces: tuple[str, ...]
+    columns: frozenset[str]  # of the file: an older promptlab wrote fewer
 
     @property
     def number(self) -> int:
@@ -166,6 +167,7 @@ def _read_footer(storage: Storage, folder: str, name: str, num_bytes: int) -> Pa
             num_bytes=num_bytes,
             axes=read_axes(metadata),
             replaces=read_replaces(metadata),
+            columns=frozenset(parquet.schema_arrow.names),
         )
 
 
@@ -231,15 +233,13 @@ def _stored_columns(parquet: pq.ParquetFile, columns: Sequence[str]) -> list[str
 
 
 def _project(table: pa.Table, axes: Sequence[AxisColumn], columns: Sequence[str]) -> pa.Table:
-    paths = None
-    if "path" in columns:
-        paths = pa.chunked_array(
-            [chunk.field("path") for chunk in table.column("image").chunks], type=pa.string()
-        )
-    conformed = conform(table, axes)
-    arrays = {name: conformed.column(name) for name in columns if name != "path"}
-    if paths is not None:
-        arrays["path"] = paths
+    names = [name for name in columns if name != "path"]
+    conformed = conform(table, axes, names)
+    if "path" not in columns:
+        return conformed
+    chunks = [chunk.field("path") for chunk in table.column("image").chunks]
+    arrays = {name: conformed.column(name) for name in names}
+    arrays["path"] = pa.chunked_array(chunks, type=pa.string())
     return pa.table({name: arrays[name] for name in columns})
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from promptlab.identity import canonical_json
 from promptlab.records import ImageRow, Scalar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 1  # a new column does not raise it: parts without it read as null there
 VERSION_KEY = b"promptlab.schema_version"
 AXES_KEY = b"promptlab.axes"  # JSON: [{"name", "column", "kind"}] of further axes
 REPLACES_KEY = b"promptlab.replaces"  # JSON: names of the parts whose rows this part took over
@@ -205,23 +205,20 @@ def _storable(values: list[Any], kind: pa.DataType) -> list[Any]:
     ]
 
 
-def conform(table: pa.Table, axes: Sequence[AxisColumn]) -> pa.Table:
-    """Return a part's table in the run's schema: absent columns null, narrower kinds widened.
+def conform(table: pa.Table, axes: Sequence[AxisColumn], columns: Sequence[str]) -> pa.Table:
+    """Return some columns of a part in the run's schema.
 
-    Columns outside of the schema are dropped; a projection stays a projection.
+    A column that the part was written without is null; a narrower kind is widened.
     """
     schema = make_schema(axes)
-    arrays, fields = [], []
-    projected = set(table.column_names)
-    axis_names = {axis.column for axis in axes}
-    for field in schema:
-        if field.name in projected:
-            arrays.append(_cast(table.column(field.name), field.type))
-        elif field.name in axis_names:
-            arrays.append(pa.nulls(table.num_rows, field.type))
-        else:
-            continue
-        fields.append(field)
+    fields = [schema.field(name) for name in columns]
+    stored = set(table.column_names)
+    arrays = [
+        _cast(table.column(field.name), field.type)
+        if field.name in stored
+        else pa.nulls(table.num_rows, field.type)
+        for field in fields
+    ]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=schema.metadata))
 
 

@@ -1,0 +1,90 @@
+"""A column that an older promptlab did not write reads as null; a newer schema is refused."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from promptlab.errors import StoreError
+from promptlab.paths import RunPaths
+from promptlab.store import read_run, survey
+from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY
+from tests.store.painting import Painter, make_plan
+from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of
+
+ADDED_LATER = ("unseen", "parent_ids")  # columns that the first runs could have lacked
+
+
+def rewrite_parts(paths, without=(), version=SCHEMA_VERSION):
+    """Write a run's parts again as another version of promptlab would have written them."""
+    for name in parts_of(paths):
+        path = f"{paths.images_parquet}/{name}"
+        table = pq.read_table(path).drop_columns(list(without))
+        kept = {**table.schema.metadata, VERSION_KEY: str(version).encode()}
+        features = json.loads(kept[b"huggingface"])["info"]["features"]
+        for column in without:
+            features.pop(column)
+        kept[b"huggingface"] = json.dumps({"info": {"features": features}}).encode()
+        pq.write_table(table.replace_schema_metadata(kept), path)
+
+
+@pytest.fixture
+def old_run(paths):
+    """Return a run of 13 images, not finished, whose parts lack the columns added later."""
+    draw_and_stop(paths, make_plan(seeds=range(10)), num_images=13, part_rows=5)
+    rewrite_parts(paths, ADDED_LATER)
+    return paths
+
+
+def test_a_run_from_before_a_column_is_read_as_null_in_it(old_run):
+    run = read_run(old_run)
+    assert set(run.table(["unseen"])["unseen"].to_pylist()) == {None}
+    assert {row["parent_ids"] for row in run.rows()} == {None}
+    assert run.table(["parent_ids"]).schema.field("parent_ids").type == pa.list_(pa.string())
+    assert len(dict(run.iter_images())) == 13
+
+
+def test_a_run_from_before_a_column_is_resumed_and_its_parts_merged_with_the_new(old_run):
+    assert survey(old_run, make_plan(seeds=range(10))).num_done == 13
+    model = Painter()
+    draw_plan(old_run, make_plan(seeds=range(10), model=model))
+    assert len(model.drawn) == 27
+    rows = check_whole(old_run.root, make_plan(seeds=range(10)))
+    assert [row["unseen"] for row in rows] == [None] * 13 + [""] * 27
+    (part,) = parts_of(old_run)
+    assert set(ADDED_LATER) <= set(pq.read_schema(f"{old_run.images_parquet}/{part}").names)
+
+
+def test_large_parts_from_before_a_column_get_it_once_the_run_has_others(old_run, monkeypatch):
+    monkeypatch.setattr("promptlab.store.compaction.TARGET_ROWS", 4)  # all parts are large
+    draw_plan(old_run, make_plan(seeds=range(10)))
+    for name in parts_of(old_run):
+        assert set(ADDED_LATER) <= set(pq.read_schema(f"{old_run.images_parquet}/{name}").names)
+    check_whole(old_run.root, make_plan(seeds=range(10)))
+
+
+def test_a_finished_run_from_before_a_column_stays_as_it_is(paths):
+    draw_plan(paths, make_plan())
+    rewrite_parts(paths, ADDED_LATER)
+    (name,) = parts_of(paths)
+    draw_plan(paths, make_plan())
+    assert parts_of(paths) == [name]
+    assert not set(ADDED_LATER) & set(pq.read_schema(f"{paths.images_parquet}/{name}").names)
+
+
+def test_images_of_a_run_from_before_a_column_are_reused(old_run):
+    other = RunPaths(f"{old_run.root}_second")
+    model = Painter()
+    store = draw_plan(other, make_plan(seeds=range(10), model=model))
+    assert (store.num_reused, len(model.drawn)) == (13, 27)
+    check_whole(other.root, make_plan(seeds=range(10)))
+
+
+def test_a_part_of_a_newer_schema_is_refused_with_the_advice_to_upgrade(paths):
+    draw_plan(paths, make_plan())
+    rewrite_parts(paths, version=SCHEMA_VERSION + 1)
+    with pytest.raises(StoreError, match=r"schema version 2.*reads up to 1.*newer promptlab"):
+        read_run(paths)
+    with pytest.raises(StoreError, match="newer promptlab"):
+        draw_plan(paths, make_plan())
