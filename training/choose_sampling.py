@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from promptlab.models.dalle import open_folder
 from training.evaluate import draw, score, trial_of
-from training.export import PACKAGE_DIR
+from training.folders import PACKAGE_DIR, RUNS_DIR
 from training.judge import load_judges
-from training.rasterize import Pictures, load_pictures
-from training.train_tokenizer import RUNS_DIR
+from training.pictures import Pictures
+from training.rasterize import load_pictures
 
 SAMPLE_SEED = 31
 

@@ -22,10 +22,10 @@ from torch import Tensor
 from promptlab.models.dalle import DalleModel, open_folder
 from promptlab.records import Request
 from training.captions import Change, write_caption
-from training.export import PACKAGE_DIR
-from training.rasterize import Pictures, load_pictures
+from training.folders import PACKAGE_DIR, RUNS_DIR
+from training.pictures import Pictures
+from training.rasterize import load_pictures
 from training.sources import STYLES
-from training.train_tokenizer import RUNS_DIR
 
 DRAWN_FILE = "drawn.npz"
 SEED = 10

@@ -26,15 +26,16 @@ from promptlab.models.dalle import DalleModel, open_folder
 from promptlab.records import Request
 from training.augment import COLOR_WORDS
 from training.captions import standard_caption
-from training.export import PACKAGE_DIR
+from training.folders import PACKAGE_DIR, RUNS_DIR
 from training.judge import Judges, ask, load_judges, rank_of
+from training.pictures import Pictures
 from training.pixel_model import mark_style
-from training.rasterize import Pictures, load_pictures
+from training.rasterize import load_pictures
 from training.sample import save_grid
 from training.sources import STYLES
 from training.tokenize_images import encode, load_encoder
 from training.train_detokenizer import load_detokenizer
-from training.train_tokenizer import RUNS_DIR, read_batch
+from training.train_tokenizer import read_batch
 
 NUM_CANDIDATES = 8
 SAMPLE_SEED = 9

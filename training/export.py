@@ -15,13 +15,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from promptlab.models.dalle.config import DalleConfig, Defaults, DetokenizerConfig
+from promptlab.models.dalle.weights import write_model_folder
 from training.captions import style_words
+from training.folders import PACKAGE_DIR, RUNS_DIR
 from training.pixel_model import DetokenizerSize
 from training.rasterize import load_pictures
 from training.sources import STYLES
-from training.train_tokenizer import RUNS_DIR
-
-PACKAGE_DIR = Path(__file__).parents[1] / "src" / "promptlab" / "models" / "tiny"
+from training.train_detokenizer import load_detokenizer
+from training.train_transformer import load_average
 
 
 def write_lists(folder: Path) -> None:
@@ -42,9 +44,6 @@ def write_lists(folder: Path) -> None:
 
 def collect_state(runs: Path) -> dict[str, Tensor]:
     """All weights of the model under the engine's names, as float16."""
-    from training.train_detokenizer import load_detokenizer
-    from training.train_transformer import load_average
-
     model, _ = load_average(runs / "transformer.pt")
     detokenizer = load_detokenizer(runs / "detokenizer.pt")
     state = {
@@ -58,9 +57,6 @@ def export(
     runs: Path, folder: Path, temperature: float, top_k: int, supercondition_factor: float
 ) -> None:
     """Write the model folder from the newest checkpoints."""
-    from promptlab.models.dalle.config import DalleConfig, Defaults, DetokenizerConfig
-    from promptlab.models.dalle.weights import write_model_folder
-
     saved = torch.load(runs / "transformer.pt", map_location="cpu")
     size = saved["size"]
     pixels = DetokenizerSize(**torch.load(runs / "detokenizer.pt", map_location="cpu")["size"])

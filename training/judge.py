@@ -27,9 +27,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.augment import warp
+from training.folders import RUNS_DIR
 from training.optimizer import TwoOptimizers, lr_scale
-from training.rasterize import Pictures, load_pictures
-from training.train_tokenizer import RUNS_DIR, read_batch
+from training.pictures import Pictures
+from training.rasterize import load_pictures
+from training.train_tokenizer import read_batch
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,20 @@
 """The data set as one small file, for a machine that has no network and no npm client.
 
-Takes `Pictures`; leaves an .npz of lossless WebP (about 20 MB where the pixels alone are 875), or
-reads one. Put it as `training/data/pictures_160px.packed.npz` and every step finds it.
-
-    python -m training.packed
+Takes `Pictures`; writes an .npz of lossless WebP (about 20 MB where the pixels alone are 875), or
+reads one. `python -m training.rasterize --pack` writes it; as
+`training/data/pictures_160px.packed.npz` every step finds it.
 """
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from training.rasterize import Pictures
+from training.pictures import Pictures
 
 
 def packed_path(path: Path) -> Path:
@@ -37,41 +35,22 @@ def pack(pictures: Pictures, path: Path) -> None:
         aside,
         webp=np.frombuffer(b"".join(documents), np.uint8),
         ends=np.cumsum([len(document) for document in documents]),
-        **describe(pictures),
+        **pictures.describe(),
     )
     aside.replace(path)
 
 
-def describe(pictures: Pictures) -> dict[str, Any]:
-    """Everything of a data set but its pixels, as arrays."""
-    return {
-        "subject": pictures.subject,
-        "style": pictures.style,
-        "is_held_out": pictures.is_held_out,
-        "subjects": np.array(pictures.subjects),
-        "aliases": np.array(["|".join(aliases) for aliases in pictures.aliases]),
-    }
-
-
-def read_packed_pixels(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Decode a packed data set's pixels: uint8 [image, row, column, 3]."""
+def read_packed(path: Path) -> Pictures:
+    """Read a packed data set."""
     with np.load(path) as arrays:
-        documents = np.split(arrays["webp"], arrays["ends"][:-1])
+        return Pictures.from_arrays(_decode(arrays), arrays)
+
+
+def _decode(arrays: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Decode the pixels: uint8 [image, row, column, 3]."""
+    documents = np.split(arrays["webp"], arrays["ends"][:-1])
     first = Image.open(io.BytesIO(documents[0].tobytes()))
     pixels = np.empty((len(documents), first.height, first.width, 3), np.uint8)
     for place, document in zip(pixels, documents, strict=True):
         place[:] = np.asarray(Image.open(io.BytesIO(document.tobytes())).convert("RGB"))
     return pixels
-
-
-def main() -> None:
-    """Pack the cached data set."""
-    from training.rasterize import cache_path, load_pictures
-
-    path = packed_path(cache_path())
-    pack(load_pictures(), path)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-
-
-if __name__ == "__main__":
-    main()

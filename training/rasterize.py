@@ -3,16 +3,16 @@
 Takes subjects with SVG documents; returns `Pictures` (uint8 pixels with subject and style numbers
 and the held-out mark), cached in one .npz. Does not know about captions, tokens or models.
 
-    python -m training.rasterize
+    python -m training.rasterize            draw and cache it
+    python -m training.rasterize --pack     write its packed form as well
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +20,16 @@ import resvg_py
 from numpy.typing import NDArray
 from PIL import Image
 
-from training.packed import describe, packed_path, read_packed_pixels
-from training.sources import DATA_DIR, style_names
+from training.folders import DATA_DIR
+from training.packed import pack, packed_path, read_packed
+from training.pictures import Pictures
+from training.sources import style_names
 from training.subjects import Subject, load_subjects
 
 IMAGE_SIZE_PX = 160
 MARGIN_PX = 5  # white all round, so that shifts and turns do not cut anything off
 HELD_OUT_SHARE = 0.05
 HELD_OUT_SEED = 20261122
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """All images of the data set, one row each."""
-
-    pixels: NDArray[np.uint8]  # [image, row, column, 3]
-    subject: NDArray[np.int64]  # [image], index into `subjects`
-    style: NDArray[np.int64]  # [image], index into `style_names()`
-    is_held_out: NDArray[np.bool_]  # [image], never trained on
-    subjects: tuple[str, ...]
-    aliases: tuple[tuple[str, ...], ...]
-
-    def __len__(self) -> int:
-        return len(self.pixels)
 
 
 def rasterize_svg(
@@ -113,31 +100,30 @@ def load_pictures(path: Path | None = None) -> Pictures:
     """Read the cached data set, or its packed form, or build it."""
     path = path or cache_path()
     if not path.exists() and packed_path(path).exists():
-        return _read(packed_path(path), read_packed_pixels(packed_path(path)))
+        return read_packed(packed_path(path))
     if not path.exists():
         pictures = rasterize(load_subjects())
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".tmp.npz")
-        np.savez(aside, pixels=pictures.pixels, **describe(pictures))
+        np.savez(aside, pixels=pictures.pixels, **pictures.describe())
         aside.replace(path)
     with np.load(path) as arrays:
-        return _read(path, arrays["pixels"])
+        return Pictures.from_arrays(arrays["pixels"], arrays)
 
 
-def _read(path: Path, pixels: NDArray[np.uint8]) -> Pictures:
-    with np.load(path) as arrays:
-        return Pictures(
-            pixels,
-            arrays["subject"],
-            arrays["style"],
-            arrays["is_held_out"],
-            tuple(arrays["subjects"].tolist()),
-            tuple(tuple(filter(None, row.split("|"))) for row in arrays["aliases"].tolist()),
-        )
+def main() -> None:
+    """Cache the data set, and pack it if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pack", action="store_true")
+    options = parser.parse_args()
+    pictures = load_pictures()
+    held_out = int(pictures.is_held_out.sum())
+    print(f"{len(pictures)} images, {len(pictures.subjects)} subjects, {held_out} held out")
+    if options.pack:
+        path = packed_path(cache_path())
+        pack(pictures, path)
+        print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
-    loaded = load_pictures()
-    held_out = int(loaded.is_held_out.sum())
-    print(f"{len(loaded)} images, {len(loaded.subjects)} subjects, {held_out} held out")
-    sys.exit(0)
+    main()

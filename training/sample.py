@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 
 from training.captions import END_TOKEN, PAD_TOKEN, START_TOKEN, standard_caption, tokenize
+from training.folders import RUNS_DIR
 from training.model import TextToTokens
 from training.pixel_model import Detokenizer
 from training.sources import STYLES
 from training.train_detokenizer import load_detokenizer
-from training.train_tokenizer import RUNS_DIR
 from training.train_transformer import load_average
 
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-DATA_DIR = Path(__file__).parent / "data"
+from training.folders import DATA_DIR
 
 
 @dataclass(frozen=True)

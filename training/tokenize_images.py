@@ -30,9 +30,11 @@ from training.augment import (
     warp,
 )
 from training.captions import NUMBER_WORDS, Change
+from training.folders import RUNS_DIR
+from training.pictures import Pictures
 from training.pixel_model import DetokenizerSize, ImageEncoder, quantize
-from training.rasterize import Pictures, load_pictures
-from training.train_tokenizer import RUNS_DIR, read_batch
+from training.rasterize import load_pictures
+from training.train_tokenizer import read_batch
 
 CHANGE_SHARES = {
     "jitter": 0.58,

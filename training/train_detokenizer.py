@@ -26,8 +26,10 @@ from torch import Tensor, nn
 
 from training.critics import ADVERSARIAL_WEIGHT, PatchDiscriminator, ask_critics
 from training.draw_tokens import DRAWN_FILE, DrawnTokens
+from training.folders import RUNS_DIR
 from training.judge import CRITICS, load_judge
 from training.optimizer import Average, TwoOptimizers, lr_scale
+from training.pictures import Pictures
 from training.pixel_model import (
     Detokenizer,
     DetokenizerSize,
@@ -36,10 +38,10 @@ from training.pixel_model import (
     quantize,
     style_of,
 )
-from training.rasterize import Pictures, load_pictures
+from training.rasterize import load_pictures
 from training.style_attention import look_at_style
 from training.tokenize_images import apply_changes, draw_changes, load_encoder
-from training.train_tokenizer import RUNS_DIR, picture_loss, read_batch
+from training.train_tokenizer import picture_loss, read_batch
 
 NOT_HIDDEN = ("conv_in", "conv_out", "post_quant_conv")
 FIRST_LOOK = 200  # pictures in which a fresh detokenizer finds the style

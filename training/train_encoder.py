@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.folders import RUNS_DIR
 from training.optimizer import Average, TwoOptimizers, lr_scale
+from training.pictures import Pictures
 from training.pixel_model import (
     Detokenizer,
     DetokenizerSize,
@@ -26,9 +28,9 @@ from training.pixel_model import (
     quantize,
     vectors_of,
 )
-from training.rasterize import Pictures, load_pictures
+from training.rasterize import load_pictures
 from training.train_detokenizer import load_detokenizer, save_sheet
-from training.train_tokenizer import NOT_HIDDEN, RUNS_DIR, picture_loss, read_batch, vary_batch
+from training.train_tokenizer import NOT_HIDDEN, picture_loss, read_batch, vary_batch
 
 
 def encode_decode(

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.augment import COLOR_WORDS, recolor, warp
+from training.folders import RUNS_DIR
 from training.optimizer import Average, TwoOptimizers, lr_scale
+from training.pictures import Pictures
 from training.pixel_model import DetokenizerSize, ImageEncoder, ResnetBlock, quantize
-from training.rasterize import Pictures, load_pictures
+from training.rasterize import load_pictures
 
-RUNS_DIR = Path(__file__).parent / "runs"
 NOT_HIDDEN = ("stem", "conv_in", "conv_out")
 
 

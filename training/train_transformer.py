@@ -28,13 +28,14 @@ from training.captions import (
     tokenize,
     write_caption,
 )
+from training.folders import RUNS_DIR
 from training.model import TextToTokens, TransformerSize
 from training.optimizer import Average, TwoOptimizers, lr_scale
+from training.pictures import Pictures
 from training.pixel_model import DetokenizerSize, mark_style
-from training.rasterize import Pictures, load_pictures
+from training.rasterize import load_pictures
 from training.sources import STYLES
 from training.tokenize_images import Shard
-from training.train_tokenizer import RUNS_DIR
 
 NOT_HIDDEN = ("embed_", "lm_head")
 PLAIN_PICTURE_SHARE = 0.7

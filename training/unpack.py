@@ -25,10 +25,9 @@ from torch import Tensor
 from promptlab.models.dalle.config import DalleConfig, DetokenizerConfig, read_config
 from promptlab.models.dalle.tokenizer import VOCAB_FILE
 from promptlab.models.dalle.weights import open_tensors
-from training.export import PACKAGE_DIR
+from training.folders import PACKAGE_DIR, RUNS_DIR
 from training.model import TransformerSize
 from training.pixel_model import DetokenizerSize
-from training.train_tokenizer import RUNS_DIR
 
 DETOKENIZER_PREFIX = "detokenizer."
 

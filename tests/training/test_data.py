@@ -18,7 +18,8 @@ from training.captions import (
     write_caption,
 )
 from training.packed import pack, packed_path
-from training.rasterize import Pictures, choose_held_out, load_pictures, rasterize, rasterize_svg
+from training.pictures import Pictures
+from training.rasterize import choose_held_out, load_pictures, rasterize, rasterize_svg
 from training.sources import STYLES, style_names
 from training.subjects import Subject, squash, unify
 from training.tokenize_images import Shard, apply_changes, draw_changes

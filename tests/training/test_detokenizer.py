@@ -14,9 +14,9 @@ from promptlab.models.dalle import open_folder
 from training import judge, train_detokenizer
 from training.critics import ask_critics
 from training.draw_tokens import DRAWN_FILE, DrawnTokens, draw_tokens
-from training.export import PACKAGE_DIR
+from training.folders import PACKAGE_DIR
+from training.pictures import Pictures
 from training.pixel_model import DetokenizerSize, ImageEncoder, style_of
-from training.rasterize import Pictures
 from training.train_detokenizer import (
     draw_pixels,
     load_detokenizer,

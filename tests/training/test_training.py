@@ -23,7 +23,8 @@ from training.evaluate import (
 )
 from training.judge import Judges, rank_of
 from training.optimizer import Muon, lr_scale, orthogonalize
-from training.rasterize import Pictures, choose_held_out
+from training.pictures import Pictures
+from training.rasterize import choose_held_out
 from training.tokenize_images import Shard
 from training.train_transformer import TokenLoss
 

@@ -10,9 +10,11 @@ pytest.importorskip("scipy")
 pytest.importorskip("resvg_py")
 
 from training import train_encoder
-from training.export import PACKAGE_DIR, collect_state
+from training.export import collect_state
+from training.folders import PACKAGE_DIR
+from training.pictures import Pictures
 from training.pixel_model import Detokenizer, DetokenizerSize
-from training.rasterize import Pictures, choose_held_out
+from training.rasterize import choose_held_out
 from training.tokenize_images import load_encoder
 from training.train_tokenizer import picture_loss
 from training.unpack import unpack
