@@ -20,7 +20,7 @@ from promptlab import engine
 from promptlab.identity import hash_id
 from promptlab.models.protocol import Model, Parameter
 from promptlab.paths import RunPaths, image_path
-from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.records import Cell, Request, Result
 from promptlab.store import StoreOptions, open_store
 from promptlab.tracking import TrackingOptions, open_tracking
@@ -91,7 +91,9 @@ def make_plan(num_images: int, model: Model, params: Mapping[str, Any] | None = 
         )
     subjects = tuple(dict.fromkeys(cell.subject for cell in cells))
     axes = (Axis("subject", subjects), Axis("style", STYLES), Axis("seed", (0, 1)))
-    return Plan("benchmark", hash_id(num_images), axes, tuple(cells), {model.name: model})
+    return Plan(
+        "benchmark", hash_id(num_images), axes, tuple(cells), {model.name: PlannedModel.of(model)}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,8 @@ def draw_with_pipeline(
         with open_store(paths, plan, stored, on_part=tracking.notify) as store:
             tracking.begin()
             number = 0
-            for model_key, model in plan.models.items():
-                for result in engine.draw(model, store.pending(model_key)):
+            for model_key, planned in plan.models.items():
+                for result in engine.draw(planned.model, store.pending(model_key)):
                     store.add(result)
                     number += 1
                     on_image(number)
@@ -149,7 +151,7 @@ def draw_naively(root: str, plan: Plan, uri: str | None) -> float:
         client = MlflowClient(tracking_uri=uri)
         experiment = client.create_experiment(f"naive {root}", Path(root, "artifacts").as_uri())
     started_at = time.perf_counter()
-    model = next(iter(plan.models.values()))
+    model = next(iter(plan.models.values())).model
     for cell in plan.cells:
         if client is not None:
             run_id = client.create_run(experiment).info.run_id

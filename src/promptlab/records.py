@@ -27,6 +27,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Numerics:
+    """What, besides the request, the bits of an image depend on."""
+
+    device: str  # kind of device: "cpu", "cuda", …
+    dtype: str  # number format: "float32", "bfloat16", …
+    padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a model made of one request: pixels or an error, never both.
 

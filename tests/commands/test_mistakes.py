@@ -48,7 +48,10 @@ MISTAKES = {
     "a number for an axis": (["subject=x", "report.rows=5"], ["5", "text or null"]),
     "a key that is not there": (["subject='${nothing}'"], ["nothing", "\\${"]),
     "null for a group": (["subject=x", "style=null"], ["name of an option", "none"]),
-    "a model that is none": (["subject=x", "model=nomodel"], ["is no model", "draw"]),
+    "a model that is none": (
+        ["subject=x", "model=nomodel"],
+        ["does not implement the model interface", "draw"],
+    ),
     "a target that is not there": (["subject=x", "model=gone"], ["nothing.Model"]),
     "a target that takes other things": (["subject=x", "+model.colour=red"], ["colour"]),
     "weights that are missing": (["subject=x", "+model.weights_missing=true"], ["not here"]),

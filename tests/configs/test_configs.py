@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from promptlab.commands.models import TINY_FOLDER
 from promptlab.commands.sweep import JobCollector, prepare, run_hydra
 from promptlab.configs.locations import packaged_conf, packaged_sweeps
 from promptlab.configs.settings import settings_from_jobs
 from promptlab.configs.vocabulary import find_options, list_options, read_option
+from promptlab.models.dalle import open_tiny
 from promptlab.models.registry import open_model
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
@@ -102,7 +102,8 @@ def test_there_are_forty_art_styles_with_a_phrase_and_a_line_each():
 
 
 def test_the_flat_styles_are_those_that_the_embedded_model_knows():
-    known = {s["name"]: s["phrase"] for s in json.loads((TINY_FOLDER / "styles.json").read_text())}
+    styles = open_tiny().words["tiny/styles"]
+    known = {s["name"]: s["phrase"] for s in json.loads(styles.read_text())}
     options = find_options("style")
     assert {style: read_option(options[style])["pattern"] for style in TINY_STYLES} == known
 

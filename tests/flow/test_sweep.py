@@ -310,3 +310,4 @@ def test_a_plan_does_not_download_weights(project: Project, monkeypatch: pytest.
     assert done.code == 0, done.err
     assert "16 images" in done.out
     assert "to be downloaded first" in done.out
+    assert done.out.splitlines()[0] == "Sweep sweep (its id is known after the download)"

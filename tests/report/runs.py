@@ -14,7 +14,7 @@ import numpy as np
 
 from promptlab import identity
 from promptlab.paths import RunPaths
-from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.records import Cell, Request, Result, Scalar
 from promptlab.store import StoreOptions, open_store
 from tests.painters import PARAMETERS, PaintModel
@@ -54,7 +54,7 @@ def make_run(
         sweep_id=identity.hash_id([sweep, [cell.cell_id for cell in cells]]),
         axes=tuple(Axis(name, tuple(v)) for name, v in spanned.items() if len(v) > 1),
         cells=cells,
-        models={model.name: model},
+        models={model.name: PlannedModel.of(model)},
     )
     root.parent.mkdir(parents=True, exist_ok=True)
     options = StoreOptions(embed_images=embed_images, reuse=False)

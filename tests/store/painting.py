@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from promptlab import identity
-from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.records import Cell, Result
 
 SIZE = 16  # px
@@ -92,5 +92,5 @@ def make_plan(
         sweep_id=identity.hash_id([sweep, [cell.cell_id for cell in cells], list(seeds)]),
         axes=tuple(Axis(n, tuple(v)) for n, v in all_axes.items() if len(v) > 1),
         cells=tuple(cells),
-        models={"painter": model},
+        models={"painter": PlannedModel.of(model)},
     )

@@ -18,8 +18,8 @@ from tests.store.painting import paint
 def draw_plan(paths, plan, on_part=None, meta=None, **options):
     """Draw what is pending of a plan; return the closed store."""
     with open_store(paths, plan, StoreOptions(**options), meta=meta, on_part=on_part) as store:
-        for model_key, model in plan.models.items():
-            for result in engine.draw(model, store.pending(model_key)):
+        for model_key, planned in plan.models.items():
+            for result in engine.draw(planned.model, store.pending(model_key)):
                 store.add(result)
     return store
 

@@ -118,7 +118,7 @@ def find_tracking() -> Iterator[Finding]:
 
 
 def find_models() -> Iterator[Finding]:
-    """Yield each model's weights: here, or what is missing. The embedded one must be here."""
+    """Yield each model's weights, or what is missing; a packaged model must open."""
     from promptlab.configs.vocabulary import find_options, read_option
     from promptlab.models.registry import open_model
 
@@ -127,9 +127,10 @@ def find_models() -> Iterator[Finding]:
         name = f"model {option.name}"
         try:
             model = open_model(content.get("model", content))
-            is_present = getattr(model, "is_downloaded", True)
-            text = f"weights {model.fingerprint}" if is_present else "downloaded at its first sweep"
+            text = "downloaded at its first sweep"
+            if model.is_downloaded:
+                text = f"weights {model.fingerprint}"
             yield Finding(name, text)
         except Exception as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            yield Finding(name, first_line, is_good=option.name != "tiny")
+            yield Finding(name, first_line, is_good=option.is_own)

@@ -12,13 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from promptlab.configs.explain import close_names
-from promptlab.configs.locations import PACKAGE
 from promptlab.configs.vocabulary import Option, find_options, read_option
 from promptlab.errors import ConfigError, PromptlabError
-from promptlab.models.protocol import Model
+from promptlab.models.protocol import CompleteModel
 from promptlab.models.registry import open_model
-
-TINY_FOLDER = PACKAGE / "models" / "tiny"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,12 +68,12 @@ def describe_model(option: Option) -> Iterator[str]:
     for name, parameter in model.parameters.items():
         text = f"{parameter.describe()}, default {parameter.default}"
         yield f"    {name:<22} {text}. {parameter.description}".rstrip()
-    if option.name == "tiny":
-        yield from _describe_tiny()
+    for name, file in model.words.items():
+        yield from _describe_words(name.rpartition("/")[2], file)
 
 
-def _describe_weights(model: Model) -> str:
-    if not getattr(model, "is_downloaded", True):
+def _describe_weights(model: CompleteModel) -> str:
+    if not model.is_downloaded:
         return "not here yet: downloaded by its first sweep"
     try:
         return model.fingerprint
@@ -84,18 +81,15 @@ def _describe_weights(model: Model) -> str:
         return f"not here: {error}"
 
 
-def _describe_tiny() -> Iterator[str]:
-    styles = _read(TINY_FOLDER / "styles.json")
-    if styles:
-        yield "  styles (style=NAME, or the words in a prompt)"
-        for style in json.loads(styles):
+def _describe_words(noun: str, file: Path) -> Iterator[str]:
+    """Yield the words of a list: texts, one a line, or styles with their phrases in JSON."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix == ".json":
+        yield f"  {noun} (style=NAME, or the words in a prompt)"
+        for style in json.loads(text):
             words = style["plain_phrase"].replace("{prompt} ", "")
             yield f"    {style['name']:<22} {style['description']} (“{words}”)"
-    subjects = _read(TINY_FOLDER / "subjects.txt").splitlines()
-    if subjects:
-        yield f"  {len(subjects):,} subjects"
-        yield textwrap.indent(textwrap.fill(", ".join(subjects), 96), "    ")
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+        return
+    words = text.splitlines()
+    yield f"  {len(words):,} {noun}"
+    yield textwrap.indent(textwrap.fill(", ".join(words), 96), "    ")

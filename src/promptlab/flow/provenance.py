@@ -29,20 +29,11 @@ def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> dict
         "config": dict(jobs[0].config),  # of the first job, resolved; the axes are beside it
         "samples": {axis: list(values) for axis, values in plan.samples.items()},
         "subject_axes": list(plan.subject_axes),
-        "models_config": _model_configs(plan, jobs),
+        "models_config": {key: planned.node for key, planned in plan.models.items()},
         "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),
     }
-
-
-def _model_configs(plan: Plan, jobs: Sequence[Job]) -> dict[str, Any]:
-    nodes: dict[str, Any] = {}
-    by_number = {job.number: job for job in jobs}
-    for cell in plan.cells:
-        if cell.model_key not in nodes:
-            nodes[cell.model_key] = by_number[cell.job_id].config.get("model")
-    return nodes
 
 
 def versions() -> dict[str, str]:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 
 from promptlab.configs.settings import Settings
 from promptlab.flow.runs import RunFolder
-from promptlab.models.protocol import Model
 from promptlab.paths import RunPaths
-from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.progress import format_seconds
 from promptlab.records import Cell, Result
 from promptlab.store import Counts, Store, Survey
@@ -35,7 +34,8 @@ class Session:
 
 def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: RunFolder) -> str:
     """Return what a sweep would draw, where, and what that takes."""
-    lines = [f"Sweep {plan.sweep} ({plan.sweep_id})", ""]
+    plan_id = plan.sweep_id if plan.has_ids else "its id is known after the download"
+    lines = [f"Sweep {plan.sweep} ({plan_id})", ""]
     lines += [f"  {_describe_axis(axis)}" for axis in plan.axes] or ["  no axis: a single cell"]
     lines += [f"  {note}" for note in plan.notes]
     lines += [
@@ -129,9 +129,10 @@ def shorten(text: str) -> str:
     return flat if len(flat) <= MAX_WIDTH else f"{flat[: MAX_WIDTH - 1]}…"
 
 
-def _describe_model(model: Model) -> str:
-    state = "" if getattr(model, "is_downloaded", True) else ", to be downloaded first"
-    return f"{model.name} ({model.dtype}, {model.device}{state})"
+def _describe_model(planned: PlannedModel) -> str:
+    state = "" if planned.model.is_downloaded else ", to be downloaded first"
+    numerics = planned.numerics
+    return f"{planned.model.name} ({numerics.dtype}, {numerics.device}{state})"
 
 
 def _describe_axis(axis: Axis) -> str:
@@ -143,7 +144,9 @@ def _describe_axis(axis: Axis) -> str:
 def _describe_time(plan: Plan, num_pending: int, settings: Settings) -> str:
     if not num_pending:
         return "none"
-    speeds = [_seconds_per_image(name, settings) for name in {m.name for m in plan.models.values()}]
+    speeds = [
+        _seconds_per_image(name, settings) for name in {p.model.name for p in plan.models.values()}
+    ]
     known = [seconds for seconds in speeds if seconds is not None]
     if len(known) < len(speeds):
         return "unknown: this model has drawn nothing here yet"
@@ -165,7 +168,7 @@ def _seconds_per_image(model: str, settings: Settings) -> float | None:
 
 
 def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
-    sizes = [model.image_size for model in plan.models.values()]
+    sizes = [plan.models[cell.model_key].model.size_of(cell.params) for cell in plan.cells]
     per_image = max(width * height for width, height in sizes) * PNG_BYTES_PER_PIXEL
     copies = 2 if settings.store.get("embed_images", True) else 1
     num_bytes = per_image * copies * num_pending

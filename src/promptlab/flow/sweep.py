@@ -142,10 +142,10 @@ def draw_pending(plan: Plan, store: Store) -> Session:
 
 
 def _results(plan: Plan, store: Store) -> Iterator[Result]:
-    for model_key, model in plan.models.items():
+    for model_key, planned in plan.models.items():
         requests = store.pending(model_key)
         if requests:
-            yield from draw(model, requests)
+            yield from draw(planned.model, requests)
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:

@@ -1,20 +1,23 @@
 """The contract of every backend.
 
 A model takes requests and yields results; it knows nothing of grids, files or MLflow. Any class
-of this shape, named as `_target_` in a user's own YAML, works without touching promptlab.
-Constructing one is light: no torch import, no weights, no network beyond what the fingerprint
+with the ten members of `Model`, named as `_target_` in a user's own YAML, works without touching
+promptlab; the further members of `CompleteModel` are optional, and `DEFAULTS` has their defaults.
+Constructing a model is light: no torch import, no weights, no network beyond what the fingerprint
 needs, so that a plan can be made and refused before anything is loaded.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from promptlab.errors import ParameterError
-from promptlab.records import Request, Result, Scalar
+from promptlab.records import Numerics, Request, Result, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Parameter:
 
 @runtime_checkable
 class Model(Protocol):
-    """A text-to-image model."""
+    """A text-to-image model: the members that every model has."""
 
     @property
     def name(self) -> str:
@@ -110,6 +113,84 @@ class Model(Protocol):
 
     def unload(self) -> None:
         """Free the weights; `load` may be called again."""
+
+
+class CompleteModel(Model, Protocol):
+    """A model with the optional members too, as the other stages use it; see models.complete."""
+
+    def group_of(self, request: Request) -> Hashable:
+        """Return what requests must share to be drawn in one batch; needs no weights."""
+
+    def settle(self, params: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Return the parameters as they act, so that equal images get equal ids.
+
+        Takes all parameters with their defaults filled in, and returns the same names.
+        """
+
+    def size_of(self, params: Mapping[str, Scalar]) -> tuple[int, int]:
+        """Return (width, height) in px of an image with these parameters."""
+
+    def price_of(self, request: Request) -> float | None:
+        """Return what drawing the request costs in US dollars, None if it is free."""
+
+    def a1111(self, params: Mapping[str, Scalar]) -> str:
+        """Return the parameters as A1111 writes them, steps first: "Steps: 20, Sampler: …"."""
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether the weights are on this machine; asks no network."""
+
+    @property
+    def words(self) -> Mapping[str, Path]:
+        """Files of the words that the model knows, by the name of the list: "tiny/subjects".
+
+        A text file has one word a line and is a wildcard, too.
+        """
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether a request may have a source: an image that the new one is drawn from."""
+
+    def describe(self) -> Numerics:
+        """Return the numerics that the images would be drawn with; loads no weights."""
+
+
+# What promptlab takes for a member that a model leaves out, made from the model.
+DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
+    "group_of": lambda model: lambda request: None,  # one group: any requests share a batch
+    "settle": lambda model: lambda params: params,
+    "size_of": lambda model: lambda params: model.image_size,
+    "price_of": lambda model: lambda request: None,
+    "a1111": lambda model: describe_for_a1111,
+    "is_downloaded": lambda model: True,
+    "words": lambda model: {},
+    "takes_source": lambda model: False,
+    "describe": lambda model: lambda: Numerics(model.device, model.dtype),
+}
+
+# Parameters that A1111 has a name of its own for, in the order in which it writes them.
+_A1111_NAMES = {
+    "steps": "Steps",
+    "sampler": "Sampler",
+    "guidance_scale": "CFG scale",
+    "supercondition_factor": "CFG scale",
+}
+
+
+def describe_for_a1111(params: Mapping[str, Scalar]) -> str:
+    """Return parameters in A1111's form, its own names first; "Steps" must open the line."""
+    known = {"steps": 1, "sampler": "unknown", **params}
+    order = [*(name for name in _A1111_NAMES if name in known), *params]
+    return ", ".join(
+        f"{_A1111_NAMES.get(name, name.replace('_', ' ').capitalize())}: {_plain(known[name])}"
+        for name in dict.fromkeys(order)
+        if known[name] is not None
+    )
+
+
+def _plain(value: Scalar) -> str:
+    """Return a value without the characters that would begin another setting."""
+    return re.sub(r"[:,\r\n]+", " ", str(value))
 
 
 def normalize_params(

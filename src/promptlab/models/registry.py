@@ -9,27 +9,19 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 from promptlab.errors import ConfigError, ModelError, PromptlabError
-from promptlab.models.protocol import Model
-
-_MEMBERS = (
-    "name",
-    "fingerprint",
-    "image_size",
-    "dtype",
-    "device",
-    "parameters",
-    "is_deterministic",
-    "load",
-    "draw",
-    "unload",
-)
+from promptlab.models.complete import complete, missing_members, without_download
+from promptlab.models.protocol import CompleteModel
 
 
-def open_model(node: Mapping[str, Any] | None) -> Model:
-    """Return the model that a config node names; its module may lie in the working directory."""
+def open_model(node: Mapping[str, Any] | None) -> CompleteModel:
+    """Return the model that a config node names, its optional members filled in.
+
+    Its module may lie in the working directory.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
@@ -51,28 +43,23 @@ def open_model(node: Mapping[str, Any] | None) -> Model:
         raise ModelError(
             f"The model's _target_ {target} cannot be opened: {type(reason).__name__}: {reason}"
         ) from error
-    missing = [name for name in _MEMBERS if name not in dir(model)]
+    missing = missing_members(model)
     if missing:
         raise ModelError(
-            f"{target} is no model: it lacks {', '.join(missing)}. "
-            "promptlab.models.protocol.Model says what each is for."
+            f"{target} does not implement the model interface; missing: {', '.join(missing)}. "
+            "See promptlab.models.protocol.Model."
         )
-    return model
+    return complete(model)
 
 
-def open_model_for_plan(node: Mapping[str, Any] | None) -> Model:
-    """Return a model to plan with: one whose weights are not here yet is not downloaded for it."""
-    model = open_model(node)
-    return model if getattr(model, "is_downloaded", True) else cast(Model, _NotDownloaded(model))
+def open_model_for_plan(node: Mapping[str, Any] | None) -> CompleteModel:
+    """Return a model to plan with; it is not downloaded for that."""
+    return without_download(open_model(node))
 
 
-class _NotDownloaded:
-    """A model without the fingerprint that only its weights could tell."""
-
-    fingerprint = "0" * 16
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+def packaged_words() -> dict[str, Path]:
+    """Return the word lists of the models that ship with promptlab: "NAME/subjects" → file."""
+    return {
+        f"{file.parent.name}/{file.stem}": file
+        for file in sorted(Path(__file__).parent.glob("*/*.txt"))
+    }

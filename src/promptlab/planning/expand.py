@@ -18,7 +18,7 @@ from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.language import Grid, Point, format_count
-from promptlab.planning.plan import Axis, Plan
+from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Scalar
@@ -44,7 +44,7 @@ def expand(
     frames = [_frame(job, models) for job in jobs]
     grid = read_grid(
         jobs,
-        [frame.model for frame in frames],
+        [frame.planned.model for frame in frames],
         [frame.fixed for frame in frames],
         recorded_samples,
     )
@@ -104,7 +104,7 @@ def _make_plan(
     jobs: Sequence[Job],
     settings: Settings,
     cells: tuple[Cell, ...],
-    models: Mapping[str, Model],
+    models: Mapping[str, PlannedModel],
     grid: Grid,
 ) -> Plan:
     content = [[cell.cell_id, list(cell.seeds)] for cell in cells]
@@ -188,20 +188,21 @@ class _Models:
     """Opens each distinct model configuration once, and knows the cells' parameters."""
 
     open_model: Callable[[Mapping[str, Any] | None], Model]
-    opened: dict[str, Model] = field(default_factory=dict)
+    opened: dict[str, PlannedModel] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _last: tuple[Any, str] | None = None
     _params: dict[tuple[Any, ...], dict[str, Scalar]] = field(default_factory=dict)
 
-    def key(self, node: Any) -> str:
+    def key(self, node: Any, option: str | None) -> str:
         """Return the model_key of a config node, opening the model at its first use."""
         if self._last is not None and self._last[0] == node:
             return self._last[1]
         text = canonical_json(node)
         if text not in self._keys:
-            model = self.open_model(node)
-            key = model.name if model.name not in self.opened else f"{model.name}-{hash_id(node)}"
-            self.opened[key] = model
+            planned = PlannedModel.of(self.open_model(node), option, node)
+            name = planned.model.name
+            key = name if name not in self.opened else f"{name}-{hash_id(node)}"
+            self.opened[key] = planned
             self._keys[text] = key
         self._last = (node, self._keys[text])
         return self._keys[text]
@@ -215,8 +216,8 @@ class _Models:
             pass
         except TypeError:  # an unhashable value: a list where a number is expected
             key = ()
-        model = self.opened[model_key]
-        params = normalize_params(model.name, model.parameters, given)
+        model = self.opened[model_key].model
+        params = dict(model.settle(normalize_params(model.name, model.parameters, given)))
         if key:
             self._params[key] = params
         return params
@@ -227,7 +228,7 @@ class _Frame:
     """What all cells of one job share."""
 
     job: Job
-    model: Model
+    planned: PlannedModel
     model_key: str
     params: Mapping[str, Scalar]
     template: str
@@ -241,7 +242,7 @@ class _Frame:
         return {
             **self.others,
             **self.params,
-            "model": self.model.name,
+            "model": self.planned.model.name,
             "template": self.template,
             "style": self.style,
         }
@@ -255,12 +256,13 @@ class _Frame:
 
 def _frame(job: Job, models: _Models) -> _Frame:
     config = job.config
-    model_key = models.key(config.get("model"))
-    model = models.opened[model_key]
+    model_key = models.key(config.get("model"), job.choices.get("model"))
+    planned = models.opened[model_key]
+    model = planned.model
     given = {k: v for k, v in config.items() if k in model.parameters and k not in RESERVED_KEYS}
     return _Frame(
         job=job,
-        model=model,
+        planned=planned,
         model_key=model_key,
         params=models.params(model_key, given),
         template=str(job.choices.get("template") or "plain"),
@@ -277,7 +279,7 @@ def _frame(job: Job, models: _Models) -> _Frame:
 
 
 def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
-    job = frame.job
+    job, model = frame.job, frame.planned.model
     check_prompt(point.prompt, f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}")
     subject = point.coordinates.get("subject")
     if subject is None:  # a template that shows no subject
@@ -293,7 +295,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
     arm = {
         "style": frame.style,
         "template": frame.template,
-        "model": [frame.model.name, frame.model.fingerprint, frame.model.dtype],
+        "model": [model.name, model.fingerprint, frame.planned.numerics.dtype],
         "params": frame.params,
         "slots": slots,
         "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
@@ -306,7 +308,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
         style=frame.style,
         template=frame.template,
         prompt=point.prompt,
-        model=frame.model.name,
+        model=model.name,
         model_key=frame.model_key,
         params=frame.params,
         axes=axes,

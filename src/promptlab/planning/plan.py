@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from promptlab import identity
-from promptlab.models.protocol import Model
-from promptlab.records import Cell, Request, Scalar
+from promptlab.models.complete import complete
+from promptlab.models.protocol import CompleteModel, Model
+from promptlab.records import Cell, Numerics, Request, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,24 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class PlannedModel:
+    """A model of a plan: the config that it is opened from, and how its images are computed."""
+
+    option: str  # of the config group `model`, as in model=OPTION
+    node: Mapping[str, Any] | None  # its config, resolved
+    model: CompleteModel
+    numerics: Numerics  # of the process that draws
+
+    @classmethod
+    def of(
+        cls, model: Model, option: str | None = None, node: Mapping[str, Any] | None = None
+    ) -> PlannedModel:
+        """Return a model that this process draws with."""
+        completed = complete(model)
+        return cls(option or completed.name, node, completed, completed.describe())
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that one sweep asks for."""
 
@@ -30,7 +50,7 @@ class Plan:
     sweep_id: str  # hash of name and content: the same command again has the same id
     axes: tuple[Axis, ...]  # those that vary; "seed" among them when cells hold several
     cells: tuple[Cell, ...]
-    models: Mapping[str, Model]  # by Cell.model_key, in order of first use
+    models: Mapping[str, PlannedModel]  # by Cell.model_key, in order of first use
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # axis -> values drawn
     subject_axes: tuple[str, ...] = ()  # axes that are parts of the subject: columns, but no arms
     notes: tuple[str, ...] = ()  # what rules, links and samples left out, for people
@@ -39,6 +59,11 @@ class Plan:
     def num_images(self) -> int:
         """Number of rows that the finished sweep holds."""
         return sum(len(cell.seeds) for cell in self.cells)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether ids are known: the fingerprint of a model comes with its download."""
+        return all(planned.model.fingerprint for planned in self.models.values())
 
     def requests(self, model_key: str) -> Iterator[tuple[Cell, Request]]:
         """Yield every (cell, request) of one model, cell by cell, seeds in order."""
@@ -49,11 +74,11 @@ class Plan:
 
     def request(self, cell: Cell, seed: int) -> Request:
         """Return the request of one cell and seed."""
-        model = self.models[cell.model_key]
+        planned = self.models[cell.model_key]
         image_id = identity.image_id(
-            model=model.name,
-            model_fingerprint=model.fingerprint,
-            dtype=model.dtype,
+            model=planned.model.name,
+            model_fingerprint=planned.model.fingerprint,
+            dtype=planned.numerics.dtype,
             prompt=cell.prompt,
             seed=seed,
             params=cell.params,

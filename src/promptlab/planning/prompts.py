@@ -15,7 +15,8 @@ from typing import Any
 from promptlab.configs.settings import RESERVED_KEYS, Job
 from promptlab.errors import ConfigError, PromptError
 from promptlab.identity import canonical_json
-from promptlab.models.protocol import Model
+from promptlab.models.protocol import CompleteModel, Model
+from promptlab.models.registry import packaged_words
 from promptlab.planning.language import (
     Grid,
     GridOptions,
@@ -34,7 +35,7 @@ RESERVED_NAMES = frozenset(
 
 def read_grid(
     jobs: Sequence[Job],
-    models: Sequence[Model],
+    models: Sequence[CompleteModel],
     fixed: Sequence[Mapping[str, Scalar]],
     recorded_samples: Mapping[str, Sequence[str]] | None = None,
     project: str = ".",
@@ -52,9 +53,11 @@ def read_grid(
     ]
     wildcards = options.get("wildcards") or ()
     folders = (wildcards,) if isinstance(wildcards, str) else tuple(map(str, wildcards))
-    parameters = {
-        name for model in {id(m): m for m in models}.values() for name in model.parameters
-    }
+    distinct = list({id(model): model for model in models}.values())
+    parameters = {name for model in distinct for name in model.parameters}
+    words = packaged_words()
+    for model in distinct:
+        words.update({name: file for name, file in model.words.items() if file.suffix == ".txt"})
     return Grid(
         patterns,
         GridOptions.parse(
@@ -63,7 +66,7 @@ def read_grid(
             only=options.get("only"),
             exclude=options.get("exclude"),
         ),
-        Wildcards.of_project(project, *folders),
+        Wildcards.of_project(project, *folders, files=words),
         RESERVED_NAMES | parameters,
         recorded_samples,
     )

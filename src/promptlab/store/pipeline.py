@@ -36,6 +36,7 @@ class Image:
     rows: tuple[ImageRow, ...]
     pixels: np.ndarray | None = None  # uint8 [height, width, 3]
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the PNG of pixels
+    params_line: str = ""  # for the PNG of pixels: the parameters as A1111 writes them
     png: bytes | None = None
 
 
@@ -145,7 +146,7 @@ def _finish(image: Image) -> list[FinishedRow]:
         return [FinishedRow(row, image.png) for row in image.rows]
     height, width = image.pixels.shape[:2]
     sha256 = hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()
-    png = encode_png(image.pixels, image.facts)
+    png = encode_png(image.pixels, image.facts, image.params_line)
     return [
         FinishedRow(dataclasses.replace(row, width=width, height=height, sha256=sha256), png)
         for row in image.rows

@@ -26,13 +26,13 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JSON_KEYWORD = "promptlab"
 _UP_FILTER = 2
 _RGB = 2
-_NUM_IMAGE_TOKENS = 256  # of the DALL·E family: what A1111 calls steps
 
 
-def encode_png(pixels: np.ndarray, facts: Mapping[str, Any]) -> bytes:
+def encode_png(pixels: np.ndarray, facts: Mapping[str, Any], params_line: str) -> bytes:
     """Return a PNG of uint8 RGB pixels [height, width, 3] that carries the facts.
 
-    Facts need `prompt`, `seed`, `params`, `model`, `model_fingerprint`; more are welcome.
+    Facts need `prompt`, `seed`, `model`, `model_fingerprint`; more are welcome. `params_line` has
+    the sampling parameters as the model writes them for A1111.
     """
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8, _RGB, 0, 0, 0)
@@ -40,7 +40,7 @@ def encode_png(pixels: np.ndarray, facts: Mapping[str, Any]) -> bytes:
         (
             SIGNATURE,
             _chunk(b"IHDR", header),
-            _text_chunk("parameters", a1111_parameters(facts, width, height)),
+            _text_chunk("parameters", a1111_parameters(facts, params_line, width, height)),
             _international_chunk(JSON_KEYWORD, canonical_json(dict(facts))),
             _chunk(b"IDAT", _compress(_filter_rows(pixels))),
             _chunk(b"IEND", b""),
@@ -95,26 +95,17 @@ def _international_chunk(keyword: str, text: str) -> bytes:
     return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + encoded)
 
 
-def a1111_parameters(facts: Mapping[str, Any], width: int, height: int) -> str:
+def a1111_parameters(facts: Mapping[str, Any], params_line: str, width: int, height: int) -> str:
     """Return the text that other tools read: the prompt, then one line of settings, Steps first."""
-    params = facts["params"]
-    guidance = params.get("supercondition_factor", params.get("guidance_scale"))
     settings = {
-        "Steps": params.get("steps", _NUM_IMAGE_TOKENS),
-        "Sampler": params.get("sampler", "top-k" if "top_k" in params else "unknown"),
-        "CFG scale": guidance,
         "Seed": facts["seed"],
         "Size": f"{width}x{height}",
         "Model hash": facts["model_fingerprint"],
         "Model": facts["model"],
-        "Temperature": params.get("temperature"),
-        "Top k": params.get("top_k"),
         "Version": f"promptlab {facts.get('promptlab_version', '')}".strip(),
     }
-    line = ", ".join(
-        f"{name}: {_plain(value)}" for name, value in settings.items() if value is not None
-    )
-    return f"{facts['prompt']}\n{line}"
+    further = [f"{name}: {_plain(value)}" for name, value in settings.items()]
+    return f"{facts['prompt']}\n{', '.join([params_line, *further])}"
 
 
 def _plain(value: Any) -> str:

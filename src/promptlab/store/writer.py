@@ -107,7 +107,8 @@ class Store:
         rows = tuple(self._row(other, seed, result) for other, seed in waiting)
         # A model may draw the next image into the same array while this one is encoded.
         pixels = None if result.pixels is None else np.array(result.pixels)
-        self._pipeline.put(Image(rows, pixels, self._facts(cell, request)))
+        params_line = self._plan.models[cell.model_key].model.a1111(request.params)
+        self._pipeline.put(Image(rows, pixels, self._facts(cell, request), params_line))
 
     def flush(self) -> None:
         """Return when everything added is on disk."""
@@ -123,7 +124,7 @@ class Store:
         self._folder.write(batch, embed_images=self._options.embed_images)
 
     def _row(self, cell: Cell, seed: int, result: Result) -> ImageRow:
-        model = self._plan.models[cell.model_key]
+        numerics = self._plan.models[cell.model_key].numerics
         image_id = result.request.image_id
         return ImageRow(
             **self._cell_columns(cell, seed),
@@ -138,8 +139,8 @@ class Store:
             unseen=result.unseen,
             seconds=float(result.seconds),
             batch_size=result.batch_size,
-            device=model.device,
-            dtype=model.dtype,
+            device=numerics.device,
+            dtype=numerics.dtype,
             created_at=datetime.now(UTC).isoformat(),
             parent_ids=cell.parent_ids,
         )
@@ -162,7 +163,7 @@ class Store:
             "prompt": cell.prompt,
             "seed": seed,
             "model": cell.model,
-            "model_fingerprint": self._plan.models[cell.model_key].fingerprint,
+            "model_fingerprint": self._plan.models[cell.model_key].model.fingerprint,
             "arm_id": cell.arm_id,
             "axes": cell.axes,
             "params": canonical_json(dict(cell.params)),
@@ -170,16 +171,16 @@ class Store:
 
     def _facts(self, cell: Cell, request: Request) -> dict[str, Any]:
         """Return what the PNG carries: nothing that differs when it is drawn again."""
-        model = self._plan.models[cell.model_key]
+        planned = self._plan.models[cell.model_key]
         return {
             "promptlab_version": __version__,
             "image_id": request.image_id,
             "prompt": request.prompt,
             "seed": request.seed,
             "params": dict(request.params),
-            "model": model.name,
-            "model_fingerprint": model.fingerprint,
-            "dtype": model.dtype,
+            "model": planned.model.name,
+            "model_fingerprint": planned.model.fingerprint,
+            "dtype": planned.numerics.dtype,
             "subject": cell.subject,
             "style": cell.style,
             "template": cell.template,
@@ -205,14 +206,15 @@ def _describe(plan: Plan) -> dict[str, Any]:
         "axes": {axis.name: list(axis.values) for axis in plan.axes},
         "models": {
             key: {
-                "name": model.name,
-                "fingerprint": model.fingerprint,
-                "dtype": model.dtype,
-                "device": model.device,
-                "image_size": list(model.image_size),
-                "is_deterministic": model.is_deterministic,
+                "option": planned.option,
+                "name": planned.model.name,
+                "fingerprint": planned.model.fingerprint,
+                "dtype": planned.numerics.dtype,
+                "device": planned.numerics.device,
+                "image_size": list(planned.model.image_size),
+                "is_deterministic": planned.model.is_deterministic,
             }
-            for key, model in plan.models.items()
+            for key, planned in plan.models.items()
         },
     }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from promptlab.models.registry import packaged_words
 from promptlab.planning.language import (
     Grid,
     GridOptions,
@@ -83,7 +84,7 @@ def test_a_project_shadows_the_package(project):
 
 
 def test_every_packaged_list_can_be_read_and_has_values(tmp_path):
-    wildcards = Wildcards.of_project(tmp_path)
+    wildcards = Wildcards.of_project(tmp_path, files=packaged_words())
     names = wildcards.list_names()
     assert names
     for name in names:
@@ -93,10 +94,9 @@ def test_every_packaged_list_can_be_read_and_has_values(tmp_path):
 
 
 def test_the_subjects_of_the_embedded_model_are_a_packaged_list(tmp_path):
-    if "tiny/subjects" not in Wildcards.of_project(tmp_path).list_names():
-        pytest.skip("the embedded model is not in this checkout")
+    wildcards = Wildcards.of_project(tmp_path, files=packaged_words())
     job = JobPattern(parse_pattern("__tiny/subjects__"), {}, {})
-    assert Grid([job], GridOptions.parse(), Wildcards.of_project(tmp_path)).num_points > 100
+    assert Grid([job], GridOptions.parse(), wildcards).num_points > 100
 
 
 def test_an_extra_folder_must_exist(tmp_path):

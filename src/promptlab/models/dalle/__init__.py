@@ -5,6 +5,7 @@ The functions here are what a config's `_target_` names. They are light: no torc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,3 +70,8 @@ class MinDalleModel(DalleModel):
         from promptlab.models.dalle.min_dalle_files import is_present
 
         return is_present(self._size, self._weights)
+
+    @property
+    def words(self) -> Mapping[str, Path]:
+        """None: min-dalle publishes no list of what it was trained on."""
+        return {}

@@ -15,8 +15,8 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.dalle.cpu.allocator import keep_freed_memory
 from promptlab.models.dalle.devices import find_device, open_runner, sleep_when_waiting
-from promptlab.models.protocol import Parameter
-from promptlab.records import Request, Result
+from promptlab.models.protocol import Parameter, describe_for_a1111
+from promptlab.records import Request, Result, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,6 +90,22 @@ class DalleModel:
     def parameters(self) -> Mapping[str, Parameter]:
         """The sampling parameters that it accepts, by name."""
         return self.config.parameters()
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether the weights are on this machine; asks no network."""
+        return True
+
+    @property
+    def words(self) -> Mapping[str, Path]:
+        """The subjects and styles that the model was trained on, where its folder lists them."""
+        files = (self.folder / "styles.json", self.folder / "subjects.txt")
+        return {f"{self.name}/{file.stem}": file for file in files if file.is_file()}
+
+    def a1111(self, params: Mapping[str, Scalar]) -> str:
+        """Return the parameters as A1111 writes them; a step is an image token."""
+        num_steps = self.config.num_image_tokens
+        return describe_for_a1111({"steps": num_steps, "sampler": "top-k", **params})
 
     @property
     def runner(self) -> Runner:

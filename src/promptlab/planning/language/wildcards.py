@@ -19,11 +19,7 @@ from promptlab.planning.language.errors import PatternError
 from promptlab.planning.language.parse import parse_line
 from promptlab.planning.language.syntax import Pattern, Wildcard
 
-PACKAGE = Path(__file__).resolve().parents[2]
-PACKAGED_FOLDER = PACKAGE / "planning" / "language" / "lists"
-PACKAGED_FILES: Mapping[str, Path] = {  # lists that live beside what they belong to
-    "tiny/subjects": PACKAGE / "models" / "tiny" / "subjects.txt",
-}
+PACKAGED_FOLDER = Path(__file__).resolve().parent / "lists"
 _SUFFIXES = (".txt", ".yaml", ".yml")
 
 
@@ -37,9 +33,15 @@ class Wildcards:
     _trees: dict[Path, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of_project(cls, project: Path | str = ".", *extra: Path | str) -> Wildcards:
+    def of_project(
+        cls,
+        project: Path | str = ".",
+        *extra: Path | str,
+        files: Mapping[str, Path] | None = None,
+    ) -> Wildcards:
         """Return the lists of a project's `wildcards/`, of extra folders, and of the package.
 
+        `files` are further lists by name, such as the words that a model knows.
         Raises PatternError for an extra folder that does not exist.
         """
         for folder in extra:
@@ -48,7 +50,7 @@ class Wildcards:
                     None, f"wildcards={str(folder)!r}: expected a folder.", "It does not exist."
                 )
         folders = (Path(project) / "wildcards", *map(Path, extra), PACKAGED_FOLDER)
-        return cls(folders, PACKAGED_FILES)
+        return cls(folders, files or {})
 
     def load(self, wildcard: Wildcard) -> tuple[Pattern, ...]:
         """Return the values of a wildcard, each once, in the order of the files.

@@ -1,0 +1,97 @@
+"""What a plan takes from its models: ids, parameters as they act, sizes, words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptlab.configs.settings import Job, Settings
+from promptlab.models.protocol import Parameter
+from promptlab.planning.expand import expand
+from promptlab.planning.plan import Plan
+from promptlab.records import Scalar
+from tests.painters import PARAMETERS, PaintModel
+
+BASE = {"template": {"pattern": "{subject}"}, "style": {"pattern": "{prompt}"}}
+
+
+def make_job(number: int = 0, **values: Any) -> Job:
+    """Return a job as Hydra would compose it."""
+    config = {"model": {"_target_": "paint"}, **BASE, "subject": "a fox", "seeds": 1, **values}
+    choices = {"model": "mine", "template": "plain", "style": "none"}
+    size = {} if "model" not in values else {"model.size": values.pop("model")["size"]}
+    return Job(number, (), {**values, **size}, config, choices)
+
+
+def make_plan(model: PaintModel, *jobs: Job) -> Plan:
+    """Return the plan of some jobs of one model."""
+    return expand(jobs or (make_job(),), Settings("test"), lambda node: model)
+
+
+def ids(plan: Plan) -> list[str]:
+    """Return the image_ids of a plan."""
+    return [plan.request(cell, seed).image_id for cell in plan.cells for seed in cell.seeds]
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "f" * 16}, {"dtype": "bfloat16"}])
+def test_the_image_ids_of_a_plan_change_with_the_models_weights_and_dtype(change):
+    plan, other = make_plan(PaintModel()), make_plan(replace(PaintModel(), **change))
+    assert set(ids(plan)).isdisjoint(ids(other))
+    assert plan.sweep_id != other.sweep_id
+
+
+def test_one_model_swept_over_a_setting_of_its_own_draws_each_cell_with_its_setting():
+    jobs = [make_job(i, model={"_target_": "paint", "size": 16 * (i + 1)}) for i in range(2)]
+    plan = expand(jobs, Settings("test"), lambda node: PaintModel(size=node["size"]))
+    sizes = [plan.models[cell.model_key].model.image_size for cell in plan.cells]
+    assert sizes == [(16, 16), (32, 32)]
+    assert [planned.node["size"] for planned in plan.models.values()] == [16, 32]
+
+
+@dataclass
+class SteppedModel(PaintModel):
+    """Has a parameter of which more than ten acts as ten."""
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Steps beside those of the family."""
+        return {**PARAMETERS, "steps": Parameter(int, 10)}
+
+    def settle(self, params: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Take at most ten steps."""
+        return {**params, "steps": min(params["steps"], 10)}
+
+
+def test_parameters_that_act_the_same_are_one_image():
+    plan = make_plan(SteppedModel(), make_job(0, steps=10), make_job(1, steps=99))
+    assert len(set(ids(plan))) == 1
+    assert all(cell.params["steps"] == 10 for cell in plan.cells)
+
+
+@dataclass
+class WordyModel(PaintModel):
+    """Brings a list of the words that it knows."""
+
+    folder: str = ""
+
+    @property
+    def words(self) -> Mapping[str, Path]:
+        """Two animals."""
+        return {"paint/animals": Path(self.folder, "animals.txt")}
+
+
+def test_the_words_of_a_model_are_a_wildcard_and_those_that_ship_are_one_for_any_model(tmp_path):
+    (tmp_path / "animals.txt").write_text("newt\nauk\n")
+    model = WordyModel(folder=str(tmp_path))
+    plan = make_plan(model, make_job(subject="a __paint/animals__"))
+    assert [cell.prompt for cell in plan.cells] == ["a newt", "a auk"]
+    assert len(make_plan(PaintModel(), make_job(subject="__tiny/subjects__")).cells) > 100
+
+
+def test_a_planned_model_names_its_option_and_config():
+    (planned,) = make_plan(PaintModel()).models.values()
+    assert (planned.option, planned.node) == ("mine", {"_target_": "paint"})
