@@ -8,7 +8,7 @@ from hydra.core.utils import JobStatus
 from promptlab.configs.launcher import DrawnJob
 from promptlab.configs.settings import Job, Settings
 from promptlab.errors import ConfigError, PromptlabError
-from promptlab.flow.sweep import Invocation, Options
+from promptlab.flow.sweep import Invocation, StageOptions
 from tests.conftest import Project
 from tests.painters import CALLS
 
@@ -61,8 +61,8 @@ def test_another_projects_config_in_the_same_folder_does_no_harm(project: Projec
 
 
 def test_hydra_can_turn_tracking_off_and_send_it_elsewhere():
-    def options(tracking: object) -> Options:
-        return Options.of(Settings(name="x", tracking=tracking), Invocation())  # type: ignore[arg-type]
+    def options(tracking: object) -> StageOptions:
+        return StageOptions.of(Settings(name="x", tracking=tracking), Invocation())  # type: ignore[arg-type]
 
     assert not options(None).tracking.enabled
     assert not options({"enabled": False}).tracking.enabled

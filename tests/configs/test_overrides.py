@@ -114,7 +114,7 @@ def test_a_million_jobs_are_refused_before_they_are_enumerated():
     assert cost(check) < 1  # less than one turn of a bare loop for each job
 
 
-def test_a_limit_on_the_command_line_counts_and_links_may_leave_few_of_many_jobs():
+def test_a_limit_on_the_command_line_counts_and_zips_may_leave_few_of_many_jobs():
     grid = ["subject=" + ",".join(map(str, range(200))), "style=" + ",".join("s" * 200)]
     check_num_jobs(PARSER.parse_overrides([*grid, "limit=40000"]), {"limit": 20_000})
     check_num_jobs(PARSER.parse_overrides([*grid, "zip=[[subject,style]]"]), {"limit": 20_000})

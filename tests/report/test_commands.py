@@ -40,6 +40,7 @@ def test_report_and_picks_import_no_heavy_package(run):
     program = (
         "import sys\n"
         "from promptlab.cli import main\n"
+        f"assert main(['report', {run!r}, '--processes', '1', '--no-png']) == 0\n"
         f"assert main(['report', {run!r}, '--workers', '1']) == 0\n"
         f"heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
         "assert not heavy, heavy\n"

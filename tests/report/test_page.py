@@ -160,7 +160,7 @@ def test_an_output_that_is_a_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"thumbnail_px": 4}, {"num_workers": 0}, {"rows": "x", "columns": "x"}]
+    "options", [{"thumbnail_px": 4}, {"processes": 0}, {"rows": "x", "columns": "x"}]
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(ReportError):

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PX",
         help="longest side of thumbnails (default: %(default)d)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all CPUs)")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many (default: all CPUs)")
+    parser.add_argument("--workers", type=int, dest="processes", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         single_file_mb=args.single_file_mb,
         thumbnail_px=args.thumbnail_px,
-        num_workers=args.workers,
+        processes=args.processes,
         png=not args.no_png,
         pdf=args.pdf,
         best=args.best,

@@ -21,7 +21,7 @@ from promptlab.errors import ConfigError, PlanTooLargeError
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, links or samples to choose from
+MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, zips or samples to choose from
 NARROWING_KEYS = ("zip", "exclude", "only", "sample")  # they may leave few of many jobs
 
 # Only prompts are quoted by themselves: a slip in a structured value must not become a text.
@@ -193,7 +193,7 @@ def _quote_arguments(call: str) -> str:
 def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> None:
     """Refuse a multirun that is too large before its jobs are enumerated.
 
-    `config` is the multirun's own. Rules, links and samples may leave few of many jobs, so with
+    `config` is the multirun's own. Rules, zips and samples may leave few of many jobs, so with
     them the bound is what Hydra can compose rather than the limit on images.
     """
     sizes: dict[str, int] = {}

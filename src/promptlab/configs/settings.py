@@ -16,7 +16,7 @@ from promptlab.errors import ConfigError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Options = TypeVar("Options", bound="DataclassInstance")
+OptionsType = TypeVar("OptionsType", bound="DataclassInstance")
 
 WORD_FROM_TYPE = {
     bool: "true or false",
@@ -109,7 +109,9 @@ def _mapping(key: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def build_options(options_type: type[Options], key: str, values: Mapping[str, Any]) -> Options:
+def build_options(
+    options_type: type[OptionsType], key: str, values: Mapping[str, Any]
+) -> OptionsType:
     """Return a stage's options from a config node.
 
     A key that it does not know is an error, and so is a value of another type.

@@ -25,14 +25,14 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True, slots=True)
-class RunFolder:
+class ChosenFolder:
     """A run folder and whether something is in it already."""
 
     paths: RunPaths
     exists: bool
 
 
-def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) -> RunFolder:
+def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) -> ChosenFolder:
     """Return the folder that a plan is drawn into.
 
     A given folder is taken; one that holds another sweep is an error. Otherwise the newest run
@@ -46,12 +46,12 @@ def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) 
                 "model's weights or the overrides have changed since. Draw it as a sweep of its "
                 "own; images that are the same are found there and not drawn again."
             )
-        return RunFolder(RunPaths(given), known is not None)
+        return ChosenFolder(RunPaths(given), known is not None)
     if settings.reuse:
         for run in list_runs(settings.runs_dir):
             if read_sweep_id(run) == plan.sweep_id:
-                return RunFolder(RunPaths(run), exists=True)
-    return RunFolder(_new_folder(settings), exists=False)
+                return ChosenFolder(RunPaths(run), exists=True)
+    return ChosenFolder(_new_folder(settings), exists=False)
 
 
 def read_sweep_id(run_folder: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from promptlab.configs.settings import Settings
-from promptlab.flow.runs import RunFolder
+from promptlab.flow.runs import ChosenFolder
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.progress import format_seconds
@@ -32,7 +32,7 @@ class Session:
     is_interrupted: bool = False
 
 
-def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: RunFolder) -> str:
+def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenFolder) -> str:
     """Return what a sweep would draw, where, and what that takes."""
     plan_id = plan.sweep_id if plan.has_ids else "its id is known after the download"
     lines = [f"Sweep {plan.sweep} ({plan_id})", ""]

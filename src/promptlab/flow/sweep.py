@@ -46,7 +46,7 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class StageOptions:
     """Each stage's options, checked before anything is drawn."""
 
     store: StoreOptions
@@ -54,7 +54,7 @@ class Options:
     report: ReportOptions
 
     @staticmethod
-    def of(settings: Settings, invocation: Invocation) -> Options:
+    def of(settings: Settings, invocation: Invocation) -> StageOptions:
         """Return what config and command line ask for; tracking=null turns MLflow off."""
         store = replace(
             build_options(StoreOptions, "store", settings.store),
@@ -64,7 +64,7 @@ class Options:
         )
         off = {"enabled": False}
         tracking = off if settings.tracking is None else settings.tracking
-        return Options(
+        return StageOptions(
             store,
             build_options(TrackingOptions, "tracking", tracking),
             build_options(ReportOptions, "report", settings.report),
@@ -86,7 +86,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
     plan = make_plan(jobs, settings, invocation)
-    options = Options.of(settings, invocation)
+    options = StageOptions.of(settings, invocation)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
         found = survey(folder.paths if folder.exists else None, plan, options.store)

@@ -144,7 +144,7 @@ def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
 def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
     """Return what a reader of the plan should know beyond its axes and cells."""
     notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
-    notes += [f"zip: {', '.join(link)} side by side" for link in grid.options.links]
+    notes += [f"zip: {', '.join(axes)} side by side" for axes in grid.options.zips]
     notes += [f"{rule}: {_cells(number)} left out" for rule, number in grid.removed.items()]
     if grid.num_points > num_cells:
         repeats = _cells(grid.num_points - num_cells)
@@ -238,7 +238,7 @@ class _Frame:
 
     @property
     def fixed(self) -> dict[str, Scalar]:
-        """The axes that rules and links may name, but for those of the prompt."""
+        """The axes that rules and zips may name, but for those of the prompt."""
         return {
             **self.others,
             **self.params,

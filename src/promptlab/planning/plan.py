@@ -53,7 +53,7 @@ class Plan:
     models: Mapping[str, PlannedModel]  # by Cell.model_key, in order of first use
     samples: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # axis -> values drawn
     subject_axes: tuple[str, ...] = ()  # axes that are parts of the subject: columns, but no arms
-    notes: tuple[str, ...] = ()  # what rules, links and samples left out, for people
+    notes: tuple[str, ...] = ()  # what rules, zips and samples left out, for people
 
     @property
     def num_images(self) -> int:

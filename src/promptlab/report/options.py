@@ -20,7 +20,7 @@ class ReportOptions:
     output: str | None = None  # folder; None: the first run's own
     single_file_mb: float = 24.0  # one file with thumbnails inside up to here, a folder above
     thumbnail_px: int = 160  # longest side
-    num_workers: int | None = None  # None: as many as this process has CPUs
+    processes: int | None = None  # None: as many as this process has CPUs
     png: bool = True  # contact_sheet.png
     pdf: bool = False  # contact_sheet.pdf
     best: bool = False  # best/: the best image of each cell
@@ -33,16 +33,16 @@ class ReportOptions:
             raise ReportError(
                 f"thumbnail_px={self.thumbnail_px}: expected 16 to {MAX_THUMBNAIL_PX} px."
             )
-        if self.num_workers is not None and self.num_workers < 1:
-            raise ReportError(f"num_workers={self.num_workers}: expected at least 1.")
+        if self.processes is not None and self.processes < 1:
+            raise ReportError(f"processes={self.processes}: expected at least 1.")
         if self.rows is not None and self.rows == self.columns:
             raise ReportError(f"Rows and columns both show {self.rows!r}: choose two axes.")
 
     @property
     def num_processes(self) -> int:
-        """Number of workers to use."""
-        if self.num_workers is not None:
-            return self.num_workers
+        """Number of processes to use."""
+        if self.processes is not None:
+            return self.processes
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1

@@ -83,21 +83,21 @@ def _make_many(sources: Sequence[Source], max_px: int) -> list[Thumbnail | None]
 
 
 def make_thumbnails(
-    sources: Iterable[Source], num_sources: int, max_px: int, num_workers: int
+    sources: Iterable[Source], num_sources: int, max_px: int, num_processes: int
 ) -> Iterator[Thumbnail]:
     """Yield a thumbnail of every readable source, in order, using several processes when worth it.
 
     Processes are spawned, never forked: the caller may hold threads and locks of pyarrow or MLflow.
     """
-    if num_workers == 1 or num_sources < MIN_FOR_PROCESSES:
+    if num_processes == 1 or num_sources < MIN_FOR_PROCESSES:
         made: Iterator[Thumbnail | None] = (make_thumbnail(s, max_px) for s in sources)
         yield from (thumbnail for thumbnail in made if thumbnail is not None)
         return
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
-        tasks = _windowed_map(pool, sources, max_px, window=4 * num_workers)
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        tasks = _windowed_map(pool, sources, max_px, window=4 * num_processes)
         yield from (thumbnail for task in tasks for thumbnail in task if thumbnail is not None)
 
 

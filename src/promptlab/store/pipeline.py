@@ -30,7 +30,7 @@ MAX_BATCH_BYTES = 32 * 2**20  # a batch of large images is written before it is 
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class QueuedImage:
     """One image for one cell or several: pixels, a PNG from an earlier run, or a failure."""
 
     rows: tuple[ImageRow, ...]
@@ -61,7 +61,7 @@ class Pipeline:
         self._write_batch = write_batch
         self._batch_rows = batch_rows
         self._flush_s = flush_s
-        self._queue: queue.Queue[Image | threading.Event | None] = queue.Queue(MAX_QUEUED)
+        self._queue: queue.Queue[QueuedImage | threading.Event | None] = queue.Queue(MAX_QUEUED)
         self._error: Exception | None = None
         self._is_error_told = False
         self._batch: list[FinishedRow] = []
@@ -70,7 +70,7 @@ class Pipeline:
         self._thread = threading.Thread(target=self._run, name="promptlab-store", daemon=True)
         self._thread.start()
 
-    def put(self, image: Image) -> None:
+    def put(self, image: QueuedImage) -> None:
         """Hand over an image; blocks while the queue is full."""
         self._raise_error()
         self._queue.put(image)
@@ -103,7 +103,7 @@ class Pipeline:
             except queue.Empty:
                 self._guard(self._write)
                 continue
-            if isinstance(item, Image):
+            if isinstance(item, QueuedImage):
                 self._guard(self._accept, item)
                 continue
             self._guard(self._write)
@@ -124,7 +124,7 @@ class Pipeline:
             self._error = error
             self._batch = []
 
-    def _accept(self, image: Image) -> None:
+    def _accept(self, image: QueuedImage) -> None:
         if not self._batch:
             self._flush_at = time.monotonic() + self._flush_s
         finished = _finish(image)
@@ -140,7 +140,7 @@ class Pipeline:
             self._num_bytes = 0
 
 
-def _finish(image: Image) -> list[FinishedRow]:
+def _finish(image: QueuedImage) -> list[FinishedRow]:
     """Encode an image once and fill in what its rows say about it."""
     if image.pixels is None:
         return [FinishedRow(row, image.png) for row in image.rows]

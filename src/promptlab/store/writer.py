@@ -25,7 +25,7 @@ from promptlab.records import Cell, ImageRow, Request, Result, Scalar
 from promptlab.store.folder import RunFolder, explained
 from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock
-from promptlab.store.pipeline import FinishedRow, Image, Pipeline
+from promptlab.store.pipeline import FinishedRow, Pipeline, QueuedImage
 from promptlab.store.reuse import KEPT_COLUMNS, FoundImage, read_images
 from promptlab.store.schema import axis_columns
 from promptlab.store.storage import open_storage
@@ -67,7 +67,7 @@ class Store:
                     requests.pop(image_id, None)
                 rows = tuple(self._reused_row(cell, seed, image) for cell, seed in waiting)
                 self.num_reused += len(rows)
-                self._pipeline.put(Image(rows, png=image.png))
+                self._pipeline.put(QueuedImage(rows, png=image.png))
 
     def pending(self, model_key: str) -> Sequence[Request]:
         """Return what one model has to draw: each image once, in the plan's order."""
@@ -108,7 +108,7 @@ class Store:
         # A model may draw the next image into the same array while this one is encoded.
         pixels = None if result.pixels is None else np.array(result.pixels)
         params_line = self._plan.models[cell.model_key].model.a1111(request.params)
-        self._pipeline.put(Image(rows, pixels, self._facts(cell, request), params_line))
+        self._pipeline.put(QueuedImage(rows, pixels, self._facts(cell, request), params_line))
 
     def flush(self) -> None:
         """Return when everything added is on disk."""

@@ -1,7 +1,7 @@
 """The sweep's side of tracking: start a process that follows the run folder, tell it, wait.
 
 Takes a run folder and options; a second process reads each part once it is on disk and logs it
-to MLflow (worker.py). So importing MLflow, encoding thumbnails and waiting for a server cost the
+to MLflow (follower.py). So importing MLflow, encoding thumbnails and waiting for a server cost the
 drawing process nothing, and nothing that goes wrong with tracking can reach it: a problem is one
 warning, and `promptlab sync` makes up for it.
 """
@@ -73,7 +73,7 @@ class Tracking:
         if "://" in self._paths.root:
             arguments = json.dumps({"run": self._paths.root, "options": options})
         process = subprocess.Popen(
-            [sys.executable, "-m", "promptlab.tracking.worker", arguments],
+            [sys.executable, "-m", "promptlab.tracking.follower", arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ from promptlab.models.dalle.decode import decode_block, decode_logits, prepare_t
 from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode
 from promptlab.models.dalle.network import Decoder, load_decoder, load_encoder
-from promptlab.models.dalle.sampling import Settings
+from promptlab.models.dalle.sampling import BlockSettings
 from promptlab.records import Request
 
 SMALL = dataclasses.replace(
@@ -86,10 +86,10 @@ class Both:
                 yield decode_logits(self.ours, cache, text, self.settings(), previous, step)
             previous = tokens[:, step]
 
-    def settings(self, top_k: int = 1) -> Settings:
+    def settings(self, top_k: int = 1) -> BlockSettings:
         params = {"temperature": 1.0, "top_k": top_k, "supercondition_factor": FACTOR}
         requests = [Request(str(n), "", n, params) for n in range(len(self.prompts))]
-        return Settings.of(requests, 256, "cpu")
+        return BlockSettings.of(requests, 256, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -230,7 +230,7 @@ def test_a_name_used_twice_is_one_axis_with_the_same_value_both_times():
     assert prompts("{c: a|b} {c: a|b}") == ["a a", "b b"]
 
 
-def test_a_linked_axis_inside_another_axis_stays_the_same():
+def test_a_repeated_axis_inside_another_axis_stays_the_same():
     assert points("{subject: {c: red|blue} fox} on {c}") == [
         ("red fox on red", {"subject": "red fox", "c": "red"}),
         ("blue fox on blue", {"subject": "blue fox", "c": "blue"}),

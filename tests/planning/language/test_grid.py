@@ -1,4 +1,4 @@
-"""Samples, links and rules over the jobs of a sweep."""
+"""Samples, zips and rules over the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -120,17 +120,17 @@ def test_an_option_on_an_axis_that_does_not_exist_lists_those_that_do(options):
         _ = grid(job("{subject}", {"subject": "{a: 1|2}"}, style="x"), **options).num_points
 
 
-def test_linked_axes_go_side_by_side_within_one_prompt():
+def test_zipped_axes_go_side_by_side_within_one_prompt():
     g = grid(job("{subject} {a: 1|2|3}", {"subject": ["p", "q", "r"]}), zip=[["subject", "a"]])
     assert prompts(g) == ["p 1", "q 2", "r 3"]
 
 
-def test_linked_axes_may_be_hydras_own():
+def test_zipped_axes_may_be_hydras_own():
     jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
     assert prompts(grid(*jobs, zip=[["subject", "style"]])) == ["p as x", "q as y", "r as z"]
 
 
-def test_an_axis_of_the_prompt_links_with_one_of_hydras():
+def test_an_axis_of_the_prompt_zips_with_one_of_hydras():
     jobs = product_of_jobs([["p", "q"]], ["x", "y"])
     assert prompts(grid(*jobs, zip=[["style", "subject"]])) == ["p as x", "q as y"]
 
@@ -143,7 +143,7 @@ def test_values_that_repeat_keep_their_places():
     assert prompts(g) == ["p 1", "q 1", "p 2"]
 
 
-def test_more_than_two_axes_and_more_than_one_link():
+def test_more_than_two_axes_and_more_than_one_zip():
     text = "{a: 1|2} {b: x|y} {c: p|q} {d: u|v|w} {e: U|V|W}"
     g = grid(job(text), zip=[["a", "b", "c"], ["d", "e"]])
     assert prompts(g) == [
@@ -151,7 +151,7 @@ def test_more_than_two_axes_and_more_than_one_link():
     ]
 
 
-def test_linked_axes_may_stand_in_one_block():
+def test_zipped_axes_may_stand_in_one_block():
     text = "{c: x|y}{c} {d: p|q}{d} {f: {c}{d}|z}"
     assert prompts(grid(job(text), zip=[["c", "d"]])) == [
         "xx pp xp",
@@ -190,7 +190,7 @@ def test_a_sample_is_the_same_every_time_and_grows_without_losing_values():
     assert other.samples["a"] != chosen[20]
 
 
-def test_hydras_axes_can_be_sampled_too_and_a_sample_comes_before_a_link():
+def test_hydras_axes_can_be_sampled_too_and_a_sample_comes_before_a_zip():
     jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
     g = grid(*jobs, sample={"subject": 2, "style": 2}, zip=[["subject", "style"]])
     assert len(prompts(g)) == 2

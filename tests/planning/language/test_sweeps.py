@@ -93,7 +93,7 @@ exclude:
     ]
 
 
-def test_linked_axes_of_hydra_and_of_prompts(project: Project):
+def test_zipped_axes_of_hydra_and_of_prompts(project: Project):
     rows = draw(
         project, "-m", "subject=[p,q]", "style=noto,openmoji", "zip=[[subject,style]]", "seeds=2"
     )
@@ -143,7 +143,7 @@ def test_the_plan_counts_a_million_cells_without_building_them(project: Project)
     assert cost(plan) < 40  # a cell that is built takes hundreds of a loop's turns
 
 
-def test_the_plan_says_what_links_samples_and_rules_left_out(project: Project):
+def test_the_plan_says_what_zips_samples_and_rules_left_out(project: Project):
     done = project.run(
         *("sweep", "-m", "subject={a: x|y|z}", "style=noto,openmoji", "--plan"),
         "exclude=[{a: x, style: noto}, {style: nothing}]",

@@ -20,7 +20,7 @@ from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.decode import decode_logits, prepare_text
 from promptlab.models.dalle.encode import padded_length
 from promptlab.models.dalle.network import Decoder
-from promptlab.models.dalle.sampling import Settings
+from promptlab.models.dalle.sampling import BlockSettings
 
 REFERENCE = {"cpu": 32, "cuda": 128}  # images, two rows each: where matrix units run well
 # Blocks hold a multiple of one of these numbers of images. AVX-512's products take six rows, three
@@ -105,7 +105,7 @@ class BlockSizes:
         length = padded_length(3, self._text_length)
         states = {ids: noise(length, decoder.width)[0] for ids in [(0, 2), *prompts[:5]]}
         ones = torch.ones(num_images, 1, device=decoder.device)
-        settings = Settings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
+        settings = BlockSettings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
         text = prepare_text(decoder, prompts, states, self._text_length)
         previous = torch.arange(num_images, device=decoder.device) % decoder.logits.num_outputs
         logits = []

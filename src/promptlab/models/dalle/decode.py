@@ -27,7 +27,7 @@ from promptlab.models.dalle.cpu.bags import weighted_sums
 from promptlab.models.dalle.cpu.linear import Linear
 from promptlab.models.dalle.encode import NUM_ROWS, Ids, padded_length, stack_states
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
-from promptlab.models.dalle.sampling import Settings, sample, supercondition
+from promptlab.models.dalle.sampling import BlockSettings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
 
 OnTokens = Callable[[int, Tensor], None]  # (tokens so far, tokens [image, step])
@@ -73,7 +73,7 @@ def decode_block(
     cache: Cache,
     prompts: Sequence[Ids],
     states: Mapping[Ids, Tensor],
-    settings: Settings,
+    settings: BlockSettings,
     text_length: int,
     on_tokens: OnTokens | None = None,
 ) -> Tensor:
@@ -200,7 +200,7 @@ def decode_step(
     decoder: Decoder,
     cache: Cache,
     text: Text,
-    settings: Settings,
+    settings: BlockSettings,
     previous: Tensor,
     step: int,
 ) -> Tensor:
@@ -219,7 +219,7 @@ def decode_logits(
     decoder: Decoder,
     cache: Cache,
     text: Text,
-    settings: Settings,
+    settings: BlockSettings,
     previous: Tensor,
     step: int,
 ) -> Tensor:

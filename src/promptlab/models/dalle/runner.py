@@ -36,7 +36,7 @@ from promptlab.models.dalle.decode import OnTokens, decode_block, empty_prompt
 from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode, padded_length
 from promptlab.models.dalle.network import load_decoder, load_encoder
-from promptlab.models.dalle.sampling import Settings
+from promptlab.models.dalle.sampling import BlockSettings
 from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer
 from promptlab.records import Request, Result
 
@@ -178,7 +178,7 @@ class Runner:
         order = sorted(range(len(requests)), key=lengths.__getitem__)
         padded = order + [order[-1]] * (self.padded_size(len(requests)) - len(requests))
         place = torch.tensor(np.argsort(order), device=self.device)
-        settings = Settings.of(
+        settings = BlockSettings.of(
             [requests[index] for index in padded], self.config.num_image_tokens, self.device
         )
         report = on_tokens and (lambda step, tokens: on_tokens(step, tokens[place]))
@@ -190,7 +190,7 @@ class Runner:
         return self.sizes.fit(num_images)
 
     def decode_padded(
-        self, prompts: Sequence[Ids], settings: Settings, on_tokens: OnTokens | None
+        self, prompts: Sequence[Ids], settings: BlockSettings, on_tokens: OnTokens | None
     ) -> Tensor:
         """Return the tokens of a whole block, padded to one of the sizes: int64 [image, step]."""
         return decode_block(

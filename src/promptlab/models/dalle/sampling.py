@@ -20,7 +20,7 @@ RUN = 128  # tokens
 
 
 @dataclass(frozen=True)
-class Settings:
+class BlockSettings:
     """Sampling parameters and random numbers of one block, a row an image, on its device."""
 
     temperature: Tensor  # float32 [image, 1]
@@ -30,7 +30,7 @@ class Settings:
     max_top_k: int  # the largest of top_k
 
     @staticmethod
-    def of(requests: Sequence[Request], num_steps: int, device: str) -> Settings:
+    def of(requests: Sequence[Request], num_steps: int, device: str) -> BlockSettings:
         """Collect the settings of a block's requests."""
 
         def column(name: str, dtype: torch.dtype) -> Tensor:
@@ -38,7 +38,7 @@ class Settings:
             return torch.tensor(values, dtype=dtype, device=device)[:, None]
 
         numbers = rng.uniforms([request.seed for request in requests], num_steps)
-        return Settings(
+        return BlockSettings(
             temperature=column("temperature", torch.float32),
             top_k=column("top_k", torch.int64),
             supercondition_factor=column("supercondition_factor", torch.float32),

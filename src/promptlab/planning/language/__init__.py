@@ -1,4 +1,4 @@
-"""The sweep language: prompts with slots, alternatives, wildcards, links and rules.
+"""The sweep language: prompts with slots, alternatives, wildcards, zips and rules.
 
 Pure: takes texts and plain values, returns syntax trees and points of a grid; knows no Hydra, no
 model and no torch. GRAMMAR.md beside this file is its one page of documentation.

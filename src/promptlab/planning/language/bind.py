@@ -2,9 +2,9 @@
 
 Takes a pattern and the wildcards, returns a Bound: a table of axes and the texts between them,
 counted by a product formula without expanding anything. Finds circles and names with two
-meanings. Does not know rules, links between axes, or jobs.
+meanings. Does not know rules, zipped axes or jobs.
 
-An axis that may stand more than once in one prompt is *linked*: it is chosen first and shows the
+An axis that may stand more than once in one prompt is *repeated*: it is chosen first and shows the
 same value everywhere. Every other axis is chosen where it stands.
 """
 
@@ -92,14 +92,14 @@ class Bound:
         return math.prod(
             counts[item.key]
             for item in sequence
-            if isinstance(item, Ref) and item.key not in self.linked
+            if isinstance(item, Ref) and item.key not in self.repeated
         )
 
     @cached_property
     def num_prompts(self) -> int:
-        """Number of prompts: linked axes, times the product of those that stand alone."""
-        linked = math.prod(self._counts[key] for key in self.linked)
-        return linked * self._product(self.root, self._counts)
+        """Number of prompts: repeated axes, times the product of those that stand alone."""
+        repeated = math.prod(self._counts[key] for key in self.repeated)
+        return repeated * self._product(self.root, self._counts)
 
     @cached_property
     def inner_first(self) -> tuple[str, ...]:
@@ -128,14 +128,14 @@ class Bound:
         return tuple(order)
 
     @cached_property
-    def linked(self) -> tuple[str, ...]:
+    def repeated(self) -> tuple[str, ...]:
         """Axes that may stand more than once in one prompt, inner ones first."""
-        first = self._repeated(frozenset())
-        repeated = self._repeated(first) if first else first
+        first = self._find_repeated(frozenset())
+        repeated = self._find_repeated(first) if first else first
         return tuple(key for key in self.inner_first if key in repeated)
 
-    def _repeated(self, linked: frozenset[str]) -> frozenset[str]:
-        """Return the axes that one prompt may hold twice, what linked ones hold counted once."""
+    def _find_repeated(self, known: frozenset[str]) -> frozenset[str]:
+        """Return the axes that one prompt may hold twice, what `known` ones hold counted once."""
         held: dict[str, dict[str, int]] = {}  # axis → how often a value of it may show an axis
 
         def add(total: dict[str, int], more: Mapping[str, int]) -> None:
@@ -147,7 +147,7 @@ class Bound:
             for item in sequence:
                 if isinstance(item, Ref):
                     add(total, {item.key: 1})
-                    if item.key not in linked:
+                    if item.key not in known:
                         add(total, held[item.key])
             return total
 
@@ -162,12 +162,12 @@ class Bound:
                     add(most, in_sequence(alternative))
             held[key] = most
         total = in_sequence(self.root)
-        for key in linked:
+        for key in known:
             add(total, held[key])
         return frozenset(key for key, number in total.items() if number > 1)
 
     def values(self, key: str, chosen: Mapping[str, str]) -> Iterator[Value]:
-        """Yield the values of an axis in order, lazily, given those of linked axes."""
+        """Yield the values of an axis in order, lazily, given those of repeated axes."""
         group = self.groups[key]
         for sequence in self._sequences(group):
             for value in self.expand(sequence, chosen):

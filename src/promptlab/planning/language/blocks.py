@@ -1,6 +1,6 @@
 """One job's prompts as a product of independent blocks of axes.
 
-Takes a bound pattern and the axes that a sample, a link or a rule looks at; returns its blocks,
+Takes a bound pattern and the axes that a sample, a zip or a rule looks at; returns its blocks,
 counted by formula and listed on demand, and the text for chosen values. Does not know other jobs
 nor what the options mean.
 """
@@ -14,7 +14,7 @@ from functools import cached_property
 from promptlab.errors import PlanTooLargeError
 from promptlab.planning.language.bind import Bound, Ref, Sequence_, Value, join
 
-MAX_LISTED = 1_000_000  # values that a sample, a link or a rule may make us list
+MAX_LISTED = 1_000_000  # values that a sample, a zip or a rule may make us list
 HIDDEN = frozenset({"prompt"})  # what a style goes around: a name, but no axis
 SUBJECT = "subject"
 
@@ -25,7 +25,7 @@ Literals = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
+class BlockValue:
     """One value of a block: the texts of its axes, and where in its list each axis stands."""
 
     texts: Mapping[str, str]  # every axis chosen: the block's own and those inside
@@ -38,7 +38,7 @@ class Blocks:
     """The factors of one bound pattern, joined where they depend on each other."""
 
     bound: Bound
-    watched: frozenset[str]  # axes kept whole: a sample, a link or a rule looks at them
+    watched: frozenset[str]  # axes kept whole: a sample, a zip or a rule looks at them
 
     @cached_property
     def names(self) -> Mapping[str, str]:
@@ -52,8 +52,8 @@ class Blocks:
 
     @cached_property
     def factors(self) -> tuple[str, ...]:
-        """Axes whose product is the prompts: linked ones, then the others in reading order."""
-        found: dict[str, None] = dict.fromkeys(self.bound.linked)
+        """Axes whose product is the prompts: repeated ones, then the others in reading order."""
+        found: dict[str, None] = dict.fromkeys(self.bound.repeated)
 
         def visit(sequence: Sequence_) -> None:
             for item in sequence:
@@ -70,11 +70,11 @@ class Blocks:
 
     @cached_property
     def blocks(self) -> tuple[tuple[str, ...], ...]:
-        """The factors, together with the linked axes that they show inside."""
-        linked = set(self.bound.linked)
+        """The factors, together with the repeated axes that they show inside."""
+        repeated = set(self.bound.repeated)
         blocks: list[dict[str, None]] = []
         for factor in self.factors:
-            needed = {factor} | (self.reach(factor) & linked)
+            needed = {factor} | (self.reach(factor) & repeated)
             joined = dict.fromkeys([factor])
             apart = []
             for block in blocks:
@@ -113,7 +113,7 @@ class Blocks:
         )
 
     def count(self, index: int) -> int:
-        """Return the number of options of a block, by formula."""
+        """Return the number of values of a block, by formula."""
         number = 1
         for factor in self.blocks[index]:
             number *= self.bound.count(factor)
@@ -125,16 +125,16 @@ class Blocks:
             return iter([Value(literals[key], {})])
         return self.bound.values(key, chosen)
 
-    def options(
+    def values_of_block(
         self, index: int, allowed: Mapping[str, frozenset[str]], literals: Literals
-    ) -> Iterator[Option]:
-        """Yield the options of a block, without the values that a sample left out."""
+    ) -> Iterator[BlockValue]:
+        """Yield the values of a block, without the values that a sample left out."""
 
         def choose(
             factors: Sequence[str], texts: dict[str, str], places: dict[str, int]
-        ) -> Iterator[Option]:
+        ) -> Iterator[BlockValue]:
             if not factors:
-                yield Option(texts, places)
+                yield BlockValue(texts, places)
                 return
             key, *others = factors
             position = 0

@@ -4,7 +4,7 @@ Takes the jobs' patterns and the options sample, zip, only and exclude; returns 
 one by one. The order of meaning is: values, then `sample`, then `zip`, then the rules. Does not
 know seeds, models, parameters' ranges or ids.
 
-Only blocks that a sample, a link or a rule looks at are ever listed; the others are counted by
+Only blocks that a sample, a zip or a rule looks at are ever listed; the others are counted by
 formula. A rule's verdict on a point is the conjunction of its verdicts on the point's blocks, so
 points are counted by classes of equal verdicts rather than one by one.
 """
@@ -19,14 +19,14 @@ from itertools import product
 
 from promptlab.errors import ConfigError
 from promptlab.planning.language.bind import Bound, bind
-from promptlab.planning.language.blocks import Blocks, Option
+from promptlab.planning.language.blocks import Blocks, BlockValue
 from promptlab.planning.language.errors import PatternError
 from promptlab.planning.language.job import GridJob, JobPattern
-from promptlab.planning.language.links import apply_link
 from promptlab.planning.language.options import GridOptions
 from promptlab.planning.language.rules import Verdicts
 from promptlab.planning.language.syntax import Pattern, Text
 from promptlab.planning.language.wildcards import Wildcards
+from promptlab.planning.language.zips import apply_zip
 
 _PLACEHOLDER = Pattern.literal("…")  # stands for any plain text: its axes are the same
 
@@ -65,20 +65,20 @@ class Grid:
         self._verdicts = Verdicts(options.rules)
         self._bound: dict[tuple[object, ...], Blocks] = {}
         self._patterns: list[object] = []  # keeps the objects alive whose ids are keys above
-        self._options: dict[tuple[object, ...], list[Option]] = {}  # of blocks that jobs share
+        self._values: dict[tuple[object, ...], list[BlockValue]] = {}  # of blocks that jobs share
         self._watched = self._watched_names()
         self._jobs = [self._read(job, wildcards) for job in jobs]
         self._check_names()
         self._apply_samples(recorded_samples or {})
-        for link in options.links:
-            apply_link(link, self._jobs, self.samples)
+        for zipped in options.zips:
+            apply_zip(zipped, self._jobs, self.samples)
         self._apply_rules()
 
     # ------------------------------------------------------------------------------ reading
 
     def _watched_names(self) -> frozenset[str]:
-        links = (axis for link in self.options.links for axis in link)
-        return frozenset([*self._verdicts.axes, *links, *self.options.samples])
+        zipped = (axis for axes in self.options.zips for axis in axes)
+        return frozenset([*self._verdicts.axes, *zipped, *self.options.samples])
 
     def _read(self, job: JobPattern, wildcards: Wildcards) -> GridJob:
         literals: dict[str, str] = {}
@@ -97,7 +97,7 @@ class Grid:
             blocks = self._bound[key] = Blocks(bound, self._watched.union(aliased))
             self._patterns += [job.pattern, *values.values()]
         literals = {name: text for name, text in literals.items() if name in blocks.bound.groups}
-        return GridJob(blocks, literals, job.fixed, self._options)
+        return GridJob(blocks, literals, job.fixed, self._values)
 
     def _check_reserved(self, bound: Bound, values: Mapping[str, Pattern]) -> None:
         """Refuse an axis of a prompt that is called like a column or a key of the config."""
@@ -117,7 +117,7 @@ class Grid:
         known.update(name for job in self._jobs for name in job.fixed)
         for what, names in (
             ("sample", self.options.samples),
-            ("zip", [axis for link in self.options.links for axis in link]),
+            ("zip", [axis for axes in self.options.zips for axis in axes]),
             *((rule.kind, rule.conditions) for rule in self.options.rules),
         ):
             for name in names:
@@ -127,7 +127,7 @@ class Grid:
                         f"{', '.join(sorted(known))}."
                     )
 
-    # ------------------------------------------------------------------- samples and links
+    # ------------------------------------------------------------------- samples and zips
 
     def _apply_samples(self, recorded: Mapping[str, Sequence[str]]) -> None:
         for name, sample in self.options.samples.items():
@@ -160,17 +160,17 @@ class Grid:
                 continue
             for name in {*inside, *filter(job.has_axis, self.samples)}:
                 job.list_block(name, self.samples, "the rule")
-            for numbers, options in job.listed.items():
+            for numbers, values in job.listed.items():
                 held = [n for n in inside if job.block_of(n) in numbers]
                 keys = [(name, job.blocks.names[name]) for name in held]
                 job.listed[numbers] = [
-                    replace(option, mask=self._mask(option, keys)) for option in options
+                    replace(value, mask=self._mask(value, keys)) for value in values
                 ]
 
-    def _mask(self, option: Option, keys: Sequence[tuple[str, str]]) -> int:
+    def _mask(self, value: BlockValue, keys: Sequence[tuple[str, str]]) -> int:
         mask = -1
         for name, key in keys:
-            mask &= self._verdicts.mask(name, option.texts.get(key))
+            mask &= self._verdicts.mask(name, value.texts.get(key))
         return mask
 
     # ------------------------------------------------------------------------------- results
@@ -217,8 +217,8 @@ class Grid:
         if job.is_out:
             return Counter()
         classes = Counter({job.mask: job.num_unlisted})
-        for options in job.listed.values():
-            classes = _conjunction(classes, Counter(option.mask for option in options))
+        for values in job.listed.values():
+            classes = _conjunction(classes, Counter(value.mask for value in values))
         return classes
 
     def points(self) -> Iterator[Point]:
@@ -231,9 +231,9 @@ class Grid:
         for combination in product(*job.choices()):
             mask = job.mask
             texts: dict[str, str] = {}
-            for option in combination:
-                mask &= option.mask
-                texts.update(option.texts)
+            for value in combination:
+                mask &= value.mask
+                texts.update(value.texts)
             if self._verdicts.remover(mask) is None:
                 prompt, coordinates = job.blocks.render(texts, job.literals)
                 yield Point(index, prompt, coordinates, job.blocks.subject_parts)

@@ -1,7 +1,7 @@
 """One job within the grid: its blocks, which of them are listed, what leaves it out as a whole.
 
-Takes a job's pattern and what samples allow; returns values of axes and lists of options. Does not
-know other jobs, nor what links and rules say.
+Takes a job's pattern and what samples allow; returns values of axes and of blocks. Does not know
+other jobs, nor what zips and rules say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promptlab.errors import ConfigError
-from promptlab.planning.language.blocks import Blocks, Literals, Option
+from promptlab.planning.language.blocks import Blocks, BlockValue, Literals
 from promptlab.planning.language.syntax import Pattern
 from promptlab.records import Scalar
 
@@ -34,10 +34,12 @@ class GridJob:
     blocks: Blocks
     literals: Literals
     fixed: Mapping[str, Scalar]
-    known_options: dict[tuple[object, ...], list[Option]]  # shared by the jobs of one grid
-    listed: dict[tuple[int, ...], list[Option]] = field(default_factory=dict)  # by block numbers
+    known_values: dict[tuple[object, ...], list[BlockValue]]  # shared by the jobs of one grid
+    listed: dict[tuple[int, ...], list[BlockValue]] = field(
+        default_factory=dict
+    )  # by block numbers
     mask: int = -1  # the rules that the job as a whole satisfies, one bit each
-    is_out: bool = False  # a sample or a link leaves the whole job out
+    is_out: bool = False  # a sample or a zip leaves the whole job out
 
     def has_axis(self, name: str) -> bool:
         """Tell whether the job's prompts have an axis of that name."""
@@ -52,10 +54,10 @@ class GridJob:
         if key is None:
             return [str(self.fixed[name])] if name in self.fixed else []
         bound = self.blocks.bound
-        held = self.blocks.reach(key) & set(bound.linked) - {key}
+        held = self.blocks.reach(key) & set(bound.repeated) - {key}
         if held:
             raise ConfigError(
-                f"{what}: {name} holds the linked axis {', '.join(sorted(held))}; name that one."
+                f"{what}: {name} holds the repeated axis {', '.join(sorted(held))}; name that one."
             )
         self.blocks.check_listable(bound.count(key), f"{what}: {name}")
         return [value.text for value in self.blocks.values(key, self.literals, self.literals)]
@@ -73,10 +75,10 @@ class GridJob:
                 return numbers
         self.blocks.check_listable(self.blocks.count(number), f"{what}: {name}")
         key = (id(self.blocks), number, frozenset(self.literals.items()))
-        if key not in self.known_options:
-            options = self.blocks.options(number, self.allowed(samples), self.literals)
-            self.known_options[key] = list(options)
-        self.listed[(number,)] = self.known_options[key]
+        if key not in self.known_values:
+            values = self.blocks.values_of_block(number, self.allowed(samples), self.literals)
+            self.known_values[key] = list(values)
+        self.listed[(number,)] = self.known_values[key]
         return (number,)
 
     def block_of(self, name: str) -> int:
@@ -88,13 +90,13 @@ class GridJob:
         """Number of prompts that the unlisted blocks make, by formula."""
         return math.prod(map(self.blocks.count, self._unlisted()))
 
-    def choices(self) -> list[list[Option]]:
-        """Return the options of every block, listing those that are not, in reading order."""
-        choices = [(numbers[0], options) for numbers, options in self.listed.items()]
+    def choices(self) -> list[list[BlockValue]]:
+        """Return the values of every block, listing those that are not, in reading order."""
+        choices = [(numbers[0], values) for numbers, values in self.listed.items()]
         for number in self._unlisted():
             self.blocks.check_listable(self.blocks.count(number), "the sweep")
-            choices.append((number, list(self.blocks.options(number, {}, self.literals))))
-        return [options for _, options in sorted(choices, key=lambda choice: choice[0])]
+            choices.append((number, list(self.blocks.values_of_block(number, {}, self.literals))))
+        return [values for _, values in sorted(choices, key=lambda choice: choice[0])]
 
     def _unlisted(self) -> list[int]:
         listed = {number for numbers in self.listed for number in numbers}

@@ -39,7 +39,7 @@ class GridOptions:
     """What of the full product is drawn."""
 
     samples: Mapping[str, Sample]  # axis → its subset
-    links: tuple[tuple[str, ...], ...]  # axes that go side by side
+    zips: tuple[tuple[str, ...], ...]  # axes that go side by side
     rules: tuple[Rule, ...]
 
     @classmethod
@@ -47,7 +47,7 @@ class GridOptions:
         cls, *, sample: Any = None, zip: Any = None, only: Any = None, exclude: Any = None
     ) -> GridOptions:
         """Return the options that these config values mean; None is none."""
-        return cls(_parse_samples(sample), _parse_links(zip), parse_rules(only, exclude))
+        return cls(_parse_samples(sample), _parse_zips(zip), parse_rules(only, exclude))
 
 
 def _rank(seed: int, value: str) -> bytes:
@@ -73,7 +73,7 @@ def _parse_samples(value: Any) -> dict[str, Sample]:
     return samples
 
 
-def _parse_links(value: Any) -> tuple[tuple[str, ...], ...]:
+def _parse_zips(value: Any) -> tuple[tuple[str, ...], ...]:
     form = "expected lists of axes such as [[subject, style]]"
     if value is None:
         return ()

@@ -135,7 +135,7 @@ class Pattern:
         """Return the pattern with each slot turned into the axis of its value.
 
         A value may hold slots of its own. A slot without a value
-        stays where an axis of its name stands in the same prompt: the two are linked. Values that
+        stays where an axis of its name stands in the same prompt: it is one axis. Values that
         no slot asks for are left aside. Raises PatternError for a slot that nothing fills, for
         values that need each other in a circle, and for a name that is given twice.
         """

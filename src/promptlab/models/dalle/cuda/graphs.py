@@ -20,7 +20,7 @@ from torch.nn import functional
 from promptlab.models.dalle.decode import OnTokens, empty_prompt
 from promptlab.models.dalle.encode import NUM_ROWS, Ids, stack_states
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
-from promptlab.models.dalle.sampling import Settings, sample, supercondition
+from promptlab.models.dalle.sampling import BlockSettings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
 
 BUCKET = 32  # positions: 256 steps are eight graphs
@@ -53,7 +53,7 @@ class GraphDecoder:
         self._tokens = torch.zeros(num_images, decoder.num_steps, dtype=torch.int64, device=device)
         self._previous = torch.zeros(num_images, dtype=torch.int64, device=device)
         ones = torch.ones(num_images, 1, device=device)
-        self._settings = Settings(
+        self._settings = BlockSettings(
             temperature=ones.clone(),
             top_k=ones.to(torch.int64),
             supercondition_factor=ones.clone(),
@@ -70,7 +70,7 @@ class GraphDecoder:
         self,
         prompts: Sequence[Ids],
         states: Mapping[Ids, Tensor],
-        settings: Settings,
+        settings: BlockSettings,
         on_tokens: OnTokens | None = None,
     ) -> Tensor:
         """Return the tokens of a whole block: int64 [image, step]; nothing waits for the device."""

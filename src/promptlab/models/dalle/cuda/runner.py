@@ -24,7 +24,7 @@ from promptlab.models.dalle.cuda.graphs import GraphDecoder
 from promptlab.models.dalle.decode import OnTokens
 from promptlab.models.dalle.encode import Ids
 from promptlab.models.dalle.runner import Runner, make_results
-from promptlab.models.dalle.sampling import Settings
+from promptlab.models.dalle.sampling import BlockSettings
 from promptlab.models.dalle.tokenizer import TokenizedPrompt
 from promptlab.records import Request, Result
 
@@ -99,7 +99,7 @@ class CudaRunner(Runner):
         return self.sizes.fit(num_images)
 
     def decode_padded(
-        self, prompts: Sequence[Ids], settings: Settings, on_tokens: OnTokens | None
+        self, prompts: Sequence[Ids], settings: BlockSettings, on_tokens: OnTokens | None
     ) -> Tensor:
         """Return the tokens of a whole block, padded to one of the sizes: int64 [image, step]."""
         states = self.states_for(prompts)

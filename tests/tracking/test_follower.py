@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from promptlab.errors import TrackingError
 from promptlab.tracking import TrackingOptions
-from promptlab.tracking.worker import SHORTEST_PAUSE_S, pause
+from promptlab.tracking.follower import SHORTEST_PAUSE_S, pause
 
 LONGEST = 15.0  # s
 

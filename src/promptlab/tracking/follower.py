@@ -4,7 +4,7 @@ Reads words on stdin: "part" when there is a new part, "finish" when the sweep i
 stdin without "finish" means that the sweep is gone, and so it goes too. Writes one JSON object a
 line on stdout. Runs with low priority: drawing comes first.
 
-    python -m promptlab.tracking.worker '{"run": "runs/…", "options": {…}}'
+    python -m promptlab.tracking.follower '{"run": "runs/…", "options": {…}}'
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
 Message = dict[str, Any]
 
 
-class Worker:
+class Follower:
     """Follows one run folder until its sweep ends."""
 
     def __init__(self, paths: RunPaths, options: TrackingOptions) -> None:
@@ -174,8 +174,8 @@ def main() -> int:
     set_session_niceness(NICENESS)
     logging.disable(logging.WARNING)
     arguments = json.loads(sys.argv[1])
-    worker = Worker(RunPaths(arguments["run"]), TrackingOptions(**arguments["options"]))
-    return worker.run()
+    follower = Follower(RunPaths(arguments["run"]), TrackingOptions(**arguments["options"]))
+    return follower.run()
 
 
 if __name__ == "__main__":
