@@ -105,6 +105,19 @@ def test_a_job_is_composed_as_hydra_composes_it(loaders, overrides):
     assert fast.compose_job(3, overrides).config == compose_by_hydra(stock, master, overrides, 3)
 
 
+@pytest.mark.parametrize("overrides", OVERRIDES[::2], ids=" ".join)
+def test_a_hydra_without_the_functions_of_the_short_cut_composes_the_same(
+    loaders, monkeypatch, overrides
+):
+    stock, fast, master = loaders
+
+    def miss(self, choices):
+        raise AttributeError("another Hydra")
+
+    monkeypatch.setattr(ComposingLoader, "_compose_without_hydra", miss)
+    assert fast.compose_job(3, overrides).config == compose_by_hydra(stock, master, overrides, 3)
+
+
 def test_jobs_composed_one_after_the_other_do_not_touch_each_other(loaders):
     stock, fast, master = loaders
     jobs = [list(pair[0] + pair[1]) for pair in itertools.permutations(OVERRIDES[:18], 2)][::7]
@@ -166,18 +179,3 @@ def test_a_glob_sees_what_hydra_searchpath_adds_and_leaves_out_none(tmp_path, lo
     assert ComposingLoader(stock, master).compose_job(0, ["style=mine"]).config["style"] == {
         "pattern": "my {prompt}"
     }
-
-
-def test_another_hydra_than_those_tested_composes_the_whole_job(loaders, monkeypatch):
-    _stock, fast, _master = loaders
-    monkeypatch.delattr(ConfigLoaderImpl, "_compose_config_from_defaults_list")
-    monkeypatch.setattr(
-        ConfigLoaderImpl,
-        "load_sweep_config",
-        lambda self, master, overrides: OmegaConf.create(
-            {"subject": overrides[0], "hydra": {"runtime": {"choices": {"style": "x"}}}}
-        ),
-    )
-    job = fast.compose_job(0, ["style=noto", "subject=a fox"])
-    assert job.config == {"subject": "a fox"}
-    assert job.choices == {"style": "x"}

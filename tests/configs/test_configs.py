@@ -7,10 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from promptlab.commands.sweep import JobCollector, prepare, run_hydra
-from promptlab.configs.locations import packaged_conf, packaged_sweeps
+from promptlab.configs.locations import packaged_sweeps
 from promptlab.configs.settings import settings_from_jobs
 from promptlab.configs.vocabulary import find_options, list_options, read_option
 from promptlab.models.dalle import open_tiny
@@ -59,29 +58,19 @@ def test_every_template_composes_with_its_own_slots(hydra_restore_singletons):
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_named_sweep_composes(hydra_restore_singletons, name):
-    plan = plan_of(f"+sweeps={name}")
-    assert plan.num_images >= 48
-    assert plan.sweep == name
-    assert len({cell.prompt for cell in plan.cells}) > 1 or plan.num_images == 64
+def test_every_named_sweep_opens_with_its_command(name):
+    text = Path(packaged_sweeps(), f"{name}.yaml").read_text(encoding="utf-8")
+    assert text.splitlines()[1] == f"# promptlab sweep +sweeps={name}"
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-def test_every_named_sweep_opens_with_its_command_time_and_result(name):
+def test_a_named_sweep_draws_as_many_images_as_it_announces(hydra_restore_singletons, name):
     text = Path(packaged_sweeps(), f"{name}.yaml").read_text(encoding="utf-8")
-    header = text.partition("\n\n")[0]
-    assert f"# promptlab sweep +sweeps={name}\n" in header
-    assert re.search(r"minute|second|hour|day|seconds", header)
-    plan_words = re.sub(r"[^\w×]", "", header)
-    assert "images" in plan_words or "seeds" in plan_words
-
-
-def test_the_number_of_images_that_a_sweep_announces_is_true(hydra_restore_singletons):
-    for name in SWEEPS:
-        header = Path(packaged_sweeps(), f"{name}.yaml").read_text(encoding="utf-8")
-        numbers = {int(n) for n in re.findall(r"(\d+) images", header.replace("\n# ", " "))}
-        numbers |= {int(n) for n in re.findall(r"with (\d+) seeds", header.replace("\n# ", " "))}
-        assert plan_of(f"+sweeps={name}").num_images in numbers, name
+    header = text.partition("\n\n")[0].replace("\n# ", " ")
+    announced = re.findall(r"(\d+) images", header) or re.findall(r"with (\d+) seeds", header)
+    plan = plan_of(f"+sweeps={name}")
+    assert plan.num_images == int(announced[0])
+    assert plan.sweep == name
 
 
 def test_the_demo_is_at_least_eight_subjects_six_styles_two_seeds(hydra_restore_singletons):
@@ -91,14 +80,10 @@ def test_the_demo_is_at_least_eight_subjects_six_styles_two_seeds(hydra_restore_
     assert axes["seed"] >= 2
 
 
-def test_there_are_forty_art_styles_with_a_phrase_and_a_line_each():
-    art = [style for style in STYLES if style.startswith("art/")]
-    assert len(art) >= 40
+def test_no_two_styles_write_the_same_prompt():
     options = find_options("style")
-    contents = [read_option(options[style]) for style in art]
-    assert all("{prompt}" in content["pattern"] for content in contents)
-    assert all(3 < len(content["description"]) < 70 for content in contents)
-    assert len({content["pattern"] for content in contents}) == len(art)
+    patterns = [read_option(options[style])["pattern"] for style in STYLES]
+    assert len(set(patterns)) == len(patterns)
 
 
 def test_the_flat_styles_are_those_that_the_embedded_model_knows():
@@ -129,11 +114,3 @@ def test_the_embedded_model_opens_without_loading_anything():
     assert model.name == "tiny"
     assert model.is_deterministic
     assert set(model.parameters) == content.keys() - {"model"}
-
-
-def test_the_root_config_explains_each_key():
-    text = Path(packaged_conf(), "promptlab.yaml").read_text(encoding="utf-8")
-    keys = yaml.safe_load(text).keys() - {"defaults", "hydra"}
-    for key in keys:
-        match = re.search(rf"^{key}:.*#.*$", text, re.MULTILINE)
-        assert match, key
