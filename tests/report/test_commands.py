@@ -91,6 +91,37 @@ def test_a_verdict_that_says_nothing_is_answered_in_one_line(arguments, tmp_path
     assert "Traceback" not in message
 
 
+def test_a_reject_takes_a_favourite_back_and_the_other_way_round(run, tmp_path):
+    image_id = first_image_id(run)
+    where = ["--runs-dir", str(tmp_path / "runs"), "--no-report"]
+    assert main(["pick", image_id, "--favourite", *where]) == 0
+    assert main(["pick", image_id, "--reject", *where]) == 0
+    assert picks.current_picks(run)[image_id].verdict == "reject"
+    assert not picks.current_picks(run)[image_id].is_favourite
+    assert main(["pick", image_id, "--rating", "4", *where]) == 0
+    pick = picks.current_picks(run)[image_id]
+    assert (pick.rating, pick.is_reject) == (4, False)
+    assert main(["pick", image_id, "--reject", *where]) == 0
+    assert picks.current_picks(run)[image_id].rating is None
+
+
+def test_a_verdict_on_the_command_line_starts_from_ones_own_not_from_others(run, tmp_path):
+    image_id = first_image_id(run)
+    where = ["--runs-dir", str(tmp_path / "runs"), "--no-report"]
+    assert main(["pick", image_id, "--rating", "5", "--who", "ann", *where]) == 0
+    assert main(["pick", image_id, "--note", "hm", "--who", "bob", *where]) == 0
+    (said,) = picks.newest_by_person(picks.read_picks(run)).values()
+    assert [(pick.who, pick.rating) for pick in said] == [("ann", 5), ("bob", None)]
+
+
+def test_a_picks_json_with_a_byte_order_mark_is_taken(run, tmp_path):
+    path = tmp_path / "picks.json"
+    text = picks.picks_to_json([picks.Pick(first_image_id(run), rating=5)])
+    path.write_text(text, encoding="utf-8-sig")
+    assert main(["pick", "--import", str(path), run, "--no-report"]) == 0
+    assert len(picks.current_picks(run)) == 1
+
+
 def test_the_picks_of_a_page_are_imported_and_baked_into_the_next_page(run, tmp_path, capsys):
     image_id = first_image_id(run)
     path = tmp_path / "picks.json"

@@ -23,18 +23,28 @@ def test_verdicts_become_counts_a_rate_and_a_mean():
         "picks_favourites": 1.0,
         "picks_rejects": 1.0,
         "picks_rated": 2.0,
-        "pick_rate": 0.5,
+        "pick_rate": 0.25,  # two stars and a reject are judgements, not picks
         "rating_mean": 3.5,
     }
+
+
+def test_what_two_people_say_of_an_image_counts_together():
+    history = [
+        Pick(A, rating=5, who="ann", picked_at="2026-11-01T10:00:00Z"),
+        Pick(A, is_reject=True, who="bob", picked_at="2026-11-01T11:00:00Z"),
+    ]
+    metrics = pick_metrics(ROWS, history)
+    assert (metrics["pick_rate"], metrics["picks_rejects"]) == (0.25, 0.0)
+    assert pick_tags(ROWS, history)["promptlab.picks.who"] == "ann bob"
 
 
 def test_tags_name_the_images_and_those_who_judged():
     history = [Pick(A, is_favourite=True, who="bob"), Pick(B, rating=4, who="ann")]
     assert pick_tags(ROWS, history) == {
-        "promptlab.verdicts.picks.favourites": A,
-        "promptlab.verdicts.picks.rejects": "",
-        "promptlab.verdicts.picks.rated": f"{B}:4",
-        "promptlab.verdicts.picks.who": "ann bob",
+        "promptlab.picks.favourites": A,
+        "promptlab.picks.rejects": "",
+        "promptlab.picks.rated": f"{B}:4",
+        "promptlab.picks.who": "ann bob",
     }
 
 
@@ -44,7 +54,7 @@ def test_a_verdict_taken_back_is_taken_back_in_mlflow_too():
         Pick(A, picked_at="2026-11-01T11:00:00Z"),
     ]
     assert pick_metrics(ROWS, history)["picks_favourites"] == 0.0
-    assert pick_tags(ROWS, history)["promptlab.verdicts.picks.favourites"] == ""
+    assert pick_tags(ROWS, history)["promptlab.picks.favourites"] == ""
 
 
 def test_many_picks_fit_a_tag():
@@ -72,4 +82,4 @@ def test_picks_given_later_reach_mlflow_by_the_pick_command(tmp_path, monkeypatc
     (arm,) = found
     assert arm.data.metrics["rating_mean"] == 4.0
     assert arm.data.metrics["pick_rate"] == 0.5
-    assert arm.data.tags["promptlab.verdicts.picks.rated"] == f"{image_id}:4"
+    assert arm.data.tags["promptlab.picks.rated"] == f"{image_id}:4"

@@ -30,7 +30,70 @@ def test_the_newest_verdict_counts_and_the_history_stays(tmp_path):
 def test_times_of_other_zones_are_compared_as_moments():
     early = Pick(A, rating=1, picked_at="2026-11-02T01:00:00+02:00")
     late = Pick(A, rating=2, picked_at="2026-11-01T23:30:00Z")
-    assert picks.newest([late, early]) == {A: late}
+    assert picks.current([late, early]) == {A: late}
+
+
+def at(hour):
+    return f"2026-11-01T{hour:02}:00:00Z"
+
+
+def test_two_peoples_verdicts_on_one_image_both_count(tmp_path):
+    ann = Pick(A, rating=5, who="ann", note="gold", picked_at=at(10))
+    bob = Pick(A, is_reject=True, who="bob", picked_at=at(11))
+    picks.record_picks(tmp_path, [ann, bob])
+    assert picks.newest_by_person([bob, ann]) == {A: [ann, bob]}
+    both = picks.current_picks(tmp_path)[A]
+    assert (both.rating, both.is_reject, both.who) == (5, False, "ann, bob")
+    assert both.note == "ann: gold"
+    assert both.is_pick()
+
+
+def test_a_persons_later_verdict_replaces_only_that_persons(tmp_path):
+    ann = [Pick(A, rating=5, who="ann", picked_at=at(10)), Pick(A, who="ann", picked_at=at(12))]
+    bob = Pick(A, rating=2, who="bob", picked_at=at(11))
+    assert picks.current([*ann, bob]) == {A: bob}
+
+
+@pytest.mark.parametrize(
+    ("said", "combined"),
+    [
+        ([5, 2], (4, False, False)),  # 3.5 rounds up
+        ([1, 2, 2], (2, False, False)),
+        (["f", 1], (1, True, False)),
+        (["x", "x", 5], (5, False, True)),
+        (["x", "f", "x"], (None, False, True)),
+        (["x", "f"], (None, True, False)),
+        (["x", "n"], (None, False, True)),  # a note is no vote
+    ],
+)
+def test_verdicts_of_several_people_are_combined_by_one_rule(said, combined):
+    verdicts = [
+        Pick(
+            A,
+            rating=word if isinstance(word, int) else None,
+            is_favourite=word == "f",
+            is_reject=word == "x",
+            note="hm" if word == "n" else "",
+            who=f"person {number}",
+            picked_at=at(number),
+        )
+        for number, word in enumerate(said)
+    ]
+    both = picks.combine(verdicts)
+    assert (both.rating, both.is_favourite, both.is_reject) == combined
+    assert both.picked_at == verdicts[-1].picked_at
+
+
+def test_one_threshold_makes_picks_everywhere(monkeypatch):
+    assert [rating for rating in (1, 2, 3, 4, 5) if Pick(A, rating=rating).is_pick()] == [3, 4, 5]
+    assert Pick(A, is_favourite=True).is_pick()
+    assert not Pick(A, rating=5, is_reject=True).is_pick()
+    assert not Pick(A, note="hm").is_pick()
+    monkeypatch.setenv("PROMPTLAB_PICK_RATING", "5")
+    assert not Pick(A, rating=4).is_pick()
+    monkeypatch.setenv("PROMPTLAB_PICK_RATING", "many")
+    with pytest.raises(ReportError, match="whole number from 1 to 5"):
+        picks.pick_rating()
 
 
 def test_recording_the_same_verdicts_twice_changes_nothing(tmp_path):
@@ -54,6 +117,8 @@ def test_a_cleared_verdict_takes_the_earlier_ones_back(tmp_path):
         {"image_id": A.upper()},
         {"image_id": A, "rating": 6},
         {"image_id": A, "rating": 0},
+        {"image_id": A, "rating": True},
+        {"image_id": A, "rating": 3.0},
         {"image_id": A, "picked_at": "yesterday"},
         {"image_id": A, "note": "n" * 20_001},
     ],
@@ -68,6 +133,17 @@ def test_the_export_of_a_page_comes_back_as_it_was():
     assert picks.picks_from_json(picks.picks_to_json(given)) == given
 
 
+def test_a_byte_order_mark_before_the_picks_is_ignored():
+    given = [Pick(A, rating=5)]
+    assert picks.picks_from_json("\ufeff" + picks.picks_to_json(given)) == given
+
+
+def test_an_import_keeps_the_name_each_verdict_carries():
+    given = [Pick(A, rating=5, who="ann"), Pick(B, rating=4)]
+    taken = picks.picks_from_json(picks.picks_to_json(given), who="bob")
+    assert [pick.who for pick in taken] == ["ann", "bob"]
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"format": "promptlab-picks", "picks": 3}', '{"picks": []}']
 )
@@ -76,9 +152,10 @@ def test_another_file_is_refused_as_picks(text):
         picks.picks_from_json(text)
 
 
-def test_a_broken_entry_is_named_by_its_number():
+@pytest.mark.parametrize("rating", ["five", True, 3.5, [1]])
+def test_a_broken_entry_is_named_by_its_number(rating):
     document = json.loads(picks.picks_to_json([Pick(A, rating=5), Pick(B, rating=1)]))
-    document["picks"][1]["rating"] = "five"
+    document["picks"][1]["rating"] = rating
     with pytest.raises(ReportError, match="Entry 2"):
         picks.picks_from_json(json.dumps(document))
 

@@ -67,14 +67,15 @@ def _judge(args: argparse.Namespace) -> int:
     has_verdict = args.rating or args.favourite or args.reject or args.note is not None
     if not (has_verdict or args.clear):
         raise ReportError("Give a verdict: --rating 1…5, --favourite, --reject, --note or --clear.")
-    if args.favourite and args.reject:
-        raise ReportError("An image is a favourite or a reject, not both.")
+    if args.reject and (args.favourite or args.rating):
+        raise ReportError("An image is a reject, or it has a rating or is a favourite; not both.")
     touched = []
     for target in args.targets:
         found, row = find_image(target, args.runs_dir)
         root = found.paths.root
-        now = picks.current_picks(root).get(row["image_id"])
-        pick = _changed(now if now and not args.clear else Pick(row["image_id"]), args)
+        said = picks.newest_by_person(picks.read_picks(root)).get(row["image_id"], [])
+        mine = next((pick for pick in said if pick.who == args.who), None)
+        pick = _changed(mine if mine and not args.clear else Pick(row["image_id"]), args)
         picks.record_picks(root, [pick])
         touched.append(root)
         print(f"{pick.image_id}  {describe(pick)}  {row['prompt'][:80]!r}")
@@ -83,12 +84,12 @@ def _judge(args: argparse.Namespace) -> int:
 
 
 def _changed(pick: Pick, args: argparse.Namespace) -> Pick:
-    """Return a verdict with what the arguments change; the rest of it stays."""
+    """Return a person's verdict with what the arguments change; the rest of it stays."""
     return dataclasses.replace(
         pick,
-        rating=args.rating or pick.rating,
+        rating=args.rating or (None if args.reject else pick.rating),
         is_favourite=args.favourite or (pick.is_favourite and not args.reject),
-        is_reject=args.reject or (pick.is_reject and not args.favourite),
+        is_reject=args.reject or (pick.is_reject and not (args.favourite or args.rating)),
         note=pick.note if args.note is None else args.note,
         who=args.who,
         picked_at=picks.now_utc(),
@@ -122,7 +123,7 @@ def _import(args: argparse.Namespace) -> int:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         return ""  # no text: refused as no picks.json
 

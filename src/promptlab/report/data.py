@@ -17,7 +17,7 @@ import numpy as np
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import ImageRow
-from promptlab.verdicts.picks import Pick, newest, read_picks
+from promptlab.verdicts.picks import Pick, current, read_picks
 from promptlab.verdicts.scores import read_scores
 
 if TYPE_CHECKING:
@@ -293,10 +293,10 @@ def _encode(values: Sequence[Any]) -> Coded:
 
 
 def _collect_picks(runs: Sequence[Run], image_ids: Sequence[str]) -> tuple[Pick, ...]:
-    """Return the newest verdict on every image of the sheet, whichever run holds it."""
+    """Return the verdict on every judged image of the sheet, whichever run holds it."""
     shown = set(image_ids)
     picks = [pick for run in runs for pick in read_picks(run.paths.root)]
-    return tuple(pick for image_id, pick in newest(picks).items() if image_id in shown)
+    return tuple(pick for image_id, pick in current(picks).items() if image_id in shown)
 
 
 def _title(run: Run) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from promptlab.verdicts.picks import Pick, newest
+from promptlab.verdicts.picks import Pick, current
 
-TAG_PREFIX = "promptlab.verdicts.picks."
+TAG_PREFIX = "promptlab.picks."
 MAX_TAG_LENGTH = 5000  # of an MLflow tag
 TAGS = ("favourites", "rejects", "rated", "who")
 
@@ -20,15 +20,14 @@ def pick_metrics(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> 
     """Return how many images were judged how; counts fall again when verdicts are taken back."""
     if not _judged(rows, history):
         return {}
-    current = _current(rows, history)
-    ratings = [pick.rating for pick in current if pick.rating is not None]
-    picked = [pick for pick in current if not pick.is_reject and (pick.is_favourite or pick.rating)]
+    judged = _judgements(rows, history)
+    ratings = [pick.rating for pick in judged if pick.rating is not None]
     num_images = len({row["image_id"] for row in rows if row["status"] != "failed"})
     metrics = {
-        "picks_favourites": float(sum(pick.is_favourite for pick in current)),
-        "picks_rejects": float(sum(pick.is_reject for pick in current)),
+        "picks_favourites": float(sum(pick.is_favourite for pick in judged)),
+        "picks_rejects": float(sum(pick.is_reject for pick in judged)),
         "picks_rated": float(len(ratings)),
-        "pick_rate": len(picked) / num_images if num_images else 0.0,
+        "pick_rate": sum(pick.is_pick() for pick in judged) / num_images if num_images else 0.0,
     }
     if ratings:
         metrics["rating_mean"] = sum(ratings) / len(ratings)
@@ -39,12 +38,13 @@ def pick_tags(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> dic
     """Return which images were judged how, and by whom; empty once all is taken back."""
     if not _judged(rows, history):
         return {}
-    current = _current(rows, history)
+    judged = _judgements(rows, history)
+    ids = {pick.image_id for pick in judged}
     words = {
-        "favourites": [pick.image_id for pick in current if pick.is_favourite],
-        "rejects": [pick.image_id for pick in current if pick.is_reject],
-        "rated": [f"{pick.image_id}:{pick.rating}" for pick in current if pick.rating],
-        "who": sorted({pick.who for pick in current if pick.who}),
+        "favourites": [pick.image_id for pick in judged if pick.is_favourite],
+        "rejects": [pick.image_id for pick in judged if pick.is_reject],
+        "rated": [f"{pick.image_id}:{pick.rating}" for pick in judged if pick.rating],
+        "who": sorted({pick.who for pick in history if pick.who and pick.image_id in ids}),
     }
     return {TAG_PREFIX + name: " ".join(words[name])[:MAX_TAG_LENGTH] for name in TAGS}
 
@@ -54,6 +54,6 @@ def _judged(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> bool:
     return any(pick.image_id in ids for pick in history)
 
 
-def _current(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> list[Pick]:
+def _judgements(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> list[Pick]:
     ids = {row["image_id"] for row in rows}
-    return [pick for image_id, pick in newest(history).items() if image_id in ids]
+    return [pick for image_id, pick in current(history).items() if image_id in ids]

@@ -1,9 +1,10 @@
 """Picks: a person's verdicts on images, kept as rows beside the images they judge.
 
 Takes verdicts from the command line or from a page's `picks.json`; keeps them in the run folder's
-`picks.parquet`; returns the current verdict of every image and what is worth drawing again. The
-file is a history: a newer row of the same person on the same image replaces the older one, and
-nothing is ever deleted. Knows nothing of pages, MLflow or models.
+`picks.parquet`; returns the verdict on every image and the picks among them. The file is a
+history: a newer row of the same person on the same image replaces the older one, and nothing is
+ever deleted. The verdicts of several people on one image are combined. Knows nothing of pages,
+MLflow or models.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import getpass
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 EXPORT_FORMAT = "promptlab-picks"
 MAX_NOTE_LENGTH = 20_000  # characters; a note is a remark, not a document
-WORTH_RATING = 3  # from here on a rating alone makes an image worth drawing again
+PICK_RATING = 3  # default of the rating that makes an image a pick
+PICK_RATING_VARIABLE = "PROMPTLAB_PICK_RATING"  # sets it for pages, commands and MLflow at once
 LOCK_PATIENCE_S = 30.0  # for another one who writes picks of the same run
 
 
@@ -52,7 +54,8 @@ class Pick:
                 f"A pick names an image by its id of 16 hex digits, got {self.image_id[:80]!r}. "
                 "The contact sheet and the end of every file name show it."
             )
-        if self.rating is not None and self.rating not in (1, 2, 3, 4, 5):
+        is_rating = type(self.rating) is int and 1 <= self.rating <= 5  # True is no rating
+        if self.rating is not None and not is_rating:
             raise ReportError(f"A rating is a whole number from 1 to 5, got {self.rating!r}.")
         if len(self.note) > MAX_NOTE_LENGTH:
             raise ReportError(
@@ -76,14 +79,18 @@ class Pick:
         """Whether this row takes every earlier verdict back."""
         return self.verdict == "cleared"
 
-    def is_worth_drawing(self, min_rating: int = WORTH_RATING) -> bool:
-        """Tell whether the image is gold: a favourite or rated high, and no reject."""
-        return not self.is_reject and (self.is_favourite or (self.rating or 0) >= min_rating)
+    def is_pick(self, min_rating: int | None = None) -> bool:
+        """Tell whether the image is picked: a favourite or rated high, and no reject.
+
+        `min_rating` defaults to `pick_rating()`. Everything else is a judgement, not a pick.
+        """
+        threshold = pick_rating() if min_rating is None else min_rating
+        return not self.is_reject and (self.is_favourite or (self.rating or 0) >= threshold)
 
 
 @dataclass(frozen=True, slots=True)
 class PickedImage:
-    """A picked image with everything that a new sweep needs to draw it again."""
+    """A pick with everything that a new sweep needs to draw it again."""
 
     image_id: str
     cell_id: str
@@ -145,18 +152,69 @@ def read_picks(run_root: str | os.PathLike[str]) -> list[Pick]:
     return sorted(picks, key=lambda pick: pick.picked_at)
 
 
+def pick_rating() -> int:
+    """Return the lowest rating that makes a pick: PROMPTLAB_PICK_RATING, else 3."""
+    text = os.environ.get(PICK_RATING_VARIABLE) or str(PICK_RATING)
+    if text not in ("1", "2", "3", "4", "5"):
+        raise ReportError(
+            f"{PICK_RATING_VARIABLE}={text!r}: expected a whole number from 1 to 5, the lowest "
+            "rating that makes an image a pick."
+        )
+    return int(text)
+
+
 def current_picks(run_root: str | os.PathLike[str]) -> dict[str, Pick]:
-    """Return the newest verdict of every image, by image_id; those taken back are left out."""
-    return newest(read_picks(run_root))
+    """Return the verdict on every judged image of a run, by image_id, of all people together."""
+    return current(read_picks(run_root))
 
 
-def newest(picks: Iterable[Pick]) -> dict[str, Pick]:
-    """Return the newest verdict of every image, by image_id, without those taken back."""
-    by_image: dict[str, Pick] = {}
+def current(picks: Iterable[Pick]) -> dict[str, Pick]:
+    """Return the verdict on every judged image, by image_id: what its people say, combined."""
+    return {image_id: combine(said) for image_id, said in newest_by_person(picks).items()}
+
+
+def newest_by_person(picks: Iterable[Pick]) -> dict[str, list[Pick]]:
+    """Return each person's newest verdict on each image, by image_id; cleared ones are left out.
+
+    Images and people stand in the order in which they were judged last. An unsigned verdict is
+    that of one person without a name.
+    """
+    newest: dict[tuple[str, str], Pick] = {}
     for pick in sorted(picks, key=lambda pick: pick.picked_at):
-        by_image.pop(pick.image_id, None)  # keep the order of picking
-        by_image[pick.image_id] = pick
-    return {image_id: pick for image_id, pick in by_image.items() if not pick.is_cleared}
+        newest.pop((pick.image_id, pick.who), None)
+        newest[pick.image_id, pick.who] = pick
+    by_image: dict[str, list[Pick]] = {}
+    for pick in newest.values():
+        if not pick.is_cleared:
+            said = by_image.pop(pick.image_id, [])
+            by_image[pick.image_id] = [*said, pick]
+    return by_image
+
+
+def combine(said: Sequence[Pick]) -> Pick:
+    """Return one verdict for what several people say of one image, one verdict each.
+
+    One favourite makes a favourite; the rating is the mean, rounded half up; a reject needs more
+    rejects than people who judged without rejecting. Names and notes are all kept.
+    """
+    if len(said) == 1:
+        return said[0]
+    ratings = [pick.rating for pick in said if pick.rating is not None and not pick.is_reject]
+    num_rejects = sum(pick.is_reject for pick in said)
+    num_others = sum(
+        not pick.is_reject and (pick.is_favourite or bool(pick.rating)) for pick in said
+    )
+    is_reject = num_rejects > num_others
+    notes = [f"{pick.who}: {pick.note}" if pick.who else pick.note for pick in said if pick.note]
+    return Pick(
+        image_id=said[0].image_id,
+        rating=(2 * sum(ratings) + len(ratings)) // (2 * len(ratings)) if ratings else None,
+        is_favourite=not is_reject and any(pick.is_favourite for pick in said),
+        is_reject=is_reject,
+        note="\n".join(notes)[:MAX_NOTE_LENGTH],
+        who=", ".join(pick.who for pick in said if pick.who),
+        picked_at=max(pick.picked_at for pick in said),
+    )
 
 
 def record_picks(run_root: str | os.PathLike[str], picks: Iterable[Pick]) -> int:
@@ -190,7 +248,7 @@ def picks_from_json(text: str, who: str = "") -> list[Pick]:
     `who` signs those that carry no name. Raises ReportError, naming the entry, for anything else.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text.removeprefix("\ufeff"))  # editors add a byte order mark
         entries = document["picks"]
         is_ours = document["format"] == EXPORT_FORMAT and isinstance(entries, list)
     except (ValueError, KeyError, TypeError):
@@ -225,26 +283,27 @@ def picks_to_json(picks: Iterable[Pick]) -> str:
 
 
 def picked_images(
-    run_root: str | os.PathLike[str], min_rating: int = WORTH_RATING
+    run_root: str | os.PathLike[str], min_rating: int | None = None
 ) -> list[PickedImage]:
-    """Return the images worth drawing again, in the order they were picked.
+    """Return the picks of a run, in the order they were judged.
 
     Raises ReportError if there is none, with the ways to pick.
     """
     from promptlab.store import read_run
 
-    worth = {i: p for i, p in current_picks(run_root).items() if p.is_worth_drawing(min_rating)}
-    if not worth:
+    threshold = pick_rating() if min_rating is None else min_rating
+    picked = {i: p for i, p in current_picks(run_root).items() if p.is_pick(threshold)}
+    if not picked:
         raise ReportError(
             f"{run_root} holds no picks to start from: mark images as favourites or rate them "
-            f"{min_rating} or better on its contact sheet, then `promptlab pick --import "
+            f"{threshold} or better on its contact sheet, then `promptlab pick --import "
             "picks.json`, or use `promptlab pick IMAGE_ID --favourite`."
         )
     row_from_id: dict[str, dict[str, Any]] = {}
     for row in read_run(str(run_root)).table().to_pylist():
-        if row["image_id"] in worth:
+        if row["image_id"] in picked:
             row_from_id.setdefault(row["image_id"], row)
-    return [_picked_image(row_from_id[i], worth[i]) for i in worth if i in row_from_id]
+    return [_picked_image(row_from_id[i], picked[i]) for i in picked if i in row_from_id]
 
 
 def _picked_image(row: Mapping[str, Any], pick: Pick) -> PickedImage:
