@@ -6,7 +6,9 @@ request, so that two requests look different and the same request gives the same
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from hydra.core.utils import JobReturn
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 
 from promptlab.errors import WeightsMissingError
 from promptlab.identity import canonical_json
@@ -74,6 +77,32 @@ class PaintModel:
                     continue
                 pixels = paint(request, self.size)
                 yield Result(request, pixels, seconds=0.01, batch_size=len(batch))
+
+
+class OverpaintModel(PaintModel):
+    """Paints over the image that a request is drawn from, if it has one."""
+
+    takes_source = True
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request: its own tiles mixed with the source's pixels."""
+        for result in super().draw(requests):
+            source = result.request.source
+            if source is not None and result.pixels is not None:
+                below = np.asarray(Image.open(io.BytesIO(source.png)))
+                result = dataclasses.replace(result, pixels=result.pixels ^ below)
+            yield result
+
+
+class RoundingModel(PaintModel):
+    """Paints other pixels in other number formats, as real models do."""
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, with the last bits turned in half precision."""
+        for result in super().draw(requests):
+            if result.pixels is not None and self.dtype != "float32":
+                result = dataclasses.replace(result, pixels=result.pixels ^ np.uint8(1))
+            yield result
 
 
 CALLS: list[str] = []  # what models of this process were asked to do, in order

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+_EMPTY: tuple[Any, ...] = (None, "", (), [], {})
+
 
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN, characters as they are.
@@ -38,14 +40,18 @@ def image_id(
     prompt: str,
     seed: int,
     params: Mapping[str, Any],
+    further: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the id of the one image that these values determine.
 
     The sweep, the batch, the names of the axes and the time are left out on purpose: the same
-    request in another sweep is the same image.
+    request in another sweep is the same image. `further` holds what determines the images of some
+    models only; values that are None or empty are left out, so that the ids of other images stay.
     """
+    present = {name: value for name, value in (further or {}).items() if value not in _EMPTY}
     return hash_id(
         {
+            **present,
             "model": model,
             "fingerprint": model_fingerprint,
             "dtype": dtype,

@@ -17,6 +17,18 @@ Status = Literal["ok", "flagged", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """An image that another one is drawn from.
+
+    Its pixels count in the new image's id; its bytes are read when the request is handed out.
+    """
+
+    image_id: str
+    sha256: str  # of its pixels
+    png: bytes = field(default=b"", repr=False, compare=False)  # b"" until it is handed out
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Everything that determines one image, as a model reads it."""
 
@@ -24,6 +36,7 @@ class Request:
     prompt: str
     seed: int
     params: Mapping[str, Scalar]  # every sampling parameter of the model, defaults filled in
+    source: Source | None = None  # what it is drawn from, for models that take one
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,7 @@ class Cell:
     params: Mapping[str, Scalar]  # every sampling parameter, defaults filled in
     axes: Mapping[str, Scalar]  # axes beyond subject, style, template, model and seed
     seeds: tuple[int, ...]
+    source: Source | None = None  # what its images are drawn from
     parent_ids: tuple[str, ...] = field(default=())  # image_ids it descends from (picks), if any
 
 

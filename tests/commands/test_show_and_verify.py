@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from promptlab.store import read_run
-from tests.conftest import Project
+from tests.conftest import PAINT, Project
 
 NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
 
@@ -101,3 +101,27 @@ def test_sync_says_what_it_did_and_the_second_time_that_nothing_was_missing(
     assert "3 were missing" in first.out
     assert "0 were missing" in project.run("sync", "--uri", uri).out
     assert os.listdir(tmp_path / "mlartifacts")
+
+
+def test_the_redraw_command_works_where_file_and_model_have_different_names(project: Project):
+    project.write("conf/model/mine.yaml", PAINT.format(name="another name"))
+    assert project.run("sweep", "model=mine", "model.size=16", "subject=a fox").code == 0
+    (row,) = project.rows()
+    assert row["model"] == "another name"
+    words = shlex.split(project.run("show", row["image_id"], "--command").out.strip())
+    assert "model=mine" in words
+    again = project.run(*words[1:], "reuse=false", "runs_dir=again")
+    assert again.code == 0, again.err
+    (run,) = (project.path / "again").iterdir()
+    (redrawn,) = read_run(str(run)).rows()
+    assert (redrawn["image_id"], redrawn["sha256"]) == (row["image_id"], row["sha256"])
+
+
+def test_verify_of_a_sweep_over_dtypes_draws_each_row_in_its_own(project: Project):
+    model = PAINT.replace("PaintModel", "RoundingModel").replace("size: 32", "dtype: float32")
+    project.write("conf/model/paint.yaml", model.format(name="paint"))
+    done = project.run("sweep", "-m", "subject=a fox", "model.dtype=float32,bfloat16", "seeds=2")
+    assert done.code == 0, done.err
+    assert len({row["sha256"] for row in project.rows()}) == 4
+    done = project.run("verify")
+    assert done.out == "4 of 4 images are bit for bit the same.\n"

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from promptlab.identity import canonical_json
 from promptlab.planning.language import parse_pattern
 from promptlab.planning.redraw import (
+    RecordedModel,
     hydra_value,
     quote_for_hydra,
     quote_for_shell,
@@ -81,9 +82,10 @@ def test_what_differs_from_the_models_file_is_asked_for_and_devices_are_not():
         "device": "cuda",
         "batch_size": 64,
     }
-    overrides = redraw_overrides(make_row("a fox"), config)
-    assert "model.folder='my models/a'" in overrides
-    assert "model.dtype='float32'" in overrides
+    overrides = redraw_overrides(make_row("a fox"), RecordedModel("mine", "mine", config))
+    assert "model=mine" in overrides
+    assert "model.folder=my models/a" in overrides
+    assert "model.dtype=float32" in overrides
     assert not any("device" in o or "batch_size" in o or "_target_" in o for o in overrides)
 
 
@@ -99,3 +101,22 @@ def test_what_differs_from_the_models_file_is_asked_for_and_devices_are_not():
 )
 def test_any_plain_value_comes_back_from_hydra(value):
     assert read_override(f"key={hydra_value(value)}")[1] == value
+
+
+@pytest.mark.parametrize(
+    ("prompt", "word"),
+    [
+        ("fox", "subject=fox"),
+        ("a fox", "subject='a fox'"),
+        ("a, b", """subject="'a, b'\""""),
+        ("true", """subject="'true'\""""),
+        ("16:9", """subject="'16:9'\""""),
+    ],
+)
+def test_only_what_needs_quotes_has_them(prompt, word):
+    assert word in redraw_command(make_row(prompt))
+
+
+def test_a_redrawn_image_names_the_image_that_it_is_drawn_from():
+    row = {**make_row("a fox"), "source_id": "0123456789abcdef"}
+    assert "parent='0123456789abcdef'" in redraw_overrides(row)

@@ -19,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of the image."""
-    from promptlab.planning.redraw import model_config, redraw_command
+    from promptlab.planning.redraw import recorded_model, redraw_command
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)
-    command = redraw_command(row, model_config(found.meta, row))
+    command = redraw_command(row, recorded_model(found.meta, row))
     if args.command:
         print(command)
         return 0

@@ -27,7 +27,7 @@ WORD_FROM_TYPE = {
 }
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
-CELL_KEYS = ("subject", "template", "style", "seeds", "model")
+CELL_KEYS = ("subject", "template", "style", "seeds", "model", "parent")
 SWEEP_KEYS = ("name", "limit", "reuse", "runs_dir", "store", "tracking", "report")
 LANGUAGE_KEYS = ("zip", "exclude", "only", "sample", "wildcards")
 RESERVED_KEYS = frozenset([*CELL_KEYS, *SWEEP_KEYS, *LANGUAGE_KEYS])

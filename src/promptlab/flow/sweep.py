@@ -16,6 +16,7 @@ from promptlab.errors import ReportError, SweepInterruptedError
 from promptlab.flow import summary
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
+from promptlab.flow.sources import Sources
 from promptlab.flow.summary import Session
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
@@ -85,7 +86,8 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     """Draw every pending image of a sweep, record it, and build its contact sheet."""
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
-    plan = make_plan(jobs, settings, invocation)
+    sources = Sources(settings.runs_dir)
+    plan = make_plan(jobs, settings, invocation, sources)
     options = StageOptions.of(settings, invocation)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
@@ -103,7 +105,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             log.info("%s", summary.describe_start(plan, store, paths))
             if store.num_pending:
                 tracking.begin()
-            session = draw_pending(plan, store)
+            session = draw_pending(plan, store, sources)
         is_new = session.num_drawn + store.num_reused > 0
         sheet = write_sheet(paths, options.report, is_new)
     with keep_log(paths):
@@ -113,24 +115,26 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     return Outcome(plan, session, paths, store.counts)
 
 
-def make_plan(jobs: Sequence[Job], settings: Settings, invocation: Invocation) -> Plan:
+def make_plan(
+    jobs: Sequence[Job], settings: Settings, invocation: Invocation, sources: Sources
+) -> Plan:
     """Return the plan of the jobs: all of it, or what descends from picked cells."""
     open_for = open_model_for_plan if invocation.is_plan_only else open_model
     if invocation.lineage is None:
         samples = read_samples(invocation.run_folder, jobs[0].config.get("sample"))
-        return expand(jobs, settings, open_for, samples)
+        return expand(jobs, settings, open_for, samples, sources.find)
     limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
-    every = expand(jobs, replace(settings, limit=limit), open_for)
+    every = expand(jobs, replace(settings, limit=limit), open_for, find_source=sources.find)
     plan = keep_descendants(every, jobs, invocation.lineage)
     check_limit(plan, settings.limit)
     return plan
 
 
-def draw_pending(plan: Plan, store: Store) -> Session:
+def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
     """Draw what is missing, one resident model after the other; Ctrl-C ends it early."""
     session = Session()
     try:
-        for result in show_progress(_results(plan, store), store.num_pending):
+        for result in show_progress(_results(plan, store, sources), store.num_pending):
             store.add(result)
             session.num_drawn += 1
             if result.error is not None:
@@ -141,11 +145,11 @@ def draw_pending(plan: Plan, store: Store) -> Session:
     return session
 
 
-def _results(plan: Plan, store: Store) -> Iterator[Result]:
+def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[Result]:
     for model_key, planned in plan.models.items():
         requests = store.pending(model_key)
         if requests:
-            yield from draw(planned.model, requests)
+            yield from draw(planned.model, map(sources.with_bytes, requests))
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:

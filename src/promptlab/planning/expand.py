@@ -15,13 +15,13 @@ from typing import Any
 from promptlab.configs.settings import LANGUAGE_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
 from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
-from promptlab.models.protocol import Model, normalize_params
+from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.language import Grid, Point, format_count
 from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
-from promptlab.records import Cell, Scalar
+from promptlab.records import Cell, Scalar, Source
 
 NO_STYLE = "none"
 _SWEEP_WIDE = frozenset([*SWEEP_KEYS, *LANGUAGE_KEYS])
@@ -35,13 +35,16 @@ def expand(
     settings: Settings,
     open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
     recorded_samples: Mapping[str, Sequence[str]] | None = None,
+    find_source: Callable[[str], Source] | None = None,
 ) -> Plan:
     """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
 
-    `recorded_samples` is what the run that goes on chose when it began.
+    `recorded_samples` is what the run that is resumed chose when it began; `find_source` returns
+    the source with an image_id, for cells that are drawn from an image.
     """
     models = _Models(open_model)
-    frames = [_frame(job, models) for job in jobs]
+    sources = _Sources(find_source)
+    frames = [_frame(job, models, sources) for job in jobs]
     grid = read_grid(
         jobs,
         [frame.planned.model for frame in frames],
@@ -223,6 +226,35 @@ class _Models:
         return params
 
 
+@dataclass
+class _Sources:
+    """Finds each image that cells are drawn from once."""
+
+    find: Callable[[str], Source] | None
+    _found: dict[str, Source] = field(default_factory=dict)
+
+    def of_job(self, job: Job, model: CompleteModel) -> Source | None:
+        """Return the image that a job's `parent` names, None without one."""
+        parent = job.config.get("parent")
+        if parent is None:
+            return None
+        if not isinstance(parent, str):
+            raise ConfigError(
+                f"parent={parent!r}: expected an image_id. Hydra reads one of digits as a number: "
+                """write it with quotes, parent="'0123456789012345'"."""
+            )
+        if not model.takes_source:
+            raise ConfigError(
+                f"parent={parent}: the model {model.name} draws from no image. Choose a model "
+                "that does, or leave parent out."
+            )
+        if self.find is None:
+            raise ConfigError(f"parent={parent}: no earlier runs are given to find it in.")
+        if parent not in self._found:
+            self._found[parent] = self.find(parent)
+        return self._found[parent]
+
+
 @dataclass(frozen=True, eq=False)
 class _Frame:
     """What all cells of one job share."""
@@ -235,6 +267,7 @@ class _Frame:
     style: str
     seeds: tuple[int, ...]
     others: Mapping[str, Scalar]  # override keys that are neither parameters nor slots
+    source: Source | None  # what its images are drawn from
 
     @property
     def fixed(self) -> dict[str, Scalar]:
@@ -254,7 +287,7 @@ class _Frame:
         return canonical_json([config, self.template, self.style, self.others])
 
 
-def _frame(job: Job, models: _Models) -> _Frame:
+def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
     config = job.config
     model_key = models.key(config.get("model"), job.choices.get("model"))
     planned = models.opened[model_key]
@@ -275,6 +308,7 @@ def _frame(job: Job, models: _Models) -> _Frame:
             and key not in model.parameters
             and key.split(".")[0] not in _SWEEP_WIDE
         },
+        source=sources.of_job(job, model),
     )
 
 
@@ -300,8 +334,9 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
         "slots": slots,
         "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
     }
+    source = {} if frame.source is None else {"source": frame.source.sha256}
     return Cell(
-        cell_id=hash_id({**arm, "subject": subject, "prompt": point.prompt}),
+        cell_id=hash_id({**arm, **source, "subject": subject, "prompt": point.prompt}),
         arm_id=hash_id(arm),
         job_id=job.number,
         subject=subject,
@@ -313,6 +348,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
         params=frame.params,
         axes=axes,
         seeds=frame.seeds,
+        source=frame.source,
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from promptlab import identity
 from promptlab.models.complete import complete
 from promptlab.models.protocol import CompleteModel, Model
+from promptlab.planning.requests import make_request
 from promptlab.records import Cell, Numerics, Request, Scalar
 
 
@@ -75,12 +75,6 @@ class Plan:
     def request(self, cell: Cell, seed: int) -> Request:
         """Return the request of one cell and seed."""
         planned = self.models[cell.model_key]
-        image_id = identity.image_id(
-            model=planned.model.name,
-            model_fingerprint=planned.model.fingerprint,
-            dtype=planned.numerics.dtype,
-            prompt=cell.prompt,
-            seed=seed,
-            params=cell.params,
+        return make_request(
+            planned.model, planned.numerics, cell.prompt, seed, cell.params, cell.source
         )
-        return Request(image_id, cell.prompt, seed, cell.params)

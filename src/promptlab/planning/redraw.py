@@ -11,50 +11,82 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from promptlab.planning.language import Pattern
 
 # What decides where and how fast an image is drawn, and never what it shows.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
+_EXPANDED = re.compile(r'["$`\\!]')  # what a shell does not leave alone between double quotes
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
+_TYPED_WORDS = frozenset({"null", "none", "true", "false", "nan", "inf", "infinity"})
 
 
-def redraw_command(row: Mapping[str, Any], model_config: Mapping[str, Any] | None = None) -> str:
-    """Return a line for a shell that draws exactly this image again.
+@dataclass(frozen=True, slots=True)
+class RecordedModel:
+    """The model of a row, as sweep.yaml records it."""
 
-    The row needs `model`, `prompt`, `seed`, `params` (canonical JSON) and `dtype`;
-    `model_config` is the model's node in sweep.yaml, for what differs from its file in conf/.
+    key: str  # in sweep.yaml
+    option: str  # of the config group `model`
+    node: Mapping[str, Any] | None  # its config
+
+
+def recorded_model(meta: Mapping[str, Any], row: Mapping[str, Any]) -> RecordedModel | None:
+    """Return the model that drew a row, if sweep.yaml holds it.
+
+    The row needs `model`, `model_fingerprint` and `dtype`. A run from before options were
+    recorded has the model's name in their place.
     """
-    overrides = redraw_overrides(row, model_config)
-    return " ".join(["promptlab", "sweep", *map(quote_for_shell, overrides)])
-
-
-def model_config(meta: Mapping[str, Any], row: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the config node of the model that drew a row, if sweep.yaml holds it."""
+    found = None
     for key, model in meta.get("models", {}).items():
         if model["name"] == row["model"] and model["fingerprint"] == row["model_fingerprint"]:
-            return meta.get("models_config", {}).get(key)
-    return None
+            is_same_dtype = model.get("dtype") == row["dtype"]
+            if found is None or is_same_dtype:
+                node = meta.get("models_config", {}).get(key)
+                found = RecordedModel(key, model.get("option") or model["name"], node)
+            if is_same_dtype:
+                break
+    return found
 
 
-def redraw_overrides(
-    row: Mapping[str, Any], model_config: Mapping[str, Any] | None = None
-) -> list[str]:
+def redraw_command(row: Mapping[str, Any], model: RecordedModel | None = None) -> str:
+    """Return a line for a shell that draws exactly this image again.
+
+    The row needs `model`, `prompt`, `seed`, `params` (canonical JSON) and `dtype`; `model` is for
+    its option and for what differs from its file in conf/.
+    """
+    overrides = redraw_overrides(row, model)
+    return " ".join(["promptlab", "sweep", *map(quote_override, overrides)])
+
+
+def redraw_overrides(row: Mapping[str, Any], model: RecordedModel | None = None) -> list[str]:
     """Return the Hydra overrides of a sweep that holds exactly this image."""
+    node = model.node if model is not None and model.node is not None else {}
     settings = {
         f"model.{key}": row["dtype"] if key == "dtype" else value
-        for key, value in (model_config or {}).items()
+        for key, value in node.items()
         if key not in _INDIFFERENT_KEYS and value is not None
     }
     params = json.loads(row["params"])
+    source_id = row.get("source_id")
     return [
-        f"model={row['model']}",
+        f"model={hydra_value(row['model'] if model is None else model.option)}",
         "template=plain",
         "style=none",
-        f"subject={quote_for_hydra(str(Pattern.literal(row['prompt'])))}",
+        f"subject={hydra_value(str(Pattern.literal(row['prompt'])))}",
+        *([] if source_id is None else [f"parent={hydra_value(source_id)}"]),
         *(f"{name}={hydra_value(value)}" for name, value in {**settings, **params}.items()),
         f"seeds=[{row['seed']}]",
     ]
+
+
+def quote_override(override: str) -> str:
+    """Return an override as one word for a shell, with quotes around the value alone."""
+    key, equals, value = override.partition("=")
+    if not equals or quote_for_shell(key) != key:
+        return quote_for_shell(override)
+    return f"{key}={quote_for_shell(value)}"
 
 
 def quote_for_shell(word: str) -> str:
@@ -64,6 +96,8 @@ def quote_for_shell(word: str) -> str:
     and ksh read ($'…').
     """
     if word.isprintable():
+        if "'" in word and not _EXPANDED.search(word):
+            return f'"{word}"'
         return shlex.quote(word)
     escaped = "".join(
         f"\\{char}"
@@ -79,12 +113,17 @@ def quote_for_shell(word: str) -> str:
 def hydra_value(value: Any) -> str:
     """Return a plain value in Hydra's override grammar."""
     if isinstance(value, str):
-        return quote_for_hydra(value)
+        return value if _is_plain(value) else quote_for_hydra(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ",".join(map(hydra_value, value)) + "]"
     return json.dumps(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether Hydra reads a text without quotes as this text, on a command line or within."""
+    return bool(_PLAIN.fullmatch(text)) and text.lower() not in _TYPED_WORDS
 
 
 def quote_for_hydra(text: str) -> str:

@@ -266,11 +266,11 @@ class _Builder:
 
     def _command(self, number: int) -> str:
         """Return the line for a shell that draws an image again."""
-        from promptlab.planning.redraw import model_config, redraw_command
+        from promptlab.planning.redraw import recorded_model, redraw_command
 
         row = self.data.redraw_rows[number]
         meta = self.runs[self.data.image_run[number]].meta
-        return redraw_command(row, model_config(meta, row))
+        return redraw_command(row, recorded_model(meta, row))
 
     def _document(self, bases: Sequence[str | None], names: Sequence[str] = ()) -> str:
         shapes = {i: page.ThumbnailShape.of(t) for i, t in self.thumbnails.items()}

@@ -1,0 +1,121 @@
+"""Verification: are the stored images those that were drawn, and do they come out again?
+
+Takes a run and some of its rows; draws them again and returns what differs. Prints and writes
+nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from promptlab.engine import draw
+from promptlab.errors import StoreError
+from promptlab.flow.sources import Sources
+from promptlab.models.registry import open_model
+from promptlab.planning.plan import PlannedModel
+from promptlab.planning.redraw import RecordedModel, recorded_model
+from promptlab.planning.requests import request_of_row
+from promptlab.records import Request
+from promptlab.store import Run
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Verification:
+    """What a verification found, image by image."""
+
+    problems: list[tuple[str, str]] = field(default_factory=list)  # image_id, what is wrong
+
+
+def verify(run: Run, rows: Sequence[Row], runs_dir: str) -> Verification:
+    """Check the files of some rows of a run and draw the rows again."""
+    found = Verification()
+    for row in rows:
+        problem = file_problem(run, row)
+        if problem is not None:
+            found.problems.append((row["image_id"], problem))
+    found.problems.extend(redraw_problems(run, rows, Sources(runs_dir)))
+    return found
+
+
+def file_problem(run: Run, row: Row) -> str | None:
+    """Return what is wrong with the stored PNG of a row, None if nothing is."""
+    png = run.image_bytes(row["image_id"])
+    if png is None:
+        return "its PNG is gone"
+    try:
+        pixels = Image.open(io.BytesIO(png)).convert("RGB").tobytes()
+    except (OSError, SyntaxError) as error:
+        return f"its PNG cannot be read ({error})"
+    if hashlib.sha256(pixels).hexdigest() != row["sha256"]:
+        return "its PNG holds other pixels than were drawn"
+    return None
+
+
+def redraw_problems(run: Run, rows: Sequence[Row], sources: Sources) -> Iterator[tuple[str, str]]:
+    """Yield (image_id, problem) of the rows that come out otherwise when they are drawn again."""
+    for planned, of_model in _rows_by_model(run, rows):
+        row_from_id = {row["image_id"]: row for row in of_model}
+        requests: list[Request] = []
+        for row in of_model:
+            request = _request(row, planned, sources)
+            if request.image_id == row["image_id"]:
+                requests.append(request)
+            else:
+                yield row["image_id"], "its columns are those of another image"
+        for result in draw(planned.model, requests):
+            row = row_from_id[result.request.image_id]
+            if result.pixels is None:
+                yield row["image_id"], f"cannot be drawn again: {result.error}"
+            elif (
+                hashlib.sha256(np.ascontiguousarray(result.pixels).data).hexdigest()
+                != (row["sha256"])
+            ):
+                yield (
+                    row["image_id"],
+                    f"comes out otherwise on {planned.numerics.device} in "
+                    f"{planned.numerics.dtype}, was drawn on {row['device']} in {row['dtype']}: "
+                    f"seed {row['seed']}, {row['prompt'][:50]!r}",
+                )
+
+
+def _request(row: Row, planned: PlannedModel, sources: Sources) -> Request:
+    source_id = row.get("source_id")
+    source = None if source_id is None else sources.find(source_id)
+    return sources.with_bytes(request_of_row(row, planned.model, planned.numerics, source))
+
+
+def _rows_by_model(run: Run, rows: Sequence[Row]) -> Iterator[tuple[PlannedModel, list[Row]]]:
+    """Yield each model that drew some of the rows, in the dtype that it drew them in."""
+    groups: dict[tuple[str, str], tuple[RecordedModel, list[Row]]] = {}
+    for row in rows:
+        recorded = recorded_model(run.meta, row)
+        if recorded is None:
+            raise StoreError(
+                f"{run.paths.sweep_yaml} does not say which model drew {row['image_id']}."
+            )
+        groups.setdefault((recorded.key, row["dtype"]), (recorded, []))[1].append(row)
+    for (_, dtype), (recorded, of_model) in groups.items():
+        node = recorded.node
+        if node is not None and "dtype" in node:
+            node = {**node, "dtype": dtype}
+        planned = PlannedModel.of(open_model(node), recorded.option, node)
+        _check_weights(planned, of_model[0])
+        yield planned, of_model
+
+
+def _check_weights(planned: PlannedModel, row: Row) -> None:
+    if planned.model.fingerprint != row["model_fingerprint"]:
+        raise StoreError(
+            f"The weights of {row['model']} have changed: expected the fingerprint "
+            f"{row['model_fingerprint']}, got {planned.model.fingerprint}. This run cannot be "
+            "verified with them."
+        )

@@ -1,0 +1,43 @@
+"""An image can be drawn from another one: its parent is an axis, and its pixels count in the id."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import PAINT, Project
+
+
+@pytest.fixture
+def drawn(project: Project) -> Project:
+    """A project with a run of two images, on a model that can paint over images."""
+    text = PAINT.replace("PaintModel", "OverpaintModel").format(name="paint")
+    project.write("conf/model/paint.yaml", text)
+    assert project.run("sweep", "subject=a fox", "seeds=2").code == 0
+    return project
+
+
+def test_parents_are_an_axis_and_each_makes_a_cell_of_its_own(drawn: Project):
+    parents = [row["image_id"] for row in drawn.rows()]
+    done = drawn.run("sweep", "-m", "subject=a robot", f"parent={','.join(parents)}", "seeds=2")
+    assert done.code == 0, done.err
+    rows = drawn.rows()
+    assert [row["parent"] for row in rows] == [parents[0]] * 2 + [parents[1]] * 2
+    for name in ("image_id", "sha256"):
+        assert len({row[name] for row in rows}) == 4, name
+    assert len({row["cell_id"] for row in rows}) == 2
+    again = drawn.run("sweep", "-m", "subject=a robot", f"parent={','.join(parents)}", "seeds=2")
+    assert "nothing to do" in again.out
+
+
+def test_a_model_that_draws_from_no_image_refuses_a_parent(drawn: Project):
+    drawn.write("conf/model/other.yaml", PAINT.format(name="other"))
+    parent = drawn.rows()[0]["image_id"]
+    done = drawn.run("sweep", "model=other", "subject=a robot", f"parent={parent}")
+    assert done.code == 1
+    assert "the model other draws from no image" in done.err
+
+
+def test_a_parent_that_no_run_holds_is_one_message(drawn: Project):
+    done = drawn.run("sweep", "subject=a robot", "parent=ffffffffffffffff")
+    assert done.code == 1
+    assert "holds an image 'ffffffffffffffff'" in done.err
