@@ -32,6 +32,7 @@ from torch import Tensor
 
 from benchmarks.engine_counts import count, measure_peak
 from benchmarks.engine_min_dalle import MinDalleTimer
+from promptlab.machine import cpu_name
 from promptlab.models.dalle import upstream
 from promptlab.models.dalle.config import CONFIG_FROM_SIZE
 from promptlab.models.dalle.cuda.runner import CudaRunner
@@ -173,16 +174,8 @@ def reset_peak_memory() -> None:
 
 def hardware() -> dict[str, object]:
     """Return what the figures depend on."""
-    name = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
     return {
-        "cpu": name,
+        "cpu": cpu_name(),
         "threads": torch.get_num_threads(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

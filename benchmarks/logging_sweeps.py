@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from promptlab import engine
+from promptlab.finishing import finishing
 from promptlab.identity import hash_id
 from promptlab.models.protocol import Model, Parameter
 from promptlab.paths import RunPaths, image_path
@@ -124,14 +125,15 @@ def draw_with_pipeline(
     )
     stored = StoreOptions(reuse=False, flush_s=pace * StoreOptions.flush_s)
     with open_tracking(paths, options) as tracking:
-        with open_store(paths, plan, stored, on_part=tracking.notify) as store:
+        with open_store(paths, plan, stored, listeners=[tracking.notify]) as store:
             tracking.begin()
             number = 0
-            for model_key, planned in plan.models.items():
-                for result in engine.draw(planned.model, store.pending(model_key)):
-                    store.add(result)
-                    number += 1
-                    on_image(number)
+            with finishing(store.add) as finish:
+                for model_key, planned in plan.models.items():
+                    for result in engine.draw(planned.model, store.pending(model_key)):
+                        finish(result, planned.numerics)
+                        number += 1
+                        on_image(number)
             drawn_s = time.perf_counter() - started_at
         kept_s = time.perf_counter() - started_at
     times = Times(drawn_s, kept_s, time.perf_counter() - started_at)

@@ -26,7 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from promptlab.flow.provenance import cpu_name, usable_cores, versions
+from promptlab.flow.provenance import versions
+from promptlab.machine import cpu_name, usable_cores
 from promptlab.models.protocol import Parameter
 from promptlab.records import Request, Result
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("workers",),
     ("planning",),
     ("planning.language",),
-    ("engine",),
+    ("engine", "finishing"),
     ("models.dalle",),
     ("models.dalle.model",),
     ("models.dalle.devices",),
@@ -52,7 +52,7 @@ FLOORS = (
     ("models.dalle.cpu",),
     ("models",),
     ("configs",),
-    ("records", "identity", "paths", "errors", "progress", ""),
+    ("records", "identity", "paths", "png", "machine", "errors", "progress", ""),
 )
 HEAVY = ("torch", "mlflow", "pandas", "min_dalle", "datasets", "transformers")
 

@@ -6,14 +6,26 @@ Knows nothing of Hydra, torch, files or MLflow. Everything here is immutable.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
+
+from promptlab.paths import image_path
 
 if TYPE_CHECKING:
     import numpy as np
 
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "flagged", "failed"]
+
+# The Arrow type of a field's column in images.parquet, by Arrow's name.
+STRING = MappingProxyType({"arrow": "string"})
+INT = MappingProxyType({"arrow": "int64"})
+FLOAT = MappingProxyType({"arrow": "double"})
+BOOL = MappingProxyType({"arrow": "bool"})
+TIME = MappingProxyType({"arrow": "timestamp[us, tz=UTC]"})
+STRINGS = MappingProxyType({"arrow": "list<string>"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +64,18 @@ class Numerics:
 class Result:
     """What a model made of one request: pixels or an error, never both.
 
-    `flag` is for pixels that are there and look wrong; the image is kept.
+    `flag` is for pixels that look wrong; the image is kept.
     """
 
     request: Request
     pixels: np.ndarray | None = None  # uint8 [height, width, 3], RGB
-    error: str | None = None  # one line for people; None when pixels are there
+    error: str | None = None  # one line for people; None with pixels
     flag: str | None = None  # why the pixels look wrong; the engine sets it
     seconds: float = 0.0  # this image's share of its batch's time
     batch_size: int = 1  # images drawn together with it, itself included
     is_prompt_truncated: bool = False  # the model read less than the whole prompt
     unseen: str = ""  # what the model did not see of the prompt, for people; "" if all was seen
+    cost_usd: float | None = None  # what this image cost; None: nothing
 
     @property
     def status(self) -> Status:
@@ -92,38 +105,83 @@ class Cell:
     parent_ids: tuple[str, ...] = field(default=())  # image_ids it descends from (picks), if any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellColumns:
+    """The columns of a row that come from its cell and seed."""
+
+    cell_id: str = field(metadata=STRING)
+    sweep: str = field(metadata=STRING)
+    job_id: int = field(metadata=INT)
+    subject: str = field(metadata=STRING)
+    style: str = field(metadata=STRING)
+    template: str = field(metadata=STRING)
+    prompt: str = field(metadata=STRING)
+    seed: int = field(metadata=INT)
+    model: str = field(metadata=STRING)
+    model_fingerprint: str = field(metadata=STRING)
+    arm_id: str = field(metadata=STRING)
+    axes: Mapping[str, Scalar]  # one column an axis
+    params: str = field(metadata=STRING)  # canonical JSON of all sampling parameters
+    parent_ids: tuple[str, ...] = field(default=(), metadata=STRINGS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """The columns of a row that come from its image, whichever cell asks for it."""
+
+    status: Status = field(metadata=STRING)
+    error: str | None = field(default=None, metadata=STRING)  # why it failed or is flagged
+    width: int | None = field(default=None, metadata=INT)  # px; None: failed
+    height: int | None = field(default=None, metadata=INT)  # px; None: failed
+    sha256: str | None = field(default=None, metadata=STRING)  # of the pixels: RGB, row by row
+    prompt_truncated: bool = field(default=False, metadata=BOOL)
+    unseen: str = field(default="", metadata=STRING)
+    seconds: float = field(metadata=FLOAT)
+    cost_usd: float | None = field(default=None, metadata=FLOAT)  # None: nothing
+    batch_size: int = field(metadata=INT)
+    device: str = field(metadata=STRING)
+    dtype: str = field(metadata=STRING)
+    numerics: str = field(default="", metadata=STRING)  # see machine.describe_numerics; "": unknown
+    created_at: datetime = field(metadata=TIME)
+    source_id: str | None = field(default=None, metadata=STRING)  # image_id of Request.source
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether there is an image."""
+        return self.sha256 is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One finished image: what a worker yields and the store takes."""
+
+    request: Request
+    facts: ImageFacts
+    body: bytes | None  # PNG without text chunks; None: failed
+
+
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """One row of images.parquet but for its image bytes and the columns of further axes.
+    """One row of images.parquet but for its image bytes."""
 
-    Column names are the field names, in this order; `axes` becomes one column an axis.
-    """
+    image_id: str = field(metadata=STRING)
+    cell: CellColumns
+    facts: ImageFacts
 
-    image_id: str
-    cell_id: str
-    sweep: str
-    job_id: int
-    subject: str
-    style: str
-    template: str
-    prompt: str
-    seed: int
-    model: str
-    model_fingerprint: str
-    arm_id: str
-    axes: Mapping[str, Scalar]
-    params: str  # canonical JSON of all sampling parameters
-    status: Status
-    error: str | None
-    width: int | None  # px
-    height: int | None  # px
-    path: str | None  # of the PNG, relative to the run folder; part of the image struct
-    sha256: str | None  # of the pixels: RGB bytes, row by row
-    prompt_truncated: bool
-    unseen: str
-    seconds: float
-    batch_size: int
-    device: str
-    dtype: str
-    created_at: str  # UTC, ISO 8601; a timestamp column in Parquet
-    parent_ids: tuple[str, ...] = ()
+    @property
+    def path(self) -> str | None:
+        """Path of the PNG, relative to the run folder; part of the image struct."""
+        if not self.facts.has_pixels:
+            return None
+        return image_path(self.cell.prompt, self.cell.seed, self.image_id)
+
+
+def _arrow_types(*records: type) -> dict[str, str]:
+    columns = (column for record in records for column in fields(record))
+    return {c.name: c.metadata["arrow"] for c in columns if "arrow" in c.metadata}
+
+
+# The columns of images.parquet by Arrow type, without `image` and those of further axes.
+CELL_COLUMNS: Mapping[str, str] = _arrow_types(CellColumns)
+FACT_COLUMNS: Mapping[str, str] = _arrow_types(ImageFacts)
+ROW_COLUMNS: Mapping[str, str] = _arrow_types(ImageRow, CellColumns, ImageFacts)

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from promptlab import identity
+from promptlab.finishing import finish
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Axis, Plan, PlannedModel
-from promptlab.records import Cell, Request, Result, Scalar
+from promptlab.records import Cell, Numerics, Request, Result, Scalar
 from promptlab.store import StoreOptions, open_store
 from tests.painters import PARAMETERS, PaintModel
 
@@ -60,7 +61,8 @@ def make_run(
     options = StoreOptions(embed_images=embed_images, reuse=False)
     with open_store(RunPaths(str(root)), plan, options, meta={"overrides": ["seeds=2"]}) as store:
         for request in store.pending(model.name):
-            store.add(_result(request, model.size, fails_on, unseen, grain))
+            result = _result(request, model.size, fails_on, unseen, grain)
+            store.add(finish(result, Numerics(model.device, model.dtype)))
     return str(root)
 
 

@@ -10,17 +10,31 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from promptlab import engine
-from promptlab.records import Result
+from promptlab.finishing import finish, finishing
+from promptlab.records import Numerics, Result
 from promptlab.store import StoreOptions, open_store, read_run
 from tests.store.painting import paint
 
+NUMERICS = Numerics("cpu", "float32")
 
-def draw_plan(paths, plan, on_part=None, meta=None, **options):
+
+def drawn(request, pixels=None, **result):
+    """Return the finished image of a request, by default the one that the painter draws."""
+    if pixels is None and "error" not in result:
+        pixels = paint(request.image_id)
+    return finish(Result(request, pixels, **result), NUMERICS)
+
+
+def draw_plan(paths, plan, listeners=(), meta=None, **options):
     """Draw what is pending of a plan; return the closed store."""
-    with open_store(paths, plan, StoreOptions(**options), meta=meta, on_part=on_part) as store:
+    options = StoreOptions(**options)
+    with (
+        open_store(paths, plan, options, meta=meta, listeners=listeners) as store,
+        finishing(store.add) as take,
+    ):
         for model_key, planned in plan.models.items():
             for result in engine.draw(planned.model, store.pending(model_key)):
-                store.add(result)
+                take(result, NUMERICS)
     return store
 
 
@@ -31,7 +45,7 @@ def draw_and_stop(paths, plan, num_images=None, **options):
         open_store(paths, plan, StoreOptions(**options)) as store,
     ):
         for request in store.pending("painter")[:num_images]:
-            store.add(Result(request, pixels=paint(request.image_id)))
+            store.add(drawn(request))
         raise KeyboardInterrupt
 
 

@@ -4,12 +4,19 @@ import logging
 
 import pytest
 
-from promptlab.records import Result
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan
-from tests.store.sweeping import check_whole, damage, draw_and_stop, draw_plan, essence, parts_of
+from tests.store.sweeping import (
+    check_whole,
+    damage,
+    draw_and_stop,
+    draw_plan,
+    drawn,
+    essence,
+    parts_of,
+)
 
 PLAN = {"seeds": range(10)}  # 40 images
 
@@ -52,7 +59,7 @@ def test_rescued_rows_do_not_take_the_place_of_newer_ones(paths):
     plan = make_plan(seeds=range(100))
     with open_store(paths, plan) as store:
         for request in store.pending("painter"):
-            store.add(Result(request, error="not today"))
+            store.add(drawn(request, error="not today"))
     draw_and_stop(paths, make_plan(seeds=range(100)), num_images=50, retry_failed=True)
     failed, _ = parts_of(paths)
     damage(paths, failed, "subject", row_group=3)

@@ -15,7 +15,6 @@ from moto.server import ThreadedMotoServer
 from promptlab.cli import main
 from promptlab.errors import ReportError, RunLockedError
 from promptlab.paths import RunPaths
-from promptlab.records import Result
 from promptlab.report.data import collect
 from promptlab.store import (
     StoreOptions,
@@ -31,7 +30,7 @@ from promptlab.store.parts import list_parts
 from promptlab.store.storage import open_storage
 from promptlab.verdicts import picks
 from tests.store.painting import Painter, make_plan, paint
-from tests.store.sweeping import draw_and_stop, draw_plan, essence, pixels_of
+from tests.store.sweeping import draw_and_stop, draw_plan, drawn, essence, pixels_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # botocore's and moto's own
@@ -169,7 +168,7 @@ def test_a_living_writer_keeps_others_out_of_a_bucket(remote):
         ):
             pass
         for request in store.pending("painter"):
-            store.add(Result(request, pixels=paint(request.image_id)))
+            store.add(drawn(request))
     with open_store(remote, make_plan()) as store:
         assert store.num_done == 8
 

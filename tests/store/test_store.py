@@ -1,23 +1,36 @@
 """A plan goes in; every request has one row and one whole image, now and after any resume."""
 
+import itertools
 import logging
 import os
 import shutil
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from promptlab.errors import StoreError
+from promptlab.finishing import finishing
+from promptlab.machine import describe_numerics
 from promptlab.paths import RunPaths
 from promptlab.records import Request, Result
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
+from promptlab.store.png import read_facts
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan, paint
-from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of, pixels_of
+from tests.store.sweeping import (
+    NUMERICS,
+    check_whole,
+    draw_and_stop,
+    draw_plan,
+    drawn,
+    parts_of,
+    pixels_of,
+)
 
 
 def sibling(paths, name):
@@ -49,7 +62,7 @@ def test_an_interrupted_run_keeps_what_was_drawn_and_draws_only_the_rest(paths):
     plan = make_plan(seeds=range(10))
     with pytest.raises(KeyboardInterrupt), open_store(paths, plan) as store:  # noqa: PT012
         for request in store.pending("painter")[:13]:
-            store.add(Result(request, pixels=paint(request.image_id)))
+            store.add(drawn(request))
         raise KeyboardInterrupt
     assert read_run(paths).num_rows == 13
     model = Painter()
@@ -117,7 +130,8 @@ def test_failed_rows_stay_until_they_are_retried_and_then_one_row_is_left(paths)
     plan = make_plan(model=Painter(fail_odd))
     store = draw_plan(paths, plan)
     assert (store.counts.ok, store.counts.failed) == (4, 4)
-    assert store.failures[0][1] == "ValueError: odd"
+    errors = {row["error"] for row in read_run(paths).rows() if row["status"] == "failed"}
+    assert errors == {"ValueError: odd"}
     assert draw_plan(paths, make_plan(model=Painter())).counts.failed == 4
 
     model = Painter()
@@ -141,10 +155,10 @@ def test_a_flagged_image_is_kept_with_its_reason(paths):
 def test_pixels_may_be_drawn_over_as_soon_as_they_are_added(paths):
     plan = make_plan(seeds=range(8))
     canvas = np.empty((16, 16, 3), np.uint8)
-    with open_store(paths, plan) as store:
+    with open_store(paths, plan) as store, finishing(store.add) as take:
         for request in store.pending("painter"):
             canvas[:] = paint(request.image_id)
-            store.add(Result(request, pixels=canvas))
+            take(Result(request, pixels=canvas), NUMERICS)
     for image_id, png in read_run(paths).iter_images():
         assert (pixels_of(png) == paint(image_id)).all()
 
@@ -153,21 +167,25 @@ def test_a_slow_model_has_its_images_acknowledged_in_time(paths):
     plan = make_plan()
     with open_store(paths, plan, StoreOptions(flush_s=0.05)) as store:
         request = store.pending("painter")[0]
-        store.add(Result(request, pixels=paint(request.image_id)))
+        store.add(drawn(request))
         give_up_at = time.monotonic() + 10
         while read_run(paths).num_rows == 0 and time.monotonic() < give_up_at:
             time.sleep(0.02)
         assert read_run(paths).num_rows == 1
 
 
-def test_flush_returns_when_all_is_on_disk_and_parts_are_announced(paths):
-    plan, told = make_plan(seeds=range(10)), []
-    with open_store(paths, plan, StoreOptions(part_rows=16), on_part=told.append) as store:
+def test_flush_returns_when_all_is_on_disk_and_listeners_get_the_stored_images(paths):
+    plan, stored = make_plan(seeds=range(10)), []
+    options = StoreOptions(part_rows=16)
+    with open_store(paths, plan, options, listeners=[stored.append]) as store:
         for request in store.pending("painter"):
-            store.add(Result(request, pixels=paint(request.image_id)))
+            store.add(drawn(request))
         store.flush()
         assert read_run(paths).num_rows == 40
-        assert told == [paths.part(number) for number in range(3)]
+        assert [len(images) for images in stored] == [16, 16, 8]
+    for image in itertools.chain(*stored):
+        with open(paths.join(image.row.path), "rb") as file:
+            assert file.read() == image.png
 
 
 def test_an_answer_to_nothing_that_was_asked_is_refused(paths):
@@ -175,7 +193,7 @@ def test_an_answer_to_nothing_that_was_asked_is_refused(paths):
         pytest.raises(StoreError, match="not in the plan"),
         open_store(paths, make_plan()) as store,
     ):
-        store.add(Result(Request("f" * 16, "?", 0, {}), pixels=paint("?")))
+        store.add(drawn(Request("f" * 16, "?", 0, {})))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
@@ -294,3 +312,70 @@ def test_a_later_plan_of_the_same_folder_widens_its_columns(paths):
     assert sorted(set(run.table(["top_k"])["top_k"].to_pylist())) == [1.0, 2.0, 2.5]
     assert run.meta["axes"]["top_k"] == [1, 2, 2.5]
     assert len(run.meta["resumed_at"]) == 1
+
+
+def test_an_image_answered_twice_counts_once(paths):
+    with open_store(paths, make_plan()) as store:
+        for request in store.pending("painter"):
+            store.add(drawn(request))
+            store.add(drawn(request, error="its worker was lost after drawing it"))
+    assert len(check_whole(paths.root, make_plan())) == 8
+    assert {row["status"] for row in read_run(paths).rows()} == {"ok"}
+
+
+def test_a_reused_image_carries_its_new_cells_subject_style_and_axes(paths):
+    draw_plan(paths, make_plan(subjects=("a fox",), styles=("noto",)))
+    plan = make_plan(subjects=("a fox",), styles=("noto",))
+    cells = [replace(c, subject="fox", style="own", axes={"light": "dawn"}) for c in plan.cells]
+    other = sibling(paths, "second")
+    store = draw_plan(other, replace(plan, cells=tuple(cells)))
+    assert (store.num_reused, store.counts.total) == (2, 2)
+    for row in check_whole(other.root, plan):
+        with open(other.join(row["path"]), "rb") as file:
+            facts = read_facts(file.read())
+        assert (facts["subject"], facts["style"], facts["axes"]) == (
+            "fox",
+            "own",
+            {"light": "dawn"},
+        )
+        assert (facts["image_id"], facts["seed"]) == (row["image_id"], row["seed"])
+
+
+def test_an_image_of_another_cell_of_the_run_stays_the_file_that_it_is(paths):
+    draw_plan(paths, make_plan(styles=("noto",)))
+    cells = [replace(c, style="own", cell_id=c.cell_id[::-1]) for c in make_plan().cells[::2]]
+    plan = replace(make_plan(styles=("noto",)), cells=tuple(cells))
+    before = dict(read_run(paths).iter_images())
+    store = draw_plan(paths, plan)
+    assert (store.num_reused, store.counts.total) == (4, 8)
+    assert dict(read_run(paths).iter_images()) == before
+    for row in read_run(paths).rows():
+        with open(paths.join(row["path"]), "rb") as file:
+            assert file.read() == before[row["image_id"]]
+
+
+def test_a_plan_that_grows_draws_the_new_cells_and_no_image_twice(paths):
+    first, second = make_plan(styles=("noto",)), make_plan(styles=("noto", "openmoji"))
+    new = [cell for cell in second.cells if cell.style == "openmoji"]
+    same_images = [replace(cell, cell_id=cell.cell_id[::-1]) for cell in first.cells]
+    with open_store(paths, first) as store:
+        requests = store.pending("painter")
+        for request in requests[:3]:
+            store.add(drawn(request))
+        store.extend([*new, *same_images])
+        assert store.num_reused == 3
+        assert store.pending("painter")[0] == requests[3]
+        for request in store.pending("painter"):
+            store.add(drawn(request))
+    rows = check_whole(paths.root, replace(second, cells=(*first.cells, *new, *same_images)))
+    assert len({row["image_id"] for row in rows}) == 8
+
+
+def test_a_row_says_what_its_bits_depend_on_and_what_it_cost(paths):
+    with open_store(paths, make_plan()) as store:
+        for request in store.pending("painter"):
+            store.add(drawn(request, cost_usd=0.04 if request.seed else None))
+    rows = read_run(paths).rows()
+    assert {(row["seed"], row["cost_usd"]) for row in rows} == {(0, None), (1, 0.04)}
+    assert {row["numerics"] for row in rows} == {describe_numerics("cpu")}
+    assert {row["source_id"] for row in rows} == {None}

@@ -20,8 +20,8 @@ from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
 from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.syncing import Syncer, describe_failure
-from tests.store.painting import Painter, make_plan, paint
-from tests.store.sweeping import damage, draw_and_stop, draw_plan
+from tests.store.painting import Painter, make_plan
+from tests.store.sweeping import damage, draw_and_stop, draw_plan, drawn
 from tests.tracking.holding import check_equal_to_parquet, make_database
 
 pytestmark = [
@@ -32,7 +32,7 @@ AWAY = "http://127.0.0.1:9"  # the discard port: nobody listens
 
 def draw_tracked(paths, plan, uri, **options):
     with open_tracking(paths, TrackingOptions(uri=uri)) as tracking:
-        return draw_plan(paths, plan, on_part=tracking.notify, **options)
+        return draw_plan(paths, plan, listeners=[tracking.notify], **options)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_a_server_that_is_away_costs_one_warning_and_no_time_of_drawing(paths, t
         caplog.at_level(logging.WARNING),
         open_tracking(paths, TrackingOptions(uri=AWAY)) as tracking,
     ):
-        draw_plan(paths, plan, on_part=tracking.notify, part_rows=10)
+        draw_plan(paths, plan, listeners=[tracking.notify], part_rows=10)
         drawn_at = time.monotonic()
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 1
@@ -130,10 +130,12 @@ def test_a_server_that_dies_in_the_middle_is_caught_up_with_after_it_is_back(
     with caplog.at_level(logging.WARNING):
         with (
             open_tracking(paths, TrackingOptions(uri=server.uri)) as tracking,
-            open_store(paths, plan, StoreOptions(part_rows=8), on_part=tracking.notify) as store,
+            open_store(
+                paths, plan, StoreOptions(part_rows=8), listeners=[tracking.notify]
+            ) as store,
         ):
             for number, request in enumerate(store.pending("painter")):
-                store.add(Result(request, pixels=paint(request.image_id)))
+                store.add(drawn(request))
                 if number == 30:
                     wait_for_images(server, 8)
                     server.stop()
@@ -164,7 +166,7 @@ def test_a_server_that_hangs_does_not_hold_up_drawing(server, paths, tmp_path, m
         server.pause()
         try:
             started_at = time.monotonic()
-            draw_plan(paths, plan, on_part=tracking.notify, part_rows=4)
+            draw_plan(paths, plan, listeners=[tracking.notify], part_rows=4)
             assert time.monotonic() - started_at < 30
         finally:
             server.go_on()
@@ -211,14 +213,14 @@ def test_a_sweep_that_was_killed_before_tracking_ended_catches_up_when_run_again
 def test_tracking_switched_off_starts_nothing(paths, monkeypatch):
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a process was started"))
     with open_tracking(paths, TrackingOptions(enabled=False)) as tracking:
-        draw_plan(paths, make_plan(), on_part=tracking.notify)
+        draw_plan(paths, make_plan(), listeners=[tracking.notify])
 
 
 def test_a_follower_that_began_before_the_first_part_logs_them_all(paths, tmp_path, uri):
     with open_tracking(paths, TrackingOptions(uri=uri)) as tracking:
         with open_store(paths, make_plan(sweep="early"), StoreOptions()):
             tracking.begin()
-        draw_plan(paths, make_plan(sweep="early"), on_part=tracking.notify)
+        draw_plan(paths, make_plan(sweep="early"), listeners=[tracking.notify])
     check_equal_to_parquet(uri, paths.root, tmp_path)
 
 

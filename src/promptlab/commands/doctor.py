@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptlab.flow.provenance import cpu_name, memory_gib, usable_cores, versions
+from promptlab.flow.provenance import versions
+from promptlab.machine import cpu_flags, cpu_name, memory_gib, usable_cores
 
 MIN_FREE_GB = 1.0
 
@@ -73,16 +74,6 @@ def find_devices() -> Iterator[Finding]:
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 2**30
         yield Finding(f"gpu {index}", f"{properties.name}, {memory:.0f} GiB")
-
-
-def cpu_flags() -> frozenset[str]:
-    """Return the processor's feature flags, as Linux lists them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return frozenset()
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return frozenset(line.partition(":")[2].split())
 
 
 def find_disk(runs_dir: str) -> Iterator[Finding]:

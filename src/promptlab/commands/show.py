@@ -52,6 +52,9 @@ def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -
         "size": size,
         "drawn": f"{row['created_at']:%Y-%m-%d %H:%M:%S} UTC, {row['seconds']:.3g} s, "
         f"in a batch of {row['batch_size']}",
+        "cost": None if row["cost_usd"] is None else f"{row['cost_usd']:.4g} USD",
+        "numerics": row["numerics"] or None,
+        "drawn from": row["source_id"],
         "descends from": ", ".join(row["parent_ids"] or ()) or None,
         "pixels": None if row["sha256"] is None else f"sha256 {row['sha256']}",
         "sweep": f"{row['sweep']}, job {row['job_id']}, cell {row['cell_id']}, arm {row['arm_id']}",

@@ -5,15 +5,14 @@ Takes the plan and its jobs, returns plain values. Writes nothing, imports no to
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import promptlab
+from promptlab import machine
 from promptlab.configs.settings import Job
 from promptlab.planning.plan import Plan
 
@@ -67,43 +66,13 @@ def _git(*arguments: str) -> str | None:
 
 
 def hardware() -> dict[str, Any]:
-    """Return the machine: processor, cores, memory, and the GPU if torch already looked for one."""
+    """Return the machine: processor, cores, memory, and the GPU if torch is loaded."""
     found: dict[str, Any] = {
         "machine": platform.machine(),
         "system": platform.system(),
-        "processor": cpu_name(),
-        "num_cores": usable_cores(),
-        "memory_gib": memory_gib(),
+        "processor": machine.cpu_name(),
+        "num_cores": machine.usable_cores(),
+        "memory_gib": machine.memory_gib(),
     }
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    return found
-
-
-def usable_cores() -> int:
-    """Return the number of CPU cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_name() -> str:
-    """Return the processor's name, as far as the system tells."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
-
-
-def memory_gib() -> float | None:
-    """Return the machine's memory in GiB, None where the system does not tell."""
-    try:
-        num_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
-    return round(num_bytes / 2**30, 1)
+    gpu = machine.gpu_name()
+    return found if gpu is None else {**found, "gpu": gpu}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from promptlab.configs.settings import Job, Settings, build_options, settings_from_jobs
 from promptlab.engine import draw
 from promptlab.errors import ReportError, SweepInterruptedError
+from promptlab.finishing import finishing
 from promptlab.flow import summary
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
@@ -23,7 +24,7 @@ from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
 from promptlab.planning.plan import Plan
 from promptlab.progress import show_progress
-from promptlab.records import Result
+from promptlab.records import Numerics, Result
 from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
@@ -99,7 +100,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     meta = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, options.tracking) as tracking:
         with (
-            open_store(paths, plan, options.store, meta=meta, on_part=tracking.notify) as store,
+            open_store(paths, plan, options.store, meta=meta, listeners=[tracking.notify]) as store,
             keep_log(paths),
         ):
             log.info("%s", summary.describe_start(plan, store, paths))
@@ -134,22 +135,24 @@ def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
     """Draw what is missing, one resident model after the other; Ctrl-C ends it early."""
     session = Session()
     try:
-        for result in show_progress(_results(plan, store, sources), store.num_pending):
-            store.add(result)
-            session.num_drawn += 1
-            if result.error is not None:
-                session.errors[result.request.image_id] = result.error
-                log.warning("%s", summary.describe_failure(result))
+        results = _results(plan, store, sources)
+        with finishing(store.add) as finish:
+            for numerics, result in show_progress(results, store.num_pending):
+                finish(result, numerics)
+                session.num_drawn += 1
+                if result.error is not None:
+                    session.errors[result.request.image_id] = result.error
+                    log.warning("%s", summary.describe_failure(result))
     except KeyboardInterrupt:
         session.is_interrupted = True
     return session
 
 
-def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[Result]:
+def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numerics, Result]]:
     for model_key, planned in plan.models.items():
         requests = store.pending(model_key)
-        if requests:
-            yield from draw(planned.model, map(sources.with_bytes, requests))
+        for result in draw(planned.model, map(sources.with_bytes, requests)) if requests else ():
+            yield planned.numerics, result
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:

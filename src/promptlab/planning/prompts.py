@@ -26,10 +26,10 @@ from promptlab.planning.language import (
     parse_pattern,
     read_value,
 )
-from promptlab.records import ImageRow, Scalar
+from promptlab.records import ROW_COLUMNS, Scalar
 
 RESERVED_NAMES = frozenset(
-    {*RESERVED_KEYS, *ImageRow.__dataclass_fields__, "seed", "image", "prompt"} - {"subject"}
+    {*RESERVED_KEYS, *ROW_COLUMNS, "axes", "image", "path"} - {"subject"}
 )  # a prompt's own axes may not be called so: these columns and keys are taken
 
 

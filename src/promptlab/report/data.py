@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
-from promptlab.records import ImageRow
+from promptlab.records import ROW_COLUMNS
 from promptlab.verdicts.picks import Pick, current, read_picks
 from promptlab.verdicts.scores import read_scores
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 STATUSES = ("ok", "flagged", "failed")
 TEXT_COLUMNS = ("prompt", "params", "error", "unseen", "model_fingerprint", "dtype", "device")
 FIXED_AXES = ("subject", "style", "template", "model")
-READ_COLUMNS = (
-    *(f.name for f in fields(ImageRow) if f.name not in ("axes", "path", "created_at")),
-    "path",
-)
+READ_COLUMNS = (*(name for name in ROW_COLUMNS if name != "created_at"), "path")
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ Plain records, checked on construction. Knows nothing of runs or pages.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from promptlab.errors import ReportError
+from promptlab.machine import usable_cores
 
 MAX_THUMBNAIL_PX = 512
 
@@ -41,11 +41,7 @@ class ReportOptions:
     @property
     def num_processes(self) -> int:
         """Number of processes to use."""
-        if self.processes is not None:
-            return self.processes
-        if hasattr(os, "sched_getaffinity"):
-            return len(os.sched_getaffinity(0))
-        return os.cpu_count() or 1
+        return usable_cores() if self.processes is None else self.processes
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,25 +32,28 @@ from promptlab.store.parts import (
     read_keys,
     rows_without,
 )
-from promptlab.store.pipeline import FinishedRow
+from promptlab.store.pipeline import StoredImage
 from promptlab.store.reader import load_yaml
 from promptlab.store.schema import SCHEMA_VERSION, AxisColumn, rows_to_table
 from promptlab.store.storage import Storage
 
 log = logging.getLogger(__name__)
 
+# Gets the images of each part once it is on disk, on the writing thread.
+Listener = Callable[[Sequence[StoredImage]], None]
+
 
 class RunFolder:
     """The files of one run, and an index of their rows."""
 
     def __init__(
-        self, storage: Storage, paths: RunPaths, *, on_part: Callable[[str], None] | None = None
+        self, storage: Storage, paths: RunPaths, *, listeners: Sequence[Listener] = ()
     ) -> None:
         self.paths = paths
         self.index = RowIndex()
         self.axes: tuple[AxisColumn, ...] = ()
         self._storage = storage
-        self._on_part = on_part
+        self._listeners = listeners
         found = self._repair()
         self.parts: list[Part] = list(found.parts)
         self._next_number = found.next_number
@@ -107,7 +110,7 @@ class RunFolder:
             write_part(self._storage, path, tables, found.axes, replaces=[damaged.name])
         return sum(table.num_rows for table in tables)
 
-    def write(self, batch: Sequence[FinishedRow], *, embed_images: bool) -> None:
+    def write(self, batch: Sequence[StoredImage], *, embed_images: bool) -> None:
         """Write PNG files, then the part that acknowledges them, and merge small parts."""
         pngs = {item.row.path: item.png for item in batch}
         rows = [item.row for item in batch]
@@ -129,10 +132,12 @@ class RunFolder:
         self._next_number += 1
         self.parts.append(part)
         self.index.add(
-            part.name, [(row.cell_id, row.seed) for row in rows], [row.status for row in rows]
+            part.name,
+            [(row.cell.cell_id, row.cell.seed) for row in rows],
+            [row.facts.status for row in rows],
         )
-        if self._on_part is not None:
-            self._on_part(part.path)
+        for listener in self._listeners:
+            listener(batch)
         small = [part for part in self.parts if is_small(part)]
         if sum(p.num_bytes for p in small) >= TARGET_BYTES or (
             sum(p.num_rows for p in small) >= TARGET_ROWS

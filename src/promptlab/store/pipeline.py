@@ -1,48 +1,41 @@
-"""From pixels to acknowledged rows, on a thread of its own.
+"""From finished images to acknowledged rows, on a thread of its own.
 
-Takes images through a bounded queue, encodes their PNGs, and hands batches of finished rows to
-the function that writes them. Knows no plan and no path. zlib and the file system leave Python's
-lock alone, so a second core encodes while the first draws. Whatever goes wrong on the thread is
-raised to the caller at its next call, once.
+Takes images through a bounded queue, puts into each PNG what it says of itself, and hands batches
+to the function that writes them. Knows no plan and no path. Whatever fails on the thread is raised
+to the caller at its next call, once.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from promptlab.records import ImageRow
-from promptlab.store.png import encode_png
+from promptlab.store.png import Label, wrap
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED = 64  # images: 13 MB at 256 px, 200 MB at 1024 px
+MAX_QUEUED = 64  # images: 6 MB at 256 px, 100 MB at 1024 px
 MAX_BATCH_BYTES = 32 * 2**20  # a batch of large images is written before it is full
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedImage:
-    """One image for one cell or several: pixels, a PNG from an earlier run, or a failure."""
+    """One image of one cell or several that ask for it."""
 
     rows: tuple[ImageRow, ...]
-    pixels: np.ndarray | None = None  # uint8 [height, width, 3]
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for the PNG of pixels
-    params_line: str = ""  # for the PNG of pixels: the parameters as A1111 writes them
-    png: bytes | None = None
+    png: bytes | None  # None: failed
+    label: Label | None = None  # what the PNG is to say; None: it keeps its texts
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedRow:
-    """A row with nothing left to fill in, and its PNG if it has one."""
+class StoredImage:
+    """A row and its PNG, as they are on disk."""
 
     row: ImageRow
     png: bytes | None
@@ -53,7 +46,7 @@ class Pipeline:
 
     def __init__(
         self,
-        write_batch: Callable[[Sequence[FinishedRow]], None],
+        write_batch: Callable[[Sequence[StoredImage]], None],
         *,
         batch_rows: int,
         flush_s: float,
@@ -63,8 +56,8 @@ class Pipeline:
         self._flush_s = flush_s
         self._queue: queue.Queue[QueuedImage | threading.Event | None] = queue.Queue(MAX_QUEUED)
         self._error: Exception | None = None
-        self._is_error_told = False
-        self._batch: list[FinishedRow] = []
+        self._is_error_raised = False
+        self._batch: list[StoredImage] = []
         self._num_bytes = 0
         self._flush_at = 0.0
         self._thread = threading.Thread(target=self._run, name="promptlab-store", daemon=True)
@@ -84,16 +77,16 @@ class Pipeline:
         self._raise_error()
 
     def close(self) -> None:
-        """Write what is left and end the thread; raises an error that was not told yet."""
+        """Write what is left and end the thread; raises an error that was not raised yet."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
-        if not self._is_error_told:
+        if not self._is_error_raised:
             self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:
-            self._is_error_told = True
+            self._is_error_raised = True
             raise self._error
 
     def _run(self) -> None:
@@ -127,9 +120,9 @@ class Pipeline:
     def _accept(self, image: QueuedImage) -> None:
         if not self._batch:
             self._flush_at = time.monotonic() + self._flush_s
-        finished = _finish(image)
-        self._batch.extend(finished)
-        self._num_bytes += len(finished[0].png or b"")
+        labelled = _label(image)
+        self._batch.extend(labelled)
+        self._num_bytes += len(labelled[0].png or b"")
         if len(self._batch) >= self._batch_rows or self._num_bytes >= MAX_BATCH_BYTES:
             self._write()
 
@@ -140,14 +133,11 @@ class Pipeline:
             self._num_bytes = 0
 
 
-def _finish(image: QueuedImage) -> list[FinishedRow]:
-    """Encode an image once and fill in what its rows say about it."""
-    if image.pixels is None:
-        return [FinishedRow(row, image.png) for row in image.rows]
-    height, width = image.pixels.shape[:2]
-    sha256 = hashlib.sha256(np.ascontiguousarray(image.pixels).data).hexdigest()
-    png = encode_png(image.pixels, image.facts, image.params_line)
-    return [
-        FinishedRow(dataclasses.replace(row, width=width, height=height, sha256=sha256), png)
-        for row in image.rows
-    ]
+def _label(image: QueuedImage) -> list[StoredImage]:
+    """Return the rows of an image with its PNG, which says what the image is."""
+    png, facts = image.png, image.rows[0].facts
+    if png is not None and image.label is not None:
+        assert facts.width is not None
+        assert facts.height is not None
+        png = wrap(png, image.label, facts.width, facts.height)
+    return [StoredImage(row, png) for row in image.rows]

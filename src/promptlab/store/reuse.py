@@ -16,29 +16,14 @@ import pyarrow as pa
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
+from promptlab.records import FACT_COLUMNS, ImageFacts
 from promptlab.store.parts import Part, is_corruption, iter_row_groups, list_parts, read_part
+from promptlab.store.schema import facts_from_columns
 from promptlab.store.storage import Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-# What a reused row keeps; the rest (cell, sweep, axes, …) is the new request's own.
-KEPT_COLUMNS = (
-    "image_id",
-    "status",
-    "error",
-    "width",
-    "height",
-    "path",
-    "sha256",
-    "prompt_truncated",
-    "unseen",
-    "seconds",
-    "batch_size",
-    "device",
-    "dtype",
-    "created_at",
-    "parent_ids",
-)
+_COLUMNS = ("image_id", *FACT_COLUMNS, "parent_ids", "image")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +38,12 @@ class FoundPart:
 
 @dataclass(frozen=True, slots=True)
 class FoundImage:
-    """An image of an earlier run: the columns that stay, and its PNG."""
+    """An image of an earlier run: its facts, its PNG, and the picks that it descends from."""
 
-    columns: Mapping[str, Any]
+    image_id: str
+    facts: ImageFacts
     png: bytes
+    parent_ids: tuple[str, ...]
 
 
 def find_images(image_ids: Iterable[str], run_folders: Iterable[str]) -> list[FoundPart]:
@@ -99,16 +86,17 @@ def read_images(found: FoundPart) -> Iterator[FoundImage]:
     """
     open_ids = set(found.image_ids)
     try:
-        groups = iter_row_groups(found.storage, found.part, (), [*KEPT_COLUMNS, "image"])
+        groups = iter_row_groups(found.storage, found.part, (), _COLUMNS)
         for group in groups:
             for row, image_id in enumerate(group["image_id"].to_pylist()):
                 if image_id not in open_ids:
                     continue
                 columns = group.slice(row, 1).to_pylist()[0]
-                png = _png_of(found, columns.pop("image"))
+                png = _png_of(found, columns["image"])
                 if columns["status"] != "failed" and png is not None:
                     open_ids.discard(image_id)
-                    yield FoundImage(columns, png)
+                    parent_ids = tuple(columns["parent_ids"] or ())
+                    yield FoundImage(image_id, facts_from_columns(columns), png, parent_ids)
             if not open_ids:
                 return
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from promptlab.identity import canonical_json
-from promptlab.records import ImageRow, Scalar
+from promptlab.records import (
+    CELL_COLUMNS,
+    FACT_COLUMNS,
+    ROW_COLUMNS,
+    ImageFacts,
+    ImageRow,
+    Scalar,
+)
 
 SCHEMA_VERSION = 1  # a new column does not raise it: parts without it read as null there
 VERSION_KEY = b"promptlab.schema_version"
@@ -24,38 +30,18 @@ AXES_KEY = b"promptlab.axes"  # JSON: [{"name", "column", "kind"}] of further ax
 REPLACES_KEY = b"promptlab.replaces"  # JSON: names of the parts whose rows this part took over
 
 _IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-_FIXED_TYPES: dict[str, pa.DataType] = {
-    "image_id": pa.string(),
-    "cell_id": pa.string(),
-    "sweep": pa.string(),
-    "job_id": pa.int64(),
-    "subject": pa.string(),
-    "style": pa.string(),
-    "template": pa.string(),
-    "prompt": pa.string(),
-    "seed": pa.int64(),
-    "model": pa.string(),
-    "model_fingerprint": pa.string(),
-    "arm_id": pa.string(),
-    # further axes stand here
-    "params": pa.string(),
-    "status": pa.string(),
-    "error": pa.string(),
-    "width": pa.int64(),
-    "height": pa.int64(),
-    "image": _IMAGE_TYPE,
-    "sha256": pa.string(),
-    "prompt_truncated": pa.bool_(),
-    "unseen": pa.string(),
-    "seconds": pa.float64(),
-    "batch_size": pa.int64(),
-    "device": pa.string(),
-    "dtype": pa.string(),
-    "created_at": pa.timestamp("us", tz="UTC"),
-    "parent_ids": pa.list_(pa.string()),
+_ARROW_TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "bool": pa.bool_(),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+    "list<string>": pa.list_(pa.string()),
 }
+_FIXED_TYPES = {name: _ARROW_TYPES[kind] for name, kind in ROW_COLUMNS.items()}
 _LAST_BEFORE_AXES = "arm_id"
-_RESERVED = {name.lower() for name in (*_FIXED_TYPES, "path")}  # DuckDB ignores case
+_LAST_BEFORE_IMAGE = "height"
+_RESERVED = {name.lower() for name in (*_FIXED_TYPES, "image", "path")}  # DuckDB ignores case
 
 _KIND_TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),
@@ -125,6 +111,8 @@ def make_schema(axes: Sequence[AxisColumn], replaces: Sequence[str] = ()) -> pa.
         fields.append(pa.field(name, kind))
         if name == _LAST_BEFORE_AXES:
             fields.extend(pa.field(axis.column, _KIND_TYPES[axis.kind]) for axis in axes)
+        if name == _LAST_BEFORE_IMAGE:
+            fields.append(pa.field("image", _IMAGE_TYPE))
     metadata = {
         VERSION_KEY: str(SCHEMA_VERSION).encode(),
         AXES_KEY: json.dumps(
@@ -166,23 +154,27 @@ def rows_to_table(
 ) -> pa.Table:
     """Return the rows as an Arrow table; `pngs` holds None where no bytes are to be embedded."""
     schema = make_schema(axes)
-    columns: dict[str, list[Any]] = {
-        name: [getattr(row, name) for row in rows]
-        for name in _FIXED_TYPES
-        if name not in ("image", "created_at", "parent_ids")
-    }
+    columns: dict[str, list[Any]] = {"image_id": [row.image_id for row in rows]}
+    for name in CELL_COLUMNS:
+        columns[name] = [getattr(row.cell, name) for row in rows]
+    for name in FACT_COLUMNS:
+        columns[name] = [getattr(row.facts, name) for row in rows]
     columns["image"] = [
         None if row.path is None else {"bytes": png, "path": row.path}
         for row, png in zip(rows, pngs, strict=True)
     ]
-    columns["created_at"] = [datetime.fromisoformat(row.created_at) for row in rows]
-    columns["parent_ids"] = [list(row.parent_ids) for row in rows]
     for axis in axes:
-        columns[axis.column] = [_convert(row.axes.get(axis.name), axis.kind) for row in rows]
+        columns[axis.column] = [_convert(row.cell.axes.get(axis.name), axis.kind) for row in rows]
     arrays = [
         pa.array(_storable(columns[field.name], field.type), type=field.type) for field in schema
     ]
     return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def facts_from_columns(columns: Mapping[str, Any]) -> ImageFacts:
+    """Return the facts in a row's columns; null stands for a fact that has a default."""
+    given = {name: columns[name] for name in FACT_COLUMNS}
+    return ImageFacts(**{name: value for name, value in given.items() if value is not None})
 
 
 def _convert(value: Scalar, kind: str) -> Scalar:

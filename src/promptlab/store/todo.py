@@ -68,19 +68,15 @@ def open_requests(plan: Plan, index: RowIndex, *, retry_failed: bool) -> OpenReq
     num_done = num_failed = 0
     for model_key in plan.models:
         open_here = requests.setdefault(model_key, {})
-        for cell in plan.cells:
-            if cell.model_key != model_key:
+        for cell, request in plan.requests(model_key):
+            status = index.status((cell.cell_id, request.seed))
+            if status is not None and not (status == "failed" and retry_failed):
+                num_done += 1
+                num_failed += status == "failed"
                 continue
-            for seed in cell.seeds:
-                status = index.status((cell.cell_id, seed))
-                if status is not None and not (status == "failed" and retry_failed):
-                    num_done += 1
-                    num_failed += status == "failed"
-                    continue
-                request = plan.request(cell, seed)
-                if request.image_id not in waiting:
-                    open_here[request.image_id] = request
-                waiting[request.image_id].append((cell, seed))
+            if request.image_id not in waiting:
+                open_here[request.image_id] = request
+            waiting[request.image_id].append((cell, request.seed))
     return OpenRequests(dict(waiting), requests, num_done, num_failed)
 
 

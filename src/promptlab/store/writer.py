@@ -1,77 +1,64 @@
-"""The store: takes results, leaves PNG files and Parquet parts, the record of truth.
+"""The store: takes finished images, leaves PNG files and Parquet parts, the record of truth.
 
-Takes a plan and the results of its requests in any order; knows what of the plan is done and
-which cells wait for which image, and gives each its row. An image counts once its PNG and its
-part are on disk. Knows no model, no MLflow and no page.
+Takes a plan and the images of its requests in any order; knows what of the plan is done and which
+cells wait for which image, and gives each cell its row. An image counts once its PNG and its part
+are on disk. Knows no model, no MLflow and no page.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
-from promptlab.paths import RunPaths, image_path
+from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan
-from promptlab.records import Cell, ImageRow, Request, Result, Scalar
-from promptlab.store.folder import RunFolder, explained
+from promptlab.png import drop_texts
+from promptlab.records import Cell, CellColumns, Drawn, ImageRow, Request, Scalar
+from promptlab.store.folder import Listener, RunFolder, explained
 from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock
-from promptlab.store.pipeline import FinishedRow, Pipeline, QueuedImage
-from promptlab.store.reuse import KEPT_COLUMNS, FoundImage, read_images
+from promptlab.store.pipeline import Pipeline, QueuedImage, StoredImage
+from promptlab.store.png import Label
+from promptlab.store.reuse import FoundImage, read_images
 from promptlab.store.schema import axis_columns
 from promptlab.store.storage import open_storage
-from promptlab.store.todo import StoreOptions, find_reusable, open_requests
+from promptlab.store.todo import OpenRequests, StoreOptions, Waiting, find_reusable, open_requests
 
 log = logging.getLogger(__name__)
 
-MAX_FAILURES_KEPT = 20  # for the summary; all are in images.parquet
-
 
 class Store:
-    """One run folder, open for writing; made by `open_store`."""
+    """One run folder, open for writing; made by `open_store`.
+
+    Its methods may be called from several threads.
+    """
 
     def __init__(
-        self, folder: RunFolder, plan: Plan, options: StoreOptions, meta: Mapping[str, Any]
+        self, folder: RunFolder, plan: Plan, options: StoreOptions, pipeline: Pipeline
     ) -> None:
+        self.num_done = 0
+        self.num_reused = 0
         self._folder = folder
         self._plan = plan
         self._options = options
-        self._failures: list[tuple[str, str]] = []
-        folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
-        self.meta = folder.write_meta({**meta, **_describe(plan)})
-        todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
-        self.num_done = todo.num_done
-        self._waiting = todo.waiting
-        self._requests = todo.requests
-        self._pipeline = Pipeline(
-            self._write_batch, batch_rows=options.part_rows, flush_s=options.flush_s
-        )
-        self.num_reused = 0
-
-    def take_reusable(self) -> None:
-        """Copy the rows and bytes of images that are there already."""
-        for found in find_reusable(self._folder.paths, self._options, set(self._waiting)):
-            for image in read_images(found):
-                image_id = image.columns["image_id"]
-                waiting = self._waiting.pop(image_id)
-                for requests in self._requests.values():
-                    requests.pop(image_id, None)
-                rows = tuple(self._reused_row(cell, seed, image) for cell, seed in waiting)
-                self.num_reused += len(rows)
-                self._pipeline.put(QueuedImage(rows, png=image.png))
+        self._pipeline = pipeline
+        self._waiting: dict[str, list[Waiting]] = {}  # by image_id: the cells that want this image
+        self._requests: dict[str, dict[str, Request]] = {}  # by model_key and image_id
+        self._answered: set[str] = set()  # image_ids that were waited for
+        self._lock = threading.Lock()
 
     def pending(self, model_key: str) -> Sequence[Request]:
         """Return what one model has to draw: each image once, in the plan's order."""
-        return list(self._requests[model_key].values())
+        with self._lock:
+            return list(self._requests[model_key].values())
 
     @property
     def num_pending(self) -> int:
@@ -83,32 +70,81 @@ class Store:
         """The rows on disk by status."""
         return self._folder.index.counts
 
-    @property
-    def failures(self) -> Sequence[tuple[str, str]]:
-        """(image_id, reason) of the first images of this session that failed or are flagged."""
-        return tuple(self._failures)
+    def ask(self, todo: OpenRequests) -> None:
+        """Wait for more images; those that this run or an earlier one holds are copied."""
+        with self._lock:
+            self.num_done += todo.num_done
+            for model_key, requests in todo.requests.items():
+                known = self._requests.setdefault(model_key, {})
+                known.update((i, r) for i, r in requests.items() if i not in self._waiting)
+            for image_id, cells in todo.waiting.items():
+                self._waiting.setdefault(image_id, []).extend(cells)
+        for part in find_reusable(self._folder.paths, self._options, set(todo.waiting)):
+            for image in read_images(part):
+                # In this run the image has its PNG file already, with the text of another cell.
+                is_here = part.paths.root == self._folder.paths.root
+                self._reuse(image, keep_text=is_here)
 
-    def add(self, result: Result) -> None:
+    def extend(self, cells: Sequence[Cell]) -> None:
+        """Ask for more cells of the plan's models."""
+        self.flush()  # what was drawn since the opening counts as done
+        more = replace(self._plan, cells=tuple(cells))
+        self._plan = replace(self._plan, cells=(*self._plan.cells, *cells))
+        self._folder.axes = axis_columns(_axis_values(cells), self._folder.axes)
+        self.ask(open_requests(more, self._folder.index, retry_failed=False))
+
+    def add(self, drawn: Drawn) -> None:
         """Give every cell that waits for this image its row; returns before it is on disk.
 
-        Raises StoreError once writing has failed; what was acknowledged before stays.
+        An image that is answered already is dropped: a request is drawn twice when its worker is
+        lost after drawing it. Raises StoreError once writing has failed; what was acknowledged
+        before stays.
         """
-        request = result.request
-        waiting = self._waiting.pop(request.image_id, None)
-        if waiting is None:
+        waiting = self._take(drawn.request.image_id)
+        if waiting:
+            self._put(waiting, drawn)
+
+    def _take(self, image_id: str) -> Sequence[Waiting]:
+        """Return the cells that wait for an image, and wait no longer."""
+        with self._lock:
+            waiting = self._waiting.pop(image_id, None)
+            if waiting is not None:
+                self._answered.add(image_id)
+                self._requests[waiting[0][0].model_key].pop(image_id, None)
+                return waiting
+        if image_id not in self._answered:
             raise StoreError(
-                f"Expected a result that is pending, got image {request.image_id} "
-                f"(seed {request.seed}), which is not in the plan or already stored."
+                f"Expected an image that was asked for, got {image_id}, which is not in the plan."
             )
-        cell = waiting[0][0]
-        self._requests[cell.model_key].pop(request.image_id, None)
-        if result.status != "ok" and len(self._failures) < MAX_FAILURES_KEPT:
-            self._failures.append((request.image_id, result.error or result.flag or ""))
-        rows = tuple(self._row(other, seed, result) for other, seed in waiting)
-        # A model may draw the next image into the same array while this one is encoded.
-        pixels = None if result.pixels is None else np.array(result.pixels)
-        params_line = self._plan.models[cell.model_key].model.a1111(request.params)
-        self._pipeline.put(QueuedImage(rows, pixels, self._facts(cell, request), params_line))
+        return ()
+
+    def _put(self, waiting: Sequence[Waiting], drawn: Drawn) -> None:
+        image_id = drawn.request.image_id
+        rows = [
+            ImageRow(image_id, self._cell_columns(cell, seed), drawn.facts)
+            for cell, seed in waiting
+        ]
+        label = self._label(waiting[0][0], drawn.request)
+        self._pipeline.put(QueuedImage(tuple(rows), drawn.body, label))
+
+    def _reuse(self, image: FoundImage, *, keep_text: bool) -> None:
+        waiting = self._take(image.image_id)
+        if not waiting:
+            return
+        rows = []
+        for cell, seed in waiting:
+            columns = self._cell_columns(cell, seed)
+            parent_ids = cell.parent_ids or image.parent_ids
+            rows.append(
+                ImageRow(image.image_id, replace(columns, parent_ids=parent_ids), image.facts)
+            )
+        cell, seed = waiting[0]
+        self.num_reused += len(rows)
+        if keep_text:
+            self._pipeline.put(QueuedImage(tuple(rows), image.png))
+        else:
+            label = self._label(cell, self._plan.request(cell, seed))
+            self._pipeline.put(QueuedImage(tuple(rows), drop_texts(image.png), label))
 
     def flush(self) -> None:
         """Return when everything added is on disk."""
@@ -120,59 +156,28 @@ class Store:
         if is_complete:
             self._folder.compact()
 
-    def _write_batch(self, batch: Sequence[FinishedRow]) -> None:
-        self._folder.write(batch, embed_images=self._options.embed_images)
-
-    def _row(self, cell: Cell, seed: int, result: Result) -> ImageRow:
-        numerics = self._plan.models[cell.model_key].numerics
-        image_id = result.request.image_id
-        return ImageRow(
-            **self._cell_columns(cell, seed),
-            image_id=image_id,
-            status=result.status,
-            error=result.error or result.flag,
-            width=None,
-            height=None,
-            path=None if result.pixels is None else image_path(cell.prompt, seed, image_id),
-            sha256=None,
-            prompt_truncated=result.is_prompt_truncated,
-            unseen=result.unseen,
-            seconds=float(result.seconds),
-            batch_size=result.batch_size,
-            device=numerics.device,
-            dtype=numerics.dtype,
-            created_at=datetime.now(UTC).isoformat(),
+    def _cell_columns(self, cell: Cell, seed: int) -> CellColumns:
+        return CellColumns(
+            cell_id=cell.cell_id,
+            sweep=self._plan.sweep,
+            job_id=cell.job_id,
+            subject=cell.subject,
+            style=cell.style,
+            template=cell.template,
+            prompt=cell.prompt,
+            seed=seed,
+            model=cell.model,
+            model_fingerprint=self._plan.models[cell.model_key].model.fingerprint,
+            arm_id=cell.arm_id,
+            axes=cell.axes,
+            params=canonical_json(dict(cell.params)),
             parent_ids=cell.parent_ids,
         )
 
-    def _reused_row(self, cell: Cell, seed: int, image: FoundImage) -> ImageRow:
-        kept = {name: image.columns[name] for name in KEPT_COLUMNS}
-        kept["path"] = image_path(cell.prompt, seed, kept["image_id"])
-        kept["created_at"] = kept["created_at"].isoformat()
-        kept["parent_ids"] = cell.parent_ids or tuple(kept["parent_ids"] or ())
-        return ImageRow(**self._cell_columns(cell, seed), **kept)
-
-    def _cell_columns(self, cell: Cell, seed: int) -> dict[str, Any]:
-        return {
-            "cell_id": cell.cell_id,
-            "sweep": self._plan.sweep,
-            "job_id": cell.job_id,
-            "subject": cell.subject,
-            "style": cell.style,
-            "template": cell.template,
-            "prompt": cell.prompt,
-            "seed": seed,
-            "model": cell.model,
-            "model_fingerprint": self._plan.models[cell.model_key].model.fingerprint,
-            "arm_id": cell.arm_id,
-            "axes": cell.axes,
-            "params": canonical_json(dict(cell.params)),
-        }
-
-    def _facts(self, cell: Cell, request: Request) -> dict[str, Any]:
-        """Return what the PNG carries: nothing that differs when it is drawn again."""
+    def _label(self, cell: Cell, request: Request) -> Label:
+        """Return what the PNG of a cell's image says: nothing that differs when drawn again."""
         planned = self._plan.models[cell.model_key]
-        return {
+        facts = {
             "promptlab_version": __version__,
             "image_id": request.image_id,
             "prompt": request.prompt,
@@ -186,9 +191,10 @@ class Store:
             "template": cell.template,
             "axes": dict(cell.axes),
         }
+        return Label(facts, planned.model.a1111(request.params))
 
 
-def _axis_values(cells: Sequence[Cell]) -> dict[str, dict[Scalar, None]]:
+def _axis_values(cells: Iterable[Cell]) -> dict[str, dict[Scalar, None]]:
     """Return the distinct values of every further axis, in order of appearance."""
     values: defaultdict[str, dict[Scalar, None]] = defaultdict(dict)
     for cell in cells:
@@ -226,11 +232,11 @@ def open_store(
     options: StoreOptions = StoreOptions(),  # noqa: B008  frozen
     *,
     meta: Mapping[str, Any] | None = None,
-    on_part: Callable[[str], None] | None = None,
+    listeners: Sequence[Listener] = (),
 ) -> Iterator[Store]:
     """Open a run folder for writing, new or begun; on leaving, everything added is on disk.
 
-    `meta` goes into sweep.yaml; `on_part` is told the path of each part once it is there.
+    `meta` goes into sweep.yaml; each listener gets the images of each part once it is on disk.
     Raises RunLockedError while another process writes the folder, StoreError if it cannot be
     written. When the block is left by an exception, Ctrl-C included, what was added is written.
     """
@@ -239,10 +245,18 @@ def open_store(
         with explained(paths):
             storage.make_folder(paths.root)
             stack.enter_context(hold_lock(paths.lock))
-            folder = RunFolder(storage, paths, on_part=on_part)
-            store = Store(folder, plan, options, meta or {})
+            folder = RunFolder(storage, paths, listeners=listeners)
+            folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
+            folder.write_meta({**(meta or {}), **_describe(plan)})
+            todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
+
+        def write(batch: Sequence[StoredImage]) -> None:
+            folder.write(batch, embed_images=options.embed_images)
+
+        pipeline = Pipeline(write, batch_rows=options.part_rows, flush_s=options.flush_s)
+        store = Store(folder, plan, options, pipeline)
         try:
-            store.take_reusable()
+            store.ask(todo)
             yield store
         except BaseException:
             try:

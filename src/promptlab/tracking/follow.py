@@ -50,8 +50,8 @@ class Tracking:
         """
         self._tell_follower(None)
 
-    def notify(self, part_path: str) -> None:
-        """Say that a part is on disk; never blocks on MLflow, never raises."""
+    def notify(self, _stored: object = None) -> None:
+        """Say that images are on disk; never blocks on MLflow, never raises."""
         self._has_news = True
         self._tell_follower("part")
 
@@ -109,7 +109,7 @@ class Tracking:
     def close(self) -> None:
         """Let the follower finish and wait for it as long as it gets on."""
         if not self._has_news and self._options.enabled and self._is_behind():
-            self.notify("")
+            self.notify()
         process = self._process
         if process is None:
             return

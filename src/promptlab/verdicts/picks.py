@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import ReportError
 from promptlab.paths import RunPaths
-from promptlab.records import Scalar
+from promptlab.records import ROW_COLUMNS, Scalar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -307,9 +307,7 @@ def picked_images(
 
 
 def _picked_image(row: Mapping[str, Any], pick: Pick) -> PickedImage:
-    from promptlab.records import ImageRow
-
-    known = {field.name for field in fields(ImageRow)} | {"image"}
+    known = {*ROW_COLUMNS, "image", "path"}
     return PickedImage(
         **{name: row[name] for name in _COPIED},
         axes={name: value for name, value in row.items() if name not in known},

@@ -18,15 +18,13 @@ with the block's number of rows takes their place.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import platform
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from promptlab.machine import cpu_vendor
 
 Epilogue = Literal["none", "gelu"]
 
@@ -94,13 +92,9 @@ def _choose_kernel(weight: Tensor) -> Literal["mkl", "onednn", "torch"]:
     return "torch"
 
 
-@functools.cache
 def is_intel() -> bool:
     """Tell whether this is one of Intel's processors: by its name, so always the same answer."""
-    name = platform.processor()
-    with contextlib.suppress(OSError):
-        name += Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    return "GenuineIntel" in name
+    return "GenuineIntel" in cpu_vendor()
 
 
 def exact_gelu_(x: Tensor) -> Tensor:

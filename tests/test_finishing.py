@@ -1,0 +1,82 @@
+"""Every result that is taken is delivered, finished, whatever happens while the next is drawn."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from promptlab.finishing import finish, finishing
+from promptlab.png import hash_pixels
+from promptlab.records import Numerics, Request, Result, Source
+
+NUMERICS = Numerics("cpu", "float32")
+
+
+def result(seed):
+    pixels = np.full((4, 6, 3), 1 + seed, np.uint8)
+    return Result(Request(f"{seed:016x}", "a fox", seed, {}), pixels)
+
+
+def test_images_are_delivered_in_order_on_another_thread():
+    seen = []
+    with finishing(lambda drawn: seen.append((drawn, threading.current_thread()))) as take:
+        for seed in range(200):
+            take(result(seed), NUMERICS)
+    assert [drawn.request.seed for drawn, _ in seen] == list(range(200))
+    assert {thread for _, thread in seen}.isdisjoint({threading.main_thread()})
+    assert [drawn.facts.sha256 for drawn, _ in seen] == [
+        hash_pixels(result(seed).pixels) for seed in range(200)
+    ]
+
+
+def test_an_image_is_delivered_before_the_next_is_drawn():
+    delivered = threading.Event()
+    with finishing(lambda drawn: delivered.set()) as take:
+        take(result(0), NUMERICS)
+        assert delivered.wait(10)
+
+
+def test_ctrl_c_loses_no_image_that_was_drawn():
+    seen = []
+
+    def deliver(drawn):
+        time.sleep(0.01)
+        seen.append(drawn)
+
+    def draw_and_stop():
+        with finishing(deliver) as take:
+            for seed in range(20):
+                take(result(seed), NUMERICS)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_and_stop()
+    assert len(seen) == 20
+
+
+def test_what_delivering_raises_ends_the_drawing():
+    def refuse(drawn):
+        raise OSError("the disk is full")
+
+    def draw(number):
+        with finishing(refuse) as take:
+            for seed in range(number):
+                take(result(seed), NUMERICS)
+
+    with pytest.raises(OSError, match="disk is full"):
+        draw(1)
+    with pytest.raises(OSError, match="disk is full"):
+        draw(10_000)
+
+
+def test_the_facts_are_those_of_the_result_its_source_and_whoever_drew_it():
+    source = Source("f" * 16, "0" * 64, b"")
+    request = Request("0" * 16, "a fox", 0, {}, source)
+    pixels = np.ones((4, 6, 3), np.uint8)
+    drawn = finish(Result(request, pixels, cost_usd=0.04), Numerics("cpu", "bfloat16"))
+    facts = drawn.facts
+    assert (facts.width, facts.height, facts.dtype) == (6, 4, "bfloat16")
+    assert (facts.source_id, facts.cost_usd) == ("f" * 16, 0.04)
+    failed = finish(Result(request, error="no"), NUMERICS)
+    assert (failed.body, failed.facts.status, failed.facts.sha256) == (None, "failed", None)
