@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo ui test test-slow lint format bench clean
+.PHONY: help demo ui test test-slow lint format bench mutants clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: $(VENV)/dev.stamp  ## run the tests (2 processes)
 
 test-slow: $(VENV)/dev.stamp  ## run the tests that take minutes, and those that need a GPU
 	$(BIN)/python -m pytest -m 'slow or gpu' $(PYTEST_ARGS)
+
+mutants: $(VENV)/dev.stamp  ## change one MODULE=src/… in small ways, list what no test notices (SAMPLE=40)
+	OMP_NUM_THREADS=1 $(BIN)/python .ci/mutants.py $(MODULE) --tests '$(TESTS)' --sample $(or $(SAMPLE),40)
 
 lint: $(VENV)/dev.stamp  ## check format, lint and types
 	$(BIN)/ruff format --check .
