@@ -18,8 +18,9 @@ from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
 from promptlab.tracking.client import BulkClient
+from promptlab.tracking.explain import describe_failure
 from promptlab.tracking.marks import is_tracked
-from promptlab.tracking.syncing import Syncer, describe_failure
+from promptlab.tracking.syncing import Syncer
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import damage, draw_and_stop, draw_plan, drawn
 from tests.tracking.holding import check_equal_to_parquet, make_database

@@ -25,9 +25,10 @@ from promptlab.errors import PromptlabError
 from promptlab.paths import RunPaths
 from promptlab.store.reader import read_run
 from promptlab.tracking.client import BulkClient
+from promptlab.tracking.explain import describe_failure, describe_lost
 from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.options import TrackingOptions
-from promptlab.tracking.syncing import Syncer, describe_failure, describe_lost
+from promptlab.tracking.syncing import Syncer
 
 NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
 SHORTEST_PAUSE_S = 3.0  # between two writes: each costs its share of calls, whatever it carries

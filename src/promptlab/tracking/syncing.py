@@ -8,12 +8,12 @@ but its tracking lock.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,7 +21,6 @@ from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
 from promptlab.store.parts import (
-    Key,
     Part,
     is_corruption,
     iter_row_groups,
@@ -30,7 +29,9 @@ from promptlab.store.parts import (
 )
 from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import Storage, open_storage
+from promptlab.tracking.backlog import Backlog, Row, key_of
 from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
+from promptlab.tracking.explain import describe_failure, describe_lost, is_unreachable
 from promptlab.tracking.layout import (
     TABLE_FILE,
     Layout,
@@ -70,7 +71,6 @@ _ROW_COLUMNS = (
     "seconds",
     "created_at",
 )
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +83,13 @@ class SyncReport:
     num_lost: int = 0  # images that MLflow lacks because no file holds them any more
 
 
-class _PartGoneError(Exception):
-    """A part was compacted away while it was read."""
-
-
 class Syncer:
     """One run folder and its MLflow experiment."""
 
     def __init__(self, run: Run, options: TrackingOptions) -> None:
         self._run = run
+        self._storage = open_storage(run.paths.root)
+        self._parts: Sequence[Part] = ()  # as last listed
         self._options = options
         self._meta = run.meta
         self._run_id = str(self._meta.get("run_id") or hash_id(run.paths.name))
@@ -100,10 +98,7 @@ class Syncer:
         self.client = BulkClient(uri, name, default_artifact_root(uri))
         self._runs = self.client.find_runs(self._run_id)
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
-        self._done: set[Key] = set()
-        self._lost: set[Key] = set()  # images whose bytes are nowhere any more
-        self._done_parts: set[str] = set()
-        self._refused: set[str] = set()  # parts with rows that MLflow refused in this pass
+        self._backlog = Backlog()
 
     @property
     def num_runs(self) -> int:
@@ -113,12 +108,17 @@ class Syncer:
     @property
     def num_lost(self) -> int:
         """Number of images found to have neither bytes in Parquet nor a PNG file."""
-        return len(self._lost)
+        return len(self._backlog.lost)
 
     @property
     def num_missing(self) -> int:
         """Number of images of the sweep that MLflow does not hold, drawn already or not."""
-        return max(0, int(self._meta.get("num_images", 0)) - len(self._done))
+        return max(0, int(self._meta.get("num_images", 0)) - len(self._backlog.done))
+
+    @property
+    def num_left(self) -> int:
+        """Number of images in the run folder that MLflow does not hold, at most."""
+        return self._backlog.num_left(self._list_parts())
 
     def sync_images(self, on_batch: Callable[[int], object] | None = None) -> int:
         """Log every image that MLflow does not hold; return how many those were.
@@ -126,48 +126,33 @@ class Syncer:
         An arm that MLflow refuses does not keep the others back: the first such error is raised
         at the end.
         """
+        if not self._options.log_images:
+            return 0
         num_written = 0
         errors: list[Exception] = []
-        while True:
-            try:
-                for batch, layout, part in self._missing_batches():
-                    for arm, rows in _group(batch, layout).items():
-                        try:
-                            num_logged = self._log_arm(arm, rows, layout)
-                        except Exception as error:
-                            if is_unreachable(error):
-                                raise
-                            errors.append(error)
-                            self._refused.add(part.name)
-                            continue
-                        num_written += num_logged
-                        if on_batch is not None:
-                            on_batch(num_logged)
-            except _PartGoneError:  # compacted in the meantime: what it held is in another one
-                continue
-            break
-        self._refused.clear()
+        self._backlog.begin_pass()
+        while (part := self._backlog.next_part(self._list_parts())) is not None:
+            layout = self._layout(part)
+            for arm, rows in self._missing_rows(part, layout):
+                try:
+                    num_logged = self._log_arm(arm, rows, layout)
+                except Exception as error:
+                    if is_unreachable(error):
+                        raise
+                    errors.append(error)
+                    self._backlog.refuse(part)
+                    continue
+                num_written += num_logged
+                if on_batch is not None:
+                    on_batch(num_logged)
         if errors:
             raise errors[0]
         return num_written
 
-    def _missing_batches(self) -> Iterator[tuple[list[Row], Layout, Part]]:
-        """Yield the rows that are not logged yet, part by part, images included."""
-        storage = open_storage(self._run.paths.root)
-        for part in list_parts(storage, self._run.paths.images_parquet).parts:
-            if part.replaces and self._done_parts.issuperset(part.replaces):
-                self._done_parts.add(part.name)
-            if part.name in self._done_parts | self._refused:
-                continue
-            try:
-                for batch in self._batches(part):
-                    yield batch, self._layout(part), part
-            except FileNotFoundError as error:
-                if error.filename not in (None, part.path):
-                    raise
-                raise _PartGoneError from error
-            if part.name not in self._refused:
-                self._done_parts.add(part.name)
+    def _list_parts(self) -> Sequence[Part]:
+        found = list_parts(self._storage, self._run.paths.images_parquet, self._parts)
+        self._parts = found.parts
+        return found.parts
 
     def _layout(self, part: Part | None = None) -> Layout:
         axes = self._run.axes if part is None else part.axes
@@ -178,45 +163,43 @@ class Syncer:
             self._meta.get("subject_axes", ()),
         )
 
-    def _batches(self, part: Part) -> Iterator[list[Row]]:
-        """Yield the rows of a part that are not logged yet, images included."""
-        storage = open_storage(self._run.paths.root)
+    def _missing_rows(self, part: Part, layout: Layout) -> Iterator[tuple[str, list[Row]]]:
+        """Yield the rows of a part that MLflow lacks, arm by arm, images included."""
+        try:
+            for batch in self._batches(part, layout):
+                yield from _group(batch, layout).items()
+        except FileNotFoundError as error:
+            if error.filename not in (None, part.path):
+                raise
+            return  # merged in the meantime: the next listing has the part that replaces it
+        self._backlog.close(part)
+
+    def _batches(self, part: Part, layout: Layout) -> Iterator[list[Row]]:
         columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
         try:
-            rows = read_part(storage, part, part.axes, [*columns, "path"]).to_pylist()
+            rows = read_part(self._storage, part, part.axes, [*columns, "path"]).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
             if not is_corruption(error):
                 raise
             log.warning("%s is damaged: left out until the sweep is run again.", part.path)
             return
-        layout = self._layout(part)
-        if not any(self._is_missing(row, layout) for row in rows):
+        self._backlog.mark_done(key_of(row) for row in rows if self._is_held(row, layout))
+        missing = {key_of(row) for row in self._backlog.missing(part, rows)}
+        if not missing:
             return
-        batch: list[Row] = []
-        for row in _with_images(storage, part, columns, rows):
-            if self._is_missing(row, layout):
-                batch.append(row)
-            if len(batch) >= BATCH_ROWS:
-                yield batch
-                batch = []
-        if batch:
+        wanted = (
+            row
+            for row in _with_images(self._storage, part, columns, rows)
+            if key_of(row) in missing
+        )
+        while batch := list(itertools.islice(wanted, BATCH_ROWS)):
             yield batch
 
-    def _is_missing(self, row: Row, layout: Layout) -> bool:
-        key = (row["cell_id"], row["seed"])
-        if row["status"] == "failed" or key in self._done or key in self._lost:
-            return False
-        if not self._options.log_images:
-            return layout.arm_key(row) not in self._runs
-        if self._is_held(row, layout):
-            self._done.add(key)
-            return False
-        return True
-
     def _is_held(self, row: Row, layout: Layout) -> bool:
+        """Tell whether an earlier process logged an image."""
         arm = layout.arm_key(row)
         run = self._runs.get(arm)
-        if run is None or run.is_new:
+        if run is None or run.is_new or row["status"] == "failed":
             return False
         if arm not in self._held_images:
             self._held_images[arm] = self.client.list_images(run)
@@ -225,26 +208,23 @@ class Syncer:
 
     def _log_arm(self, arm: str, rows: Sequence[Row], layout: Layout) -> int:
         run = self._ensure_run(arm, rows[0], layout)
-        if not self._options.log_images:
-            return 0
         png_from_stem = {}
         found = set()
         for row in rows:
-            key = (row["cell_id"], row["seed"])
             png = row["image"]["bytes"] or self._read_png(row["image"]["path"])
             if png is None:
-                self._lost.add(key)
+                self._backlog.lost.add(key_of(row))
                 continue
             png_from_stem[image_stem(layout.image_key(row), row)] = png
-            found.add(key)
+            found.add(key_of(row))
         self.client.log_images(run, png_from_stem)
-        self._done |= found
+        self._backlog.mark_done(found)
         return len(png_from_stem)
 
     def _read_png(self, path: str) -> bytes | None:
         """Return an image's PNG file by the path that its own row gives; None if it is gone."""
         try:
-            return open_storage(self._run.paths.root).read_bytes(self._run.paths.join(path))
+            return self._storage.read_bytes(self._run.paths.join(path))
         except FileNotFoundError:
             return None
 
@@ -277,7 +257,7 @@ class Syncer:
             drawn = [
                 row
                 for row in arm_rows
-                if row["status"] != "failed" and (row["cell_id"], row["seed"]) not in self._lost
+                if row["status"] != "failed" and key_of(row) not in self._backlog.lost
             ]
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
@@ -291,9 +271,9 @@ class Syncer:
                     "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
                 )
             log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
-        if not self._lost:
+        if not self._backlog.lost:
             mark_as_tracked(self._run.paths, self._options)
-        return sum(row["status"] != "failed" for row in rows) - len(self._lost)
+        return sum(row["status"] != "failed" for row in rows) - len(self._backlog.lost)
 
 
 def _with_images(
@@ -326,25 +306,6 @@ def _milliseconds(moment: datetime) -> int:
     return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
-def is_unreachable(error: BaseException) -> bool:
-    """Tell whether MLflow is away, so that trying the next call would only take longer."""
-    return any(
-        isinstance(seen, ConnectionError | TimeoutError)
-        or type(seen).__module__.startswith(("requests.", "urllib3."))
-        or "Max retries exceeded" in str(seen)
-        or "failed to connect" in str(seen).lower()
-        for seen in _chain(error)
-    )
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return an error and those that led to it, the first one last."""
-    chain = [error]
-    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(earlier)
-    return chain
-
-
 def sync(
     run: str | RunPaths,
     options: TrackingOptions = TrackingOptions(),  # noqa: B008  frozen
@@ -372,29 +333,3 @@ def sync(
     if syncer.num_lost:
         log.warning("%s", describe_lost(opened.paths, syncer.num_lost))
     return SyncReport(syncer.num_runs, num_images, num_written, syncer.num_lost)
-
-
-def describe_lost(paths: RunPaths, num_lost: int) -> str:
-    """Return one message on images that are in the rows and in no file."""
-    return (
-        f"MLflow lacks {num_lost} images of {paths.root}: their PNG files are gone, and the "
-        "Parquet has no copy of them (store.embed_images=false). Put the files back and run: "
-        f"promptlab sync {paths.root}"
-    )
-
-
-def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:
-    """Return one message for whatever MLflow said, and what to do."""
-    uri = resolve_tracking_uri(options.uri)
-    if is_unreachable(error):
-        what, then = "cannot be reached", "when it is back"
-        error = _chain(error)[-1]  # "Connection refused", without who tried how often
-    elif isinstance(error, OSError):  # a full disk, a folder that may not be written
-        what, then = "could not be brought up to date", "when that is mended"
-    else:
-        what, then = "refused a call", "when that is mended"
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
-    return (
-        f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; {then}, "
-        f"bring it up to date with: promptlab sync {paths.root}"
-    )

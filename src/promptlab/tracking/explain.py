@@ -1,0 +1,54 @@
+"""What MLflow's errors mean for a person, and what to do about each.
+
+Takes exceptions of any library, returns sentences. Imports no MLflow.
+"""
+
+from __future__ import annotations
+
+from promptlab.paths import RunPaths
+from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether MLflow is away, so that trying the next call would only take longer."""
+    return any(
+        isinstance(seen, ConnectionError | TimeoutError)
+        or type(seen).__module__.startswith(("requests.", "urllib3."))
+        or "Max retries exceeded" in str(seen)
+        or "failed to connect" in str(seen).lower()
+        for seen in _chain(error)
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return an error and those that led to it, the first one last."""
+    chain = [error]
+    while (earlier := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(earlier)
+    return chain
+
+
+def describe_lost(paths: RunPaths, num_lost: int) -> str:
+    """Return one message on images that are in the rows and in no file."""
+    return (
+        f"MLflow lacks {num_lost} images of {paths.root}: their PNG files are gone, and the "
+        "Parquet has no copy of them (store.embed_images=false). Put the files back and run: "
+        f"promptlab sync {paths.root}"
+    )
+
+
+def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:
+    """Return one message for whatever MLflow said, and what to do."""
+    uri = resolve_tracking_uri(options.uri)
+    if is_unreachable(error):
+        what, then = "cannot be reached", "when it is back"
+        error = _chain(error)[-1]  # "Connection refused", without who tried how often
+    elif isinstance(error, OSError):  # a full disk, a folder that may not be written
+        what, then = "could not be brought up to date", "when that is mended"
+    else:
+        what, then = "refused a call", "when that is mended"
+    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+    return (
+        f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; {then}, "
+        f"bring it up to date with: promptlab sync {paths.root}"
+    )
