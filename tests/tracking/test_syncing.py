@@ -306,3 +306,25 @@ def test_an_image_without_any_file_is_reported_and_logged_when_its_file_is_back(
     assert sync(paths, options).num_written == 1
     check_equal_to_parquet(uri, paths.root, tmp_path)
     assert is_tracked(paths, options)
+
+
+def test_modules_of_the_working_directory_are_not_run_by_the_follower(
+    paths, tmp_path, uri, caplog, monkeypatch
+):
+    for name in ("random", "queue", "mlflow", "pyarrow"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of a user')")
+    monkeypatch.chdir(tmp_path)
+    draw_tracked(paths, make_plan(sweep="foreign code"), uri)
+    assert caplog.messages == []
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_follower_that_dies_is_reported_with_its_last_words(
+    paths, tmp_path, uri, caplog, monkeypatch
+):
+    (tmp_path / "pyarrow.py").write_text("raise RuntimeError('the wheel is broken')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    draw_tracked(paths, make_plan(), uri)
+    (message,) = caplog.messages
+    assert message.startswith("Tracking has stopped (RuntimeError: the wheel is broken). Bring")
+    assert f"promptlab sync {paths.root}" in message

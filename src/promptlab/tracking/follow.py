@@ -10,25 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 from promptlab.paths import RunPaths
 from promptlab.store.storage import open_storage
 from promptlab.tracking.marks import is_tracked
+from promptlab.tracking.messages import News, Order
 from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 120.0  # wait no longer at the end of a sweep without any sign of progress
+REPORT_S = 10.0  # between two lines on how much is left
+LAST_WORDS_S = 2.0  # a follower that closed its pipe ends within this time
 _POLL_S = 0.1
 
 
@@ -39,64 +42,79 @@ class Tracking:
         self._paths = paths
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._messages: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._stderr: IO[bytes] | None = None  # what the follower prints, for its last words
+        self._news: queue.Queue[News | None] = queue.Queue()  # None: the follower has ended
         self._is_warned = False
-        self._has_news = False  # for MLflow
+        self._has_rows = False  # that MLflow may lack
 
     def begin(self) -> None:
-        """Start the follower, whose import of MLflow takes seconds, before the first part is there.
+        """Start the follower, whose import of MLflow takes seconds, before the first part exists.
 
         While a model is loaded there are cores to spare. Never raises.
         """
-        self._tell_follower(None)
+        self._order(None)
 
     def notify(self, _stored: object = None) -> None:
-        """Say that images are on disk; never blocks on MLflow, never raises."""
-        self._has_news = True
-        self._tell_follower("part")
+        """Tell the follower that images are on disk; never blocks on MLflow, never raises."""
+        self._has_rows = True
+        self._order(Order("part"))
 
-    def _tell_follower(self, word: str | None) -> None:
+    def _order(self, order: Order | None) -> None:
         if not self._options.enabled:
             return
         try:
             if self._process is None:
                 self._process = self._start()
-            if word is not None:
-                self._tell(word)
+            if order is not None:
+                self._send(order)
         except OSError as error:
-            self._warn(f"Tracking has stopped ({error}). {self._advice()}")
+            self._warn(f"Tracking has stopped ({self._last_words() or error}). {self._advice()}")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        options = dataclasses.asdict(self._options)
-        options["uri"] = resolve_tracking_uri(self._options.uri)
-        arguments = json.dumps({"run": os.path.abspath(self._paths.root), "options": options})
-        if "://" in self._paths.root:
-            arguments = json.dumps({"run": self._paths.root, "options": options})
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed in close()
         process = subprocess.Popen(
-            [sys.executable, "-m", "promptlab.tracking.follower", arguments],
+            # -P: modules of the working directory are the user's and have nothing to do with this
+            [sys.executable, "-P", "-m", "promptlab.tracking.follower"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._stderr,
             bufsize=0,
             start_new_session=True,  # Ctrl-C in a terminal ends the drawing, not the tracking
         )
         assert process.stdout is not None
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()
+        self._process = process
+        root = self._paths.root
+        # Options go through the pipe: a URI may hold a password, and anyone can list arguments.
+        options = dataclasses.asdict(self._options)
+        options["uri"] = resolve_tracking_uri(self._options.uri)
+        self._send(Order("follow", root if "://" in root else os.path.abspath(root), options))
         return process
 
-    def _tell(self, word: str) -> None:
+    def _send(self, order: Order) -> None:
         process = self._process
         if process is not None and process.stdin is not None and not process.stdin.closed:
-            process.stdin.write(f"{word}\n".encode())
+            process.stdin.write(order.to_line())
 
     def _listen(self, stdout: IO[bytes]) -> None:
         for line in stdout:
             with contextlib.suppress(ValueError):
-                message = json.loads(line)
-                if "warning" in message:
-                    self._warn(message["warning"])
-                self._messages.put(message)
-        self._messages.put({"ended": True})
+                news = News.from_line(line)
+                if news.warning is not None:
+                    self._warn(news.warning)
+                self._news.put(news)
+        self._news.put(None)
+
+    def _last_words(self) -> str:
+        """Return the last line that the follower printed before it died; "" if it printed none."""
+        if self._process is None or self._stderr is None:
+            return ""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LAST_WORDS_S)
+        end = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, end - 4096))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip()[:300] if lines else ""
 
     def _warn(self, text: str) -> None:
         if not self._is_warned:
@@ -108,16 +126,16 @@ class Tracking:
 
     def close(self) -> None:
         """Let the follower finish and wait for it as long as it gets on."""
-        if not self._has_news and self._options.enabled and self._is_behind():
+        if not self._has_rows and self._options.enabled and self._is_behind():
             self.notify()
         process = self._process
         if process is None:
             return
         try:
-            if not self._has_news:
+            if not self._has_rows:
                 return
             with contextlib.suppress(OSError):
-                self._tell("finish")
+                self._send(Order("finish"))
             if not self._wait():
                 self._warn(f"MLflow is slow; tracking was left unfinished. {self._advice()}")
         except KeyboardInterrupt:
@@ -131,7 +149,7 @@ class Tracking:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            for stream in (process.stdin, process.stdout):
+            for stream in (process.stdin, process.stdout, self._stderr):
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
@@ -152,20 +170,22 @@ class Tracking:
         told_at = heard_at = time.monotonic()
         while True:
             try:
-                message = self._messages.get(timeout=_POLL_S)
+                news = self._news.get(timeout=_POLL_S)
             except queue.Empty:
                 if time.monotonic() - heard_at > PATIENCE_S:
                     return False
                 continue
-            heard_at = time.monotonic()
-            if "left" in message and heard_at - told_at > 10:
-                told_at = heard_at
-                log.info("Writing to MLflow: %d images left.", message["left"])
-            is_finished = is_finished or bool(message.get("finished"))
-            if message.get("ended"):
+            if news is None:
                 if not is_finished:
-                    self._warn(f"Tracking has stopped. {self._advice()}")
+                    words = self._last_words()
+                    said = f" ({words})" if words else ""
+                    self._warn(f"Tracking has stopped{said}. {self._advice()}")
                 return True
+            heard_at = time.monotonic()
+            is_finished = is_finished or news.is_finished
+            if news.num_left and heard_at - told_at > REPORT_S:
+                told_at = heard_at
+                log.info("Writing to MLflow: %d images left.", news.num_left)
 
 
 @contextlib.contextmanager

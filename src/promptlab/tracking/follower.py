@@ -1,17 +1,14 @@
 """The process that follows a sweep and logs it to MLflow.
 
-Reads words on stdin: "part" when there is a new part, "finish" when the sweep is over; the end of
-stdin without "finish" means that the sweep is gone, and so it goes too. Writes one JSON object a
-line on stdout. Runs with low priority: drawing comes first.
-
-    python -m promptlab.tracking.follower '{"run": "runs/…", "options": {…}}'
+Reads orders on stdin and writes news on stdout (messages.py). The end of stdin without "finish"
+means that the sweep has died, and then the follower ends too. Runs with low priority: drawing
+comes first.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import os
 import queue
@@ -19,22 +16,20 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-from promptlab.errors import PromptlabError
+from promptlab.errors import PromptlabError, RunLockedError
 from promptlab.paths import RunPaths
 from promptlab.store.reader import read_run
 from promptlab.tracking.client import BulkClient
 from promptlab.tracking.explain import describe_failure, describe_lost
 from promptlab.tracking.marks import hold_tracking_lock
+from promptlab.tracking.messages import News, Order
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import Syncer
 
 NICENESS = 19  # drawing waits for its slowest core: niceness 10 took a tenth of one
 SHORTEST_PAUSE_S = 3.0  # between two writes: each costs its share of calls, whatever it carries
 RETRY_S = (5.0, 60.0)  # after a failure: first wait, longest wait
-
-Message = dict[str, Any]
 
 
 class Follower:
@@ -43,7 +38,7 @@ class Follower:
     def __init__(self, paths: RunPaths, options: TrackingOptions) -> None:
         self._paths = paths
         self._options = options
-        self._words: queue.Queue[str] = queue.Queue()
+        self._orders: queue.Queue[str] = queue.Queue()
         self._syncer: Syncer | None = None
         self._is_behind = False
         self._next_at = 0.0  # not to be tried before
@@ -53,40 +48,50 @@ class Follower:
     def run(self) -> int:
         """Log what comes until told to finish; return the exit code."""
         threading.Thread(target=self._listen, daemon=True).start()
-        with hold_tracking_lock(self._paths):
-            self._get_ready()
-            while True:
-                word = self._next_word()
-                if word == "gone":
-                    return 0
-                if word == "finish":
-                    return 0 if self._try(is_final=True) else 1
-                self._is_behind = True
-                if time.monotonic() >= self._next_at:
-                    self._try(is_final=False)
+        try:
+            with hold_tracking_lock(self._paths):
+                return self._follow()
+        except RunLockedError as error:  # another process logs this run to MLflow
+            tell(News(warning=_explain(self._options, self._paths, error), is_finished=True))
+            return 1
+
+    def _follow(self) -> int:
+        self._get_ready()
+        while True:
+            order = self._next_order()
+            if order == "gone":
+                return 0
+            if order == "finish":
+                return 0 if self._try(is_final=True) else 1
+            self._is_behind = True
+            if time.monotonic() >= self._next_at:
+                self._try(is_final=False)
 
     def _get_ready(self) -> None:
-        """Import MLflow and look into it before there is anything to log."""
-        with contextlib.suppress(Exception):  # the first write will meet it again, and say so
+        """Import MLflow and open its store before there is anything to log; report what fails."""
+        try:
             self._syncer = self._open_syncer()
+        except Exception as error:  # the first write tries again
+            tell(News(warning=_explain(self._options, self._paths, error)))
 
     def _listen(self) -> None:
-        for line in sys.stdin:
-            if line.strip() == "finish":  # nothing is drawn any more, and MLflow's import may be
+        for line in sys.stdin.buffer:
+            order = Order.from_line(line)
+            if order.kind == "finish":  # nothing is drawn any more, and MLflow's import may be
                 set_session_niceness(0)  # what the end of the sweep waits for
-            self._words.put(line.strip())
-        self._words.put("gone")
+            self._orders.put(order.kind)
+        self._orders.put("gone")
 
-    def _next_word(self) -> str:
-        """Return the latest word, waiting for one; "part" when it is time for what is left."""
+    def _next_order(self) -> str:
+        """Return the latest order, waiting for one; "part" when it is time to try again."""
         timeout = max(0.0, self._next_at - time.monotonic()) if self._is_behind else None
         try:
-            words = [self._words.get(timeout=timeout)]
+            orders = [self._orders.get(timeout=timeout)]
         except queue.Empty:
             return "part"
-        while not self._words.empty():
-            words.append(self._words.get())
-        return "finish" if "finish" in words else words[-1]
+        while not self._orders.empty():
+            orders.append(self._orders.get())
+        return "finish" if "finish" in orders else orders[-1]
 
     def _try(self, *, is_final: bool) -> bool:
         """Log what is there; on failure say so and forget what was known of MLflow."""
@@ -96,14 +101,19 @@ class Follower:
             syncer = self._syncer
             # While there is drawing, its threads have the other cores.
             syncer.client.num_threads = BulkClient.num_threads if is_final else 1
-            num_written = syncer.sync_images(lambda count: tell({"logged": count}))
+            num_written = syncer.sync_images(lambda _: tell(News(num_left=syncer.num_left)))
             if is_final:
                 syncer.finish()
                 if syncer.num_lost:
-                    tell({"warning": describe_lost(self._paths, syncer.num_lost)})
-                tell({"finished": True})
+                    tell(News(warning=describe_lost(self._paths, syncer.num_lost)))
+                tell(News(is_finished=True))
         except Exception as error:
-            tell({"warning": _explain(self._options, self._paths, error), "finished": True})
+            tell(
+                News(
+                    warning=_explain(self._options, self._paths, error),
+                    is_finished=is_final,
+                )
+            )
             self._syncer = None
             self._next_at = time.monotonic() + self._wait_s
             self._wait_s = min(2 * self._wait_s, RETRY_S[1])
@@ -146,18 +156,18 @@ def _explain(options: TrackingOptions, paths: RunPaths, error: Exception) -> str
     return describe_failure(options, paths, error)
 
 
-def tell(message: Message) -> None:
-    """Send one message to the sweep, if it is still there."""
+def tell(news: News) -> None:
+    """Send news to the sweep, if it still exists."""
     with contextlib.suppress(OSError):
-        os.write(_OUTPUT, (json.dumps(message) + "\n").encode())
+        os.write(_OUTPUT, news.to_line())
 
 
 def set_session_niceness(niceness: int) -> None:
-    """Say what this session's processes get where Linux shares the processor between sessions.
+    """Set the CPU priority of this process's session (Linux autogroup).
 
-    There (autogroups) the niceness of a process counts among those of its own session alone. Unlike
-    that of a process it may be taken back, which the end of a sweep needs: beside busy programs,
-    a process of the lowest priority would not come to its end.
+    With autogroups a process's own niceness counts only among the processes of its session. Unlike
+    that, a session's priority may be raised again, which the end of a sweep needs: beside busy
+    programs, a process of the lowest priority would not come to its end.
     """
     with contextlib.suppress(OSError):  # no Linux, no autogroups, or a sandbox
         Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
@@ -167,15 +177,15 @@ _OUTPUT = 1
 
 
 def main() -> int:
-    """Follow the run folder that the one argument names."""
+    """Follow the run folder that the first order names."""
     global _OUTPUT
     _OUTPUT = os.dup(1)  # what libraries print must not mix with messages
     os.dup2(2, 1)
     os.nice(NICENESS)
     set_session_niceness(NICENESS)
     logging.disable(logging.WARNING)
-    arguments = json.loads(sys.argv[1])
-    follower = Follower(RunPaths(arguments["run"]), TrackingOptions(**arguments["options"]))
+    order = Order.from_line(sys.stdin.buffer.readline())
+    follower = Follower(RunPaths(order.run), TrackingOptions(**order.options))
     return follower.run()
 
 
