@@ -101,7 +101,7 @@ def draw_alone_or_kept(side: str, folder: str, num_images: int) -> dict[str, flo
         seconds = (times.drawn_s, times.kept_s, times.tracked_s)
         moments = {name: started_at + s for name, s in zip(NAMES, seconds, strict=True)}
     else:
-        num_ok = sum(result.status == "ok" for result in engine.draw(model, requests))
+        num_ok = sum(result.status == "ok" for result in engine.draw_all(model, requests))
         assert num_ok == num_images
         moments = {"drawn": time.perf_counter()}
     return {"started": started_at, **moments}

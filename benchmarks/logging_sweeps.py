@@ -130,7 +130,7 @@ def draw_with_pipeline(
             number = 0
             with finishing(store.add) as finish:
                 for model_key, planned in plan.models.items():
-                    for result in engine.draw(planned.model, store.pending(model_key)):
+                    for result in engine.draw_all(planned.model, store.pending(model_key)):
                         finish(result, planned.numerics)
                         number += 1
                         on_image(number)

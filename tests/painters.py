@@ -43,6 +43,7 @@ class PaintModel:
     dtype: str = "float32"
     device: str = "cpu"
     weights_missing: bool = False
+    lost_after: int | None = None  # images after which the device is gone
     is_deterministic: bool = True
 
     @property
@@ -70,7 +71,9 @@ class PaintModel:
         for start in range(0, len(requests), self.batch_size):
             batch = requests[start : start + self.batch_size]
             CALLS.append(f"draw {self.name} {len(batch)}")
-            for request in batch:
+            for number, request in enumerate(batch, start):
+                if number == self.lost_after:
+                    raise RuntimeError("CUDA error: unspecified launch failure")
                 time.sleep(self.delay_s)
                 if self.fails_on and self.fails_on in request.prompt:
                     yield Result(request, error=f"ValueError: {self.fails_on} cannot be painted")

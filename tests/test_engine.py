@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from promptlab import engine
+from promptlab.errors import ModelLostError
 from promptlab.models.batching import draw_in_batches
 from promptlab.records import Request, Result
 
@@ -39,14 +40,66 @@ class ScriptedModel:
             yield self.misbehave(request)
 
 
-def test_every_request_is_answered_once_in_chunks(monkeypatch):
-    monkeypatch.setattr(engine, "CHUNK_SIZE", 4)
+def test_every_request_is_answered_once_in_blocks():
     model = ScriptedModel()
     requests = make_requests(10)
-    results = list(engine.draw(model, iter(requests)))
+    results = list(engine.draw_all(model, iter(requests), block_size=4))
     assert [result.request for result in results] == requests
     assert model.num_calls == 3
     assert not model.is_loaded
+
+
+def test_a_block_holds_one_group_and_the_first_group_comes_first():
+    requests = make_requests(7)
+    blocks = engine.cut_blocks(requests, 2, lambda request: request.seed % 2)
+    assert [[request.seed for request in block] for block in blocks] == [
+        [0, 2],
+        [4, 6],
+        [1, 3],
+        [5],
+    ]
+
+
+def test_drawing_never_loads_and_a_resident_model_draws_many_blocks():
+    model = ScriptedModel()
+    with engine.resident(model):
+        for request in make_requests(3):
+            assert [r.error for r in engine.draw(model, [request])] == [None]
+    assert not model.is_loaded
+    (result,) = engine.draw(model, make_requests(1))
+    assert result.error is not None, "a model that is not loaded draws nothing"
+
+
+def test_after_one_bad_request_the_others_are_still_drawn_together():
+    def raise_for_three(request):
+        if request.seed == 3:
+            raise ValueError("cannot draw 3")
+        return paint(request)
+
+    model = ScriptedModel(raise_for_three)
+    results = list(engine.draw_all(model, make_requests(1000)))
+    assert len({result.request.image_id for result in results}) == len(results) == 1000
+    assert [result.request.seed for result in results if result.error] == [3]
+    assert model.num_calls < 25, "two calls a halving"
+
+
+@pytest.mark.parametrize(
+    "error", [ModelLostError("the service is gone"), RuntimeError("CUDA error: an illegal access")]
+)
+def test_a_model_that_is_lost_keeps_what_was_drawn_and_blames_no_request(error):
+    def lose_at_three(request):
+        if request.seed == 3:
+            raise error
+        return paint(request)
+
+    model = ScriptedModel(lose_at_three)
+    drawing = engine.draw_all(model, make_requests(8))
+    drawn = [next(drawing) for _ in range(3)]
+    with pytest.raises(ModelLostError, match=str(error)):
+        next(drawing)
+    assert [result.request.seed for result in drawn] == [0, 1, 2]
+    assert all(result.error is None for result in drawn)
+    assert (model.num_calls, model.is_loaded) == (1, False)
 
 
 def test_a_model_that_raises_fails_that_request_alone():
@@ -55,7 +108,7 @@ def test_a_model_that_raises_fails_that_request_alone():
             raise ValueError("cannot draw 3\nsecond line")
         return paint(request)
 
-    results = list(engine.draw(ScriptedModel(raise_for_three), make_requests(8)))
+    results = list(engine.draw_all(ScriptedModel(raise_for_three), make_requests(8)))
     assert sorted(result.request.seed for result in results) == list(range(8))
     failed = [result for result in results if result.error]
     assert [(r.request.seed, r.error) for r in failed] == [(3, "ValueError: cannot draw 3")]
@@ -68,7 +121,7 @@ def test_a_model_that_forgets_a_request_gets_a_failed_row_and_one_that_repeats_n
                 yield paint(request)
                 yield paint(request)
 
-    results = list(engine.draw(Forgetful(), make_requests(3)))
+    results = list(engine.draw_all(Forgetful(), make_requests(3)))
     assert [result.error for result in results] == [
         None,
         None,
@@ -87,7 +140,7 @@ def test_a_model_that_forgets_a_request_gets_a_failed_row_and_one_that_repeats_n
 )
 def test_pixels_that_are_no_image_fail_with_the_reason(pixels, problem):
     model = ScriptedModel(lambda request: Result(request, pixels=pixels))
-    (result,) = engine.draw(model, make_requests(1))
+    (result,) = engine.draw_all(model, make_requests(1))
     assert result.pixels is None
     assert problem in result.error
 
@@ -97,7 +150,7 @@ def test_a_black_image_is_kept_and_flagged_while_a_dark_one_is_fine():
     dark[0, 0, 2] = 1
     pictures = [np.zeros((4, 4, 3), np.uint8), dark]
     model = ScriptedModel(lambda request: Result(request, pixels=pictures[request.seed]))
-    black, almost_black = engine.draw(model, make_requests(2))
+    black, almost_black = engine.draw_all(model, make_requests(2))
     assert (black.status, black.flag, black.error) == ("flagged", "every pixel is black", None)
     assert black.pixels is not None
     assert (almost_black.status, almost_black.flag) == ("ok", None)
@@ -109,7 +162,7 @@ def test_ctrl_c_is_not_mistaken_for_a_failing_image():
 
     model = ScriptedModel(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        list(engine.draw(model, make_requests(2)))
+        list(engine.draw_all(model, make_requests(2)))
     assert not model.is_loaded
 
 
@@ -150,3 +203,30 @@ def test_in_a_failing_batch_the_error_lands_on_the_request_that_causes_it():
     assert [result.error for result in results] == [None, None, "ValueError: bad prompt"] + [
         None
     ] * 3
+
+
+def test_a_failing_batch_is_halved_and_not_drawn_one_by_one():
+    sizes = []
+
+    def draw_batch(batch):
+        sizes.append(len(batch))
+        if any(request.seed == 2 for request in batch):
+            raise ValueError("bad prompt")
+        return [paint(request) for request in batch]
+
+    results = list(draw_in_batches(make_requests(64), 64, draw_batch))
+    assert [result.request.seed for result in results if result.error] == [2]
+    assert len(sizes) == 1 + 2 * 6
+
+
+def test_a_batch_holds_one_group():
+    sizes = []
+
+    def draw_batch(batch):
+        sizes.append(len(batch))
+        return [paint(request) for request in batch]
+
+    requests = make_requests(10)
+    results = list(draw_in_batches(requests, 4, draw_batch, lambda request: request.seed < 6))
+    assert [result.request for result in results] == requests
+    assert sizes == [4, 2, 4]

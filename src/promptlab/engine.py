@@ -9,48 +9,83 @@ once, and a model that raises loses no image already drawn.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from promptlab.models.batching import describe_error
+from promptlab.errors import ModelLostError
+from promptlab.models.batching import describe_error, is_lost
+from promptlab.models.complete import complete
 from promptlab.models.protocol import Model
 from promptlab.records import Request, Result
 
-CHUNK_SIZE = 4096  # requests handed to a model at once: bounds memory, far above any batch
+BLOCK_SIZE = 4096  # requests handed to a model at once: bounds memory, far above any batch
 BLACK = "every pixel is black"
 
 
-def draw(model: Model, requests: Iterable[Request]) -> Iterator[Result]:
-    """Load the model, draw every request, and free the model again."""
+@contextmanager
+def resident(model: Model) -> Iterator[None]:
+    """Keep the model loaded for as long as the context is open."""
     model.load()
     try:
-        remaining = iter(requests)
-        while chunk := list(itertools.islice(remaining, CHUNK_SIZE)):
-            yield from _draw_chunk(model, chunk)
+        yield
     finally:
         model.unload()
 
 
-def _draw_chunk(model: Model, chunk: Sequence[Request]) -> Iterator[Result]:
-    """Draw one chunk; requests that a raising model left open are drawn again alone."""
-    open_requests = {request.image_id: request for request in chunk}
+def draw_all(
+    model: Model, requests: Iterable[Request], block_size: int = BLOCK_SIZE
+) -> Iterator[Result]:
+    """Load the model, draw every request block by block, and free the model again."""
+    with resident(model):
+        for block in cut_blocks(requests, block_size, complete(model).group_of):
+            yield from draw(model, block)
+
+
+def cut_blocks(
+    requests: Iterable[Request], block_size: int, group_of: Callable[[Request], Hashable]
+) -> Iterator[list[Request]]:
+    """Yield blocks of at most `block_size` requests, each of one group, in the order given.
+
+    Groups follow one another in the order of their first requests.
+    """
+    groups: dict[Hashable, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(group_of(request), []).append(request)
+    for group in groups.values():
+        for start in range(0, len(group), block_size):
+            yield group[start : start + block_size]
+
+
+def draw(model: Model, block: Sequence[Request]) -> Iterator[Result]:
+    """Draw a block on a loaded model; raises ModelLostError when the model cannot draw any more.
+
+    When the model raises, what it left unanswered is drawn again in halves, so that the error
+    meets the request that causes it and the others are still drawn together.
+    """
+    open_requests = {request.image_id: request for request in block}
     error_text = "the model returned no result for this request"
     try:
-        yield from _answers(model, chunk, open_requests)
+        yield from _answers(model, block, open_requests)
+    except ModelLostError:
+        raise
     except Exception as error:
+        if is_lost(error):
+            raise ModelLostError(describe_error(error)) from error
         error_text = describe_error(error)
-        if len(chunk) > 1:
-            for request in list(open_requests.values()):
-                yield from _draw_chunk(model, [request])
+        if len(block) > 1:
+            left = list(open_requests.values())
+            middle = (len(left) + 1) // 2
+            for half in filter(None, (left[:middle], left[middle:])):
+                yield from draw(model, half)
             return
     for request in open_requests.values():
         yield Result(request, error=error_text)
 
 
 def _answers(
-    model: Model, chunk: Sequence[Request], open_requests: dict[str, Request]
+    model: Model, block: Sequence[Request], open_requests: dict[str, Request]
 ) -> Iterator[Result]:
-    for result in model.draw(chunk):
+    for result in model.draw(block):
         if open_requests.pop(result.request.image_id, None) is not None:
             yield check_result(result)
 

@@ -30,6 +30,10 @@ class ModelError(PromptlabError):
     """A model cannot be found, loaded or run."""
 
 
+class ModelLostError(ModelError):
+    """A model cannot draw any more: its device or its service is gone; drawn images are kept."""
+
+
 class WeightsMissingError(ModelError):
     """A model's weights are not on this machine and cannot be fetched."""
 

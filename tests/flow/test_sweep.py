@@ -275,6 +275,15 @@ def test_ctrl_c_keeps_what_is_drawn_and_says_how_to_go_on(project: Project):
     assert len({row["image_id"] for row in project.rows()}) == len(project.rows()) == 400
 
 
+def test_a_lost_device_keeps_what_is_drawn_and_blames_no_image(project: Project):
+    done = project.run("sweep", *GRID, "+model.lost_after=5")
+    assert done.code == 1
+    assert "The model cannot draw any more: RuntimeError: CUDA error" in done.err
+    assert "5 of 16 images are kept" in done.err
+    assert [row["status"] for row in project.rows()] == ["ok"] * 5
+    assert (project.runs[0] / "index.html").exists()
+
+
 def test_a_terminal_shows_images_per_second_and_the_time_left(capsys, monkeypatch):
     import sys
 

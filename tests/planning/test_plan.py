@@ -13,7 +13,7 @@ from promptlab.configs.settings import Job, Settings
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
-from promptlab.records import Scalar
+from promptlab.records import Numerics, Scalar
 from tests.painters import PARAMETERS, PaintModel
 
 BASE = {"template": {"pattern": "{subject}"}, "style": {"pattern": "{prompt}"}}
@@ -95,3 +95,13 @@ def test_the_words_of_a_model_are_a_wildcard_and_those_that_ship_are_one_for_any
 def test_a_planned_model_names_its_option_and_config():
     (planned,) = make_plan(PaintModel()).models.values()
     assert (planned.option, planned.node) == ("mine", {"_target_": "paint"})
+
+
+def test_ids_count_the_numerics_of_whoever_draws():
+    there = Numerics("cuda", "bfloat16")
+    plan = expand([make_job()], Settings("t"), lambda node: PaintModel(), describe=lambda n: there)
+    assert [planned.numerics for planned in plan.models.values()] == [there]
+    assert ids(plan) == ids(make_plan(PaintModel(dtype="bfloat16")))
+    fixed = Numerics("cuda", "bfloat16", padded_batch=8)
+    other = expand([make_job()], Settings("t"), lambda node: PaintModel(), describe=lambda n: fixed)
+    assert set(ids(other)).isdisjoint(ids(plan))

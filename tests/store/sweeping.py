@@ -33,7 +33,7 @@ def draw_plan(paths, plan, listeners=(), meta=None, **options):
         finishing(store.add) as take,
     ):
         for model_key, planned in plan.models.items():
-            for result in engine.draw(planned.model, store.pending(model_key)):
+            for result in engine.draw_all(planned.model, store.pending(model_key)):
                 take(result, NUMERICS)
     return store
 

@@ -1,4 +1,4 @@
-"""What a sweep tells its user: the plan, the start, each failure, the end, how to go on.
+"""What a sweep tells its user: the plan, the start, each failure, the end, how to resume.
 
 Takes the records of the flow, returns text. Prints nothing, writes nothing.
 """
@@ -30,6 +30,7 @@ class Session:
     num_drawn: int = 0
     errors: dict[str, str] = field(default_factory=dict)  # image_id -> why it failed
     is_interrupted: bool = False
+    model_lost: str | None = None  # why a model could not draw any more
 
 
 def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenFolder) -> str:
@@ -116,10 +117,19 @@ def describe_end(
 
 
 def describe_interruption(plan: Plan, counts: Counts, paths: RunPaths) -> str:
-    """Return what is kept after Ctrl-C and how to go on."""
+    """Return what is kept after Ctrl-C and how to resume."""
+    return f"Interrupted: {_describe_kept(plan, counts, paths)}"
+
+
+def describe_lost_model(reason: str, plan: Plan, counts: Counts, paths: RunPaths) -> str:
+    """Return why a model cannot draw any more, what is kept and how to resume."""
+    return f"The model cannot draw any more: {reason}. {_describe_kept(plan, counts, paths)}"
+
+
+def _describe_kept(plan: Plan, counts: Counts, paths: RunPaths) -> str:
     return (
-        f"Interrupted: {counts.total:,} of {plan.num_images:,} images are kept. Run the same "
-        f"command again to go on, or:  promptlab sweep --resume {_quote(paths)}"
+        f"{counts.total:,} of {plan.num_images:,} images are kept. Run the same command again to "
+        f"resume, or:  promptlab sweep --resume {_quote(paths)}"
     )
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from promptlab.configs.settings import Job, Settings, build_options, settings_from_jobs
-from promptlab.engine import draw
-from promptlab.errors import ReportError, SweepInterruptedError
+from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
+from promptlab.errors import ModelLostError, ReportError, SweepInterruptedError
 from promptlab.finishing import finishing
 from promptlab.flow import summary
 from promptlab.flow.provenance import describe_sweep
@@ -31,6 +31,8 @@ from promptlab.tracking import TrackingOptions, open_tracking
 from promptlab.verdicts.lineage import Lineage, keep_descendants
 
 MAX_IMAGES_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
+
+SOURCES_BLOCK_SIZE = 64  # requests handed out at once that each hold the bytes of an image
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +113,10 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         sheet = write_sheet(paths, options.report, is_new)
     with keep_log(paths):
         log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
+    if session.model_lost is not None:
+        raise ModelLostError(
+            summary.describe_lost_model(session.model_lost, plan, store.counts, paths)
+        )
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
     return Outcome(plan, session, paths, store.counts)
@@ -132,7 +138,10 @@ def make_plan(
 
 
 def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
-    """Draw what is missing, one resident model after the other; Ctrl-C ends it early."""
+    """Draw what is missing, one resident model after the other.
+
+    Ctrl-C ends it early, and so does a model that cannot draw any more.
+    """
     session = Session()
     try:
         results = _results(plan, store, sources)
@@ -145,14 +154,22 @@ def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
                     log.warning("%s", summary.describe_failure(result))
     except KeyboardInterrupt:
         session.is_interrupted = True
+    except ModelLostError as error:
+        session.model_lost = str(error)
     return session
 
 
 def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numerics, Result]]:
     for model_key, planned in plan.models.items():
-        requests = store.pending(model_key)
-        for result in draw(planned.model, map(sources.with_bytes, requests)) if requests else ():
-            yield planned.numerics, result
+        model, requests = planned.model, store.pending(model_key)
+        if not requests:
+            continue
+        has_sources = any(request.source is not None for request in requests)
+        block_size = SOURCES_BLOCK_SIZE if has_sources else BLOCK_SIZE
+        with resident(model):
+            for block in cut_blocks(requests, block_size, model.group_of):
+                for result in draw(model, [sources.with_bytes(request) for request in block]):
+                    yield planned.numerics, result
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:

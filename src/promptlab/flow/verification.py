@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from promptlab.engine import draw
+from promptlab.engine import draw_all
 from promptlab.errors import StoreError
 from promptlab.flow.sources import Sources
 from promptlab.models.registry import open_model
@@ -71,7 +71,7 @@ def redraw_problems(run: Run, rows: Sequence[Row], sources: Sources) -> Iterator
                 requests.append(request)
             else:
                 yield row["image_id"], "its columns are those of another image"
-        for result in draw(planned.model, requests):
+        for result in draw_all(planned.model, requests):
             row = row_from_id[result.request.image_id]
             if result.pixels is None:
                 yield row["image_id"], f"cannot be drawn again: {result.error}"

@@ -7,8 +7,9 @@ tensors nor any model, so every backend can use it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
+from promptlab.errors import ModelLostError
 from promptlab.records import Request, Result
 
 log = logging.getLogger(__name__)
@@ -17,38 +18,63 @@ DrawBatch = Callable[[Sequence[Request]], Sequence[Result]]
 
 
 def draw_in_batches(
-    requests: Sequence[Request], batch_size: int, draw_batch: DrawBatch
+    requests: Sequence[Request],
+    batch_size: int,
+    draw_batch: DrawBatch,
+    group_of: Callable[[Request], Hashable] = lambda request: None,
 ) -> Iterator[Result]:
-    """Yield one result per request, in order, drawing at most `batch_size` together.
+    """Yield one result per request, in order, drawing at most `batch_size` of a group together.
 
     When a batch runs out of memory it is drawn again in halves, and later batches stay at the
-    smaller size. When it fails otherwise its requests are drawn one by one, so that the error
-    lands on the request that causes it.
+    smaller size. When it fails otherwise it is halved until the error meets the request that
+    causes it. Raises ModelLostError when the device is gone: then no request is to blame.
     """
     start = 0
     while start < len(requests):
-        batch = requests[start : start + batch_size]
+        batch = _next_batch(requests, start, batch_size, group_of)
         try:
             results = draw_batch(batch)
         except Exception as error:
             if is_out_of_memory(error) and len(batch) > 1:
                 batch_size = (len(batch) + 1) // 2
-                log.warning("Out of memory: going on with batches of %d.", batch_size)
+                log.warning("Out of memory: batches hold %d images from now on.", batch_size)
                 continue
-            if len(batch) == 1:
-                results = [Result(batch[0], error=describe_error(error))]
-            else:
-                results = [_draw_alone(request, draw_batch) for request in batch]
+            results = _draw_halves(batch, error, draw_batch)
         yield from results
         start += len(batch)
 
 
-def _draw_alone(request: Request, draw_batch: DrawBatch) -> Result:
-    try:
-        (result,) = draw_batch([request])
-    except Exception as error:
-        return Result(request, error=describe_error(error))
-    return result
+def _next_batch(
+    requests: Sequence[Request],
+    start: int,
+    batch_size: int,
+    group_of: Callable[[Request], Hashable],
+) -> Sequence[Request]:
+    """Return the requests from `start` on that share a group, at most `batch_size`."""
+    batch = requests[start : start + batch_size]
+    group = group_of(batch[0])
+    for number, request in enumerate(batch):
+        if group_of(request) != group:
+            return batch[:number]
+    return batch
+
+
+def _draw_halves(batch: Sequence[Request], error: Exception, draw_batch: DrawBatch) -> list[Result]:
+    """Draw the halves of a batch that failed; a single request keeps the error."""
+    if isinstance(error, ModelLostError):
+        raise error
+    if is_lost(error):
+        raise ModelLostError(describe_error(error)) from error
+    if len(batch) == 1:
+        return [Result(batch[0], error=describe_error(error))]
+    middle = (len(batch) + 1) // 2
+    results: list[Result] = []
+    for half in (batch[:middle], batch[middle:]):
+        try:
+            results += draw_batch(half)
+        except Exception as half_error:
+            results += _draw_halves(half, half_error, draw_batch)
+    return results
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -62,6 +88,16 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and (
         "out of memory" in text or "can't allocate memory" in text
     )
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether an exception means that the device computes nothing any more.
+
+    After most CUDA errors every further call of the process fails in the same way.
+    """
+    if is_out_of_memory(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or str(error).startswith("CUDA error")
 
 
 def describe_error(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from promptlab.planning.language import Grid, Point, format_count
 from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
-from promptlab.records import Cell, Scalar, Source
+from promptlab.records import Cell, Numerics, Scalar, Source
 
 NO_STYLE = "none"
 _SWEEP_WIDE = frozenset([*SWEEP_KEYS, *LANGUAGE_KEYS])
@@ -36,13 +36,16 @@ def expand(
     open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
     recorded_samples: Mapping[str, Sequence[str]] | None = None,
     find_source: Callable[[str], Source] | None = None,
+    describe: Callable[[Mapping[str, Any] | None], Numerics] | None = None,
 ) -> Plan:
     """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
 
     `recorded_samples` is what the run that is resumed chose when it began; `find_source` returns
-    the source with an image_id, for cells that are drawn from an image.
+    the source with an image_id, for cells that are drawn from an image. `describe` returns the
+    numerics of whoever will draw with a model's config: ids count them. Without it, that is this
+    process.
     """
-    models = _Models(open_model)
+    models = _Models(open_model, describe)
     sources = _Sources(find_source)
     frames = [_frame(job, models, sources) for job in jobs]
     grid = read_grid(
@@ -191,6 +194,7 @@ class _Models:
     """Opens each distinct model configuration once, and knows the cells' parameters."""
 
     open_model: Callable[[Mapping[str, Any] | None], Model]
+    describe: Callable[[Mapping[str, Any] | None], Numerics] | None = None
     opened: dict[str, PlannedModel] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _last: tuple[Any, str] | None = None
@@ -202,7 +206,8 @@ class _Models:
             return self._last[1]
         text = canonical_json(node)
         if text not in self._keys:
-            planned = PlannedModel.of(self.open_model(node), option, node)
+            numerics = None if self.describe is None else self.describe(node)
+            planned = PlannedModel.of(self.open_model(node), option, node, numerics)
             name = planned.model.name
             key = name if name not in self.opened else f"{name}-{hash_id(node)}"
             self.opened[key] = planned

@@ -35,11 +35,15 @@ class PlannedModel:
 
     @classmethod
     def of(
-        cls, model: Model, option: str | None = None, node: Mapping[str, Any] | None = None
+        cls,
+        model: Model,
+        option: str | None = None,
+        node: Mapping[str, Any] | None = None,
+        numerics: Numerics | None = None,
     ) -> PlannedModel:
-        """Return a model that this process draws with."""
+        """Return a planned model; without numerics, this process draws with it."""
         completed = complete(model)
-        return cls(option or completed.name, node, completed, completed.describe())
+        return cls(option or completed.name, node, completed, numerics or completed.describe())
 
 
 @dataclass(frozen=True)
