@@ -43,6 +43,7 @@ class PaintModel:
     dtype: str = "float32"
     device: str = "cpu"
     weights_missing: bool = False
+    brightness: int = 0  # levels by which the pixels differ, as on another kind of processor
     lost_after: int | None = None  # images after which the device is gone
     is_deterministic: bool = True
 
@@ -78,7 +79,7 @@ class PaintModel:
                 if self.fails_on and self.fails_on in request.prompt:
                     yield Result(request, error=f"ValueError: {self.fails_on} cannot be painted")
                     continue
-                pixels = paint(request, self.size)
+                pixels = paint(request, self.size) ^ np.uint8(self.brightness)
                 yield Result(request, pixels, seconds=0.01, batch_size=len(batch))
 
 

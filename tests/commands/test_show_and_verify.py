@@ -5,11 +5,15 @@ import io
 import os
 import shlex
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from promptlab.machine import describe_numerics
 from promptlab.store import read_run
 from tests.conftest import PAINT, Project
+from tests.painters import CALLS
 
 NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
 
@@ -125,3 +129,58 @@ def test_verify_of_a_sweep_over_dtypes_draws_each_row_in_its_own(project: Projec
     assert len({row["sha256"] for row in project.rows()}) == 4
     done = project.run("verify")
     assert done.out == "4 of 4 images are bit for bit the same.\n"
+
+
+def redraw_brighter(project: Project, levels: int, numerics: str) -> tuple[int, str]:
+    """Draw three images, say that others' numerics drew them, and verify them `levels` apart."""
+    done = project.run("sweep", "subject=a fox", "seeds=3", "+model.brightness=0")
+    assert done.code == 0, done.err
+    run = project.runs[-1]
+    (part,) = (run / "images.parquet").glob("part-*")
+    table = pq.read_table(part)
+    column = table.schema.get_field_index("numerics")
+    field, values = table.schema.field(column), pa.array([numerics] * 3)
+    pq.write_table(table.set_column(column, field, values), part)
+    text = (run / "sweep.yaml").read_text()
+    assert "brightness: 0" in text
+    (run / "sweep.yaml").write_text(text.replace("brightness: 0", f"brightness: {levels}"))
+    done = project.run("verify")
+    return done.code, done.out
+
+
+def test_verify_takes_near_pixels_of_another_kind_of_processor(project: Project):
+    code, out = redraw_brighter(project, 15, "a processor of 1995")
+    assert code == 0
+    assert "0 of 3 images are bit for bit the same." in out
+    assert "3 were drawn on another kind of processor: at most 15 of 255 levels apart." in out
+
+
+def test_verify_refuses_far_pixels_of_another_kind_of_processor(project: Project):
+    code, out = redraw_brighter(project, 127, "a processor of 1995")
+    assert code == 1
+    assert out.count("comes out otherwise") == 3
+    assert "127 of 255 levels apart" in out
+
+
+def test_verify_wants_equal_bits_of_the_same_kind_of_processor(project: Project):
+    code, out = redraw_brighter(project, 1, describe_numerics("cpu"))
+    assert code == 1
+    assert out.count("1 of 255 levels apart") == 3
+
+
+def test_verify_only_checks_the_files_of_a_model_that_promises_nothing(project: Project):
+    assert project.run("sweep", "subject=a fox", "+model.is_deterministic=false").code == 0
+    CALLS.clear()
+    done = project.run("verify")
+    assert done.code == 0
+    assert "paint promises no equal pixels" in done.out
+    assert CALLS == []
+
+
+def test_verify_refuses_weights_other_than_those_that_drew_the_run(project: Project, nasty_run):
+    project.write("conf/model/paint.yaml", PAINT.format(name="paint"))
+    yaml = project.runs[-1] / "sweep.yaml"
+    yaml.write_text(yaml.read_text().replace("size: 32", "fingerprint: ffffffffffffffff"))
+    done = project.run("verify")
+    assert done.code == 1
+    assert "The weights of paint have changed" in done.err

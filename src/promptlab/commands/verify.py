@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import random
+from typing import TYPE_CHECKING
 
 from promptlab.errors import ParameterError, StoreError
+
+if TYPE_CHECKING:
+    from promptlab.flow.verification import Verification
 
 EXIT_DIFFERENT = 1
 
@@ -32,9 +36,24 @@ def run(args: argparse.Namespace) -> int:
     if not rows:
         raise StoreError(f"{found.paths.root} holds no image to verify.")
     sample = random.Random(args.seed).sample(rows, min(args.sample, len(rows)))
-    problems = verify(found, sample, args.runs_dir).problems
-    for image_id, problem in problems:
+    verified = verify(found, sample, args.runs_dir)
+    for image_id, problem in verified.problems:
         print(f"{image_id}: {problem}")
-    num_bad = len({image_id for image_id, _ in problems})
-    print(f"{len(sample) - num_bad} of {len(sample)} images are bit for bit the same.")
-    return EXIT_DIFFERENT if problems else 0
+    print(describe(verified, len(sample)))
+    return EXIT_DIFFERENT if verified.problems else 0
+
+
+def describe(verified: Verification, num_images: int) -> str:
+    """Return in one or two lines how many images came out the same."""
+    if verified.unpromised:
+        names = ", ".join(sorted(verified.unpromised))
+        return f"{names} promises no equal pixels: only the files of its images were checked."
+    num_near = len(verified.levels)
+    num_bad = len({image_id for image_id, _ in verified.problems} | verified.levels.keys())
+    text = f"{num_images - num_bad} of {num_images} images are bit for bit the same."
+    if num_near:
+        text += (
+            f"\n{num_near} {'was' if num_near == 1 else 'were'} drawn on another kind of "
+            f"processor: at most {max(verified.levels.values())} of 255 levels apart."
+        )
+    return text
