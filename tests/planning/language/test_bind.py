@@ -34,7 +34,10 @@ def grid(text: str) -> Grid:
 
 
 def points(text: str) -> list[tuple[str, dict[str, str]]]:
-    return [(point.prompt, dict(point.coordinates)) for point in grid(text).points()]
+    made = grid(text)
+    found = [(point.prompt, dict(point.coordinates)) for point in made.points()]
+    assert made.num_points == len(found)
+    return found
 
 
 def prompts(text: str) -> list[str]:

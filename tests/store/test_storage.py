@@ -1,0 +1,132 @@
+"""What is written is whole, and on the disk before anybody is told so."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import fsspec
+import pytest
+
+from promptlab.errors import RunLockedError
+from promptlab.store import lock
+from promptlab.store.storage import LocalStorage
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[tuple[str, int]]:
+    """What the process asks of the disk: ("sync" or "rename", inode), in order."""
+    recorded: list[tuple[str, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def record_sync(descriptor):
+        recorded.append(("sync", os.fstat(descriptor).st_ino))
+        sync(descriptor)
+
+    def record_rename(old, new):
+        recorded.append(("rename", os.stat(old).st_ino))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(os, "replace", record_rename)
+    return recorded
+
+
+def inode(path) -> int:
+    return os.stat(path).st_ino
+
+
+def test_every_file_is_on_the_disk_before_it_gets_its_name_and_its_folder_after(tmp_path, steps):
+    LocalStorage().write_files({str(tmp_path / name): b"bytes" for name in ("a.png", "b.png")})
+    a, b = inode(tmp_path / "a.png"), inode(tmp_path / "b.png")
+    assert steps == [
+        *(("sync", a), ("rename", a), ("sync", b), ("rename", b)),
+        ("sync", inode(tmp_path)),
+    ]
+
+
+def test_a_part_is_on_the_disk_before_it_gets_its_name_and_its_folder_after(tmp_path, steps):
+    path = tmp_path / "part-000000.parquet"
+    with LocalStorage().publish(str(path)) as aside:
+        with open(aside, "wb") as file:
+            file.write(b"rows")
+        assert not path.exists()
+    assert path.read_bytes() == b"rows"
+    assert steps == [
+        *(("sync", inode(path)), ("rename", inode(path))),
+        ("sync", inode(tmp_path)),
+    ]
+
+
+def test_a_new_name_is_on_the_disk_when_it_is_given(tmp_path, steps):
+    (tmp_path / "old").write_bytes(b"x")
+    LocalStorage().rename(str(tmp_path / "old"), str(tmp_path / "new"))
+    assert steps == [("rename", inode(tmp_path / "new")), ("sync", inode(tmp_path))]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes(b"old")
+
+    def fail():
+        with LocalStorage().publish(str(path)) as aside:
+            with open(aside, "wb") as file:
+                file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [
+        ("sweep.yaml", b"old")
+    ]
+
+
+def test_only_what_interrupted_writes_left_is_removed(tmp_path):
+    for name in (".a.png.tmp", "b.png", ".hidden", "c.tmp"):
+        (tmp_path / name).write_bytes(b"x")
+    LocalStorage().remove_leftovers(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == [".hidden", "b.png", "c.tmp"]
+
+
+@pytest.fixture
+def lease(monkeypatch) -> str:
+    """Return the URL of a lock on an object store, where time runs thirty times as fast."""
+    for name in ("LEASE_S", "RENEWAL_S", "_SETTLING_S"):
+        monkeypatch.setattr(lock, name, getattr(lock, name) / 30)
+    return f"memory://{time.time_ns()}/.lock"
+
+
+def write_lease(url: str, **changes: object) -> None:
+    """Write the lease that another writer took just now."""
+    held = {"pid": 1, "host": "elsewhere", "since": "?", "owner": "another"}
+    held |= {"expires_at": time.time() + lock.LEASE_S, **changes}
+    fsspec.filesystem("memory").pipe_file(url, json.dumps(held).encode())
+
+
+def test_a_lease_outlives_its_time_while_its_process_does(lease):
+    with lock.hold_lock(lease):
+        time.sleep(1.5 * lock.LEASE_S)
+        with pytest.raises(RunLockedError), lock.hold_lock(lease):
+            pass
+    with lock.hold_lock(lease):
+        pass
+
+
+def test_a_lease_is_renewed_often_enough_to_lose_two_renewals():
+    assert 3 * lock.RENEWAL_S < lock.LEASE_S
+
+
+def test_a_lease_of_another_machine_is_free_only_when_it_has_run_out(lease):
+    write_lease(lease)
+    with pytest.raises(RunLockedError, match="on elsewhere"), lock.hold_lock(lease):
+        pass
+    time.sleep(1.1 * lock.LEASE_S)
+    with lock.hold_lock(lease):
+        pass
+
+
+def test_a_lease_that_another_took_meanwhile_is_not_released(lease):
+    with lock.hold_lock(lease):
+        write_lease(lease)
+    assert fsspec.filesystem("memory").exists(lease)
