@@ -59,6 +59,12 @@ def test_a_single_cell_without_multirun_draws_the_same_images(project: Project):
     assert of_grid[row["image_id"]] == row["sha256"]
 
 
+def test_the_id_of_this_sweep_is_this_one(project: Project):
+    project.run("sweep", *GRID)
+    meta = yaml.safe_load((project.runs[0] / "sweep.yaml").read_text())
+    assert meta["sweep_id"] == "9aa9ac807fbe0ff1", "runs from before would not be found again"
+
+
 def test_the_same_command_again_finds_nothing_to_do(project: Project):
     project.run("sweep", *GRID)
     sheet = project.runs[0] / "index.html"

@@ -177,7 +177,7 @@ def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[s
 
     Drawn images are worth more than their sheet, so it may fail alone.
     """
-    known = [paths.index_html, paths.contact_sheet_png]
+    known = [path for path in (paths.index_html, paths.contact_sheet_png) if file_exists(path)]
     try:
         if is_new or not file_exists(paths.index_html):
             files = write_contact_sheet(paths.root, options)

@@ -18,7 +18,7 @@ from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.language import Grid, Point, format_count
-from promptlab.planning.plan import Axis, Plan, PlannedModel
+from promptlab.planning.plan import Axis, Plan, PlannedModel, sweep_id_of
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Numerics, Scalar, Source
@@ -113,10 +113,9 @@ def _make_plan(
     models: Mapping[str, PlannedModel],
     grid: Grid,
 ) -> Plan:
-    content = [[cell.cell_id, list(cell.seeds)] for cell in cells]
     return Plan(
         sweep=settings.name,
-        sweep_id=hash_id({"name": settings.name, "cells": content}),
+        sweep_id=sweep_id_of(settings.name, cells),
         axes=_axes(jobs, cells),
         cells=cells,
         models={key: models[key] for key in dict.fromkeys(cell.model_key for cell in cells)},
@@ -136,11 +135,10 @@ def check_limit(plan: Plan, limit: int) -> None:
 
 def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
     """Return the plan with other cells of the same jobs and models: fewer, or with lineage."""
-    content = [[cell.cell_id, list(cell.seeds), list(cell.parent_ids)] for cell in cells]
     keys = dict.fromkeys(cell.model_key for cell in cells)
     return replace(
         plan,
-        sweep_id=hash_id({"name": plan.sweep, "cells": content}),
+        sweep_id=sweep_id_of(plan.sweep, cells),
         axes=_axes(jobs, cells),
         cells=cells,
         models={key: plan.models[key] for key in keys},

@@ -6,10 +6,11 @@ drawn is the store's. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from promptlab import identity
 from promptlab.models.complete import complete
 from promptlab.models.protocol import CompleteModel, Model
 from promptlab.planning.requests import make_request
@@ -22,6 +23,19 @@ class Axis:
 
     name: str
     values: tuple[Scalar, ...]
+
+
+def sweep_id_of(name: str, cells: Iterable[Cell]) -> str:
+    """Return the id of a sweep: a hash of its name and of the cells that the command asks for.
+
+    Cells and seeds that a later round adds to the plan do not count, so that the same command
+    finds its run.
+    """
+    content = [
+        [cell.cell_id, list(cell.seeds), *([list(cell.parent_ids)] if cell.parent_ids else [])]
+        for cell in cells
+    ]
+    return identity.hash_id({"name": name, "cells": content})
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,7 @@ class Plan:
     """All that one sweep asks for."""
 
     sweep: str  # the sweep's name: MLflow's experiment
-    sweep_id: str  # hash of name and content: the same command again has the same id
+    sweep_id: str  # see sweep_id_of: the same command again has the same id
     axes: tuple[Axis, ...]  # those that vary; "seed" among them when cells hold several
     cells: tuple[Cell, ...]
     models: Mapping[str, PlannedModel]  # by Cell.model_key, in order of first use
