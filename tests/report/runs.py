@@ -16,7 +16,7 @@ from promptlab import identity
 from promptlab.finishing import finish
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Axis, Plan, PlannedModel
-from promptlab.records import Cell, Numerics, Request, Result, Scalar
+from promptlab.records import Cell, Numerics, Request, Result, RunRecord, Scalar
 from promptlab.store import StoreOptions, open_store
 from tests.painters import PARAMETERS, PaintModel
 
@@ -59,7 +59,9 @@ def make_run(
     )
     root.parent.mkdir(parents=True, exist_ok=True)
     options = StoreOptions(embed_images=embed_images, reuse=False)
-    with open_store(RunPaths(str(root)), plan, options, meta={"overrides": ["seeds=2"]}) as store:
+    with open_store(
+        RunPaths(str(root)), plan, options, record=RunRecord(argv=("seeds=2",))
+    ) as store:
         for request in store.pending(model.name):
             result = _result(request, model.size, fails_on, unseen, grain)
             store.add(finish(result, Numerics(model.device, model.dtype)))

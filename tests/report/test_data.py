@@ -156,5 +156,5 @@ def test_lineage_is_kept_a_row(tmp_path, foxes):
 
 def test_the_whole_of_a_sweep_yaml_is_readable_on_the_page(foxes):
     facts = dict(collect_runs(foxes).runs[0].facts)
-    assert facts["overrides"] == "seeds=2"
+    assert facts["argv"] == "seeds=2"
     json.dumps(facts)

@@ -11,11 +11,12 @@ from PIL import Image
 
 from promptlab import engine
 from promptlab.finishing import finish, finishing
-from promptlab.records import Numerics, Result
+from promptlab.records import Numerics, Result, RunRecord
 from promptlab.store import StoreOptions, open_store, read_run
 from tests.store.painting import paint
 
 NUMERICS = Numerics("cpu", "float32")
+NO_RECORD = RunRecord()
 
 
 def drawn(request, pixels=None, **result):
@@ -25,11 +26,11 @@ def drawn(request, pixels=None, **result):
     return finish(Result(request, pixels, **result), NUMERICS)
 
 
-def draw_plan(paths, plan, listeners=(), meta=None, **options):
+def draw_plan(paths, plan, listeners=(), record=NO_RECORD, **options):
     """Draw what is pending of a plan; return the closed store."""
     options = StoreOptions(**options)
     with (
-        open_store(paths, plan, options, meta=meta, listeners=listeners) as store,
+        open_store(paths, plan, options, record=record, listeners=listeners) as store,
         finishing(store.add) as take,
     ):
         for model_key, planned in plan.models.items():

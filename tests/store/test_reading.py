@@ -246,3 +246,14 @@ def test_a_reader_sees_every_row_once_while_parts_are_merged_under_it(paths):
     thread.join()
     assert seen
     assert all(seen)
+
+
+def test_a_damaged_sweep_yaml_is_one_clear_error(paths):
+    draw_plan(paths, make_plan())
+    with open(paths.sweep_yaml, "w") as file:
+        file.write("sweep: [half a fi")
+    with pytest.raises(StoreError, match=r"sweep\.yaml is damaged.*restore"):
+        _ = read_run(paths).record
+    with pytest.raises(StoreError, match=r"sweep\.yaml is damaged"):
+        draw_plan(paths, make_plan())
+    assert read_run(paths).num_rows == 8

@@ -90,7 +90,7 @@ def test_a_sweep_is_drawn_resumed_and_compacted_in_a_bucket(remote):
     check_remote(remote, plan)
     parts = list_parts(open_storage(remote.root), remote.images_parquet)
     assert (len(parts.parts), parts.replaced) == (1, ())
-    assert read_run(remote).meta["num_images"] == 20
+    assert read_run(remote).record.num_images == 20
 
 
 def test_runs_in_a_bucket_are_listed_searched_and_reused(remote):

@@ -310,8 +310,8 @@ def test_a_later_plan_of_the_same_folder_widens_its_columns(paths):
     run = read_run(paths)
     assert [axis.kind for axis in run.axes] == ["float"]
     assert sorted(set(run.table(["top_k"])["top_k"].to_pylist())) == [1.0, 2.0, 2.5]
-    assert run.meta["axes"]["top_k"] == [1, 2, 2.5]
-    assert len(run.meta["resumed_at"]) == 1
+    assert run.record.axes["top_k"] == (1, 2, 2.5)
+    assert len(run.record.resumed_at) == 1
 
 
 def test_an_image_answered_twice_counts_once(paths):
@@ -368,6 +368,9 @@ def test_a_plan_that_grows_draws_the_new_cells_and_no_image_twice(paths):
         for request in store.pending("painter"):
             store.add(drawn(request))
     rows = check_whole(paths.root, replace(second, cells=(*first.cells, *new, *same_images)))
+    record = read_run(paths).record
+    assert (record.num_cells, record.num_images) == (6, 12)
+    assert record.axes["style"] == ("noto", "openmoji")
     assert len({row["image_id"] for row in rows}) == 8
 
 
@@ -379,3 +382,16 @@ def test_a_row_says_what_its_bits_depend_on_and_what_it_cost(paths):
     assert {(row["seed"], row["cost_usd"]) for row in rows} == {(0, None), (1, 0.04)}
     assert {row["numerics"] for row in rows} == {describe_numerics("cpu")}
     assert {row["source_id"] for row in rows} == {None}
+
+
+def test_a_resumed_run_keeps_its_id_and_the_time_it_was_made(paths):
+    draw_and_stop(paths, make_plan(), num_images=3)
+    first = read_run(paths).record
+    moved = replace(first, created_at="2020-01-01T00:00:00+00:00", further={"new": 1})
+    with open(paths.sweep_yaml, "w") as file:
+        file.write(moved.to_yaml())
+    draw_plan(paths, make_plan())
+    record = read_run(paths).record
+    assert (record.run_id, record.created_at) == (first.run_id, "2020-01-01T00:00:00+00:00")
+    assert len(record.resumed_at) == 1
+    assert record.further == {"new": 1}  # a key of a newer promptlab

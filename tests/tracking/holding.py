@@ -31,7 +31,7 @@ def make_database(folder, name="mlflow.db"):
 def runs_by_arm(uri, run_folder):
     """Return the MLflow runs of a run folder by arm; two of one arm are a failure."""
     client = MlflowClient(tracking_uri=uri)
-    run_id = read_run(run_folder).meta["run_id"]
+    run_id = read_run(run_folder).record.run_id
     found = {}
     for experiment in client.search_experiments():
         for run in client.search_runs([experiment.experiment_id], max_results=1000):

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from promptlab.commands import sync as sync_command
 from promptlab.errors import TrackingError
-from promptlab.records import Result
+from promptlab.records import Result, RunRecord
 from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
@@ -255,7 +255,7 @@ def test_a_full_disk_is_not_blamed_on_mlflow(paths):
 
 
 def test_the_sync_command_goes_where_the_sweep_was_tracked(paths, uri, capsys):
-    draw_plan(paths, make_plan(), meta={"config": {"tracking": {"uri": uri}}})
+    draw_plan(paths, make_plan(), record=RunRecord(config={"tracking": {"uri": uri}}))
     for expected in ("8 were missing", "0 were missing"):
         sync_command.run(argparse.Namespace(folder=paths.root, runs_dir="runs", uri=None))
         assert f"{uri} holds 8 images" in (said := capsys.readouterr().out)

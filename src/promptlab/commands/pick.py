@@ -195,4 +195,4 @@ def _sync(root: str) -> None:
     from promptlab.tracking.marks import MARKER_FILE
 
     if open_storage(root).modified_at(RunPaths(root).join(MARKER_FILE)) is not None:
-        sync(root, TrackingOptions(**recorded_options(read_run(root).meta)))
+        sync(root, TrackingOptions(**recorded_options(read_run(root).record)))

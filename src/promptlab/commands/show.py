@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)
-    command = redraw_command(row, recorded_model(found.meta, row))
+    command = redraw_command(row, recorded_model(found.record, row))
     if args.command:
         print(command)
         return 0

@@ -124,10 +124,10 @@ def recorded_arguments(run_folder: str) -> list[str]:
     """Return the arguments of the command that began a run."""
     from promptlab.store import read_run
 
-    recorded = read_run(run_folder).meta.get("argv")
-    if not isinstance(recorded, list):
+    recorded = read_run(run_folder).record.argv
+    if recorded is None:
         raise StoreError(f"{run_folder} does not say which command began it (sweep.yaml, argv).")
-    return [str(argument) for argument in recorded]
+    return list(map(str, recorded))
 
 
 class JobCollector:

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 from typing import Any
 
+from promptlab.records import RunRecord
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -28,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from promptlab.tracking import TrackingOptions, resolve_tracking_uri, sync
 
     folder = args.folder or newest_run(args.runs_dir)
-    options = TrackingOptions(**recorded_options(read_run(folder).meta))
+    options = TrackingOptions(**recorded_options(read_run(folder).record))
     if args.uri is not None:
         options = dataclasses.replace(options, uri=args.uri)
     with tqdm(unit="image", disable=None, leave=False) as progress:
@@ -40,10 +42,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def recorded_options(meta: dict[str, Any]) -> dict[str, Any]:
+def recorded_options(record: RunRecord) -> dict[str, Any]:
     """Return how the sweep itself was tracked: where and how laid out, so that a sync goes on."""
-    config = meta.get("config")
-    tracking = config.get("tracking") if isinstance(config, dict) else None
+    tracking = record.config.get("tracking")
     if not isinstance(tracking, dict):
         return {}
     return {

@@ -1,6 +1,6 @@
 """What goes into sweep.yaml besides the plan: where the sweep came from and what it ran on.
 
-Takes the plan and its jobs, returns plain values. Writes nothing, imports no torch.
+Takes the plan and its jobs, returns a RunRecord. Writes nothing, imports no torch.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ import promptlab
 from promptlab import machine
 from promptlab.configs.settings import Job
 from promptlab.planning.plan import Plan
+from promptlab.records import RunRecord
 
 PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "min-dalle", "numpy")
 
 
-def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> dict[str, Any]:
-    """Return the resolved sweep: command, config, model configs, versions, git, hardware."""
-    return {
-        "command": ["promptlab", "sweep", *argv],
-        "argv": list(argv),
-        "num_jobs": len(jobs),
-        "config": dict(jobs[0].config),  # of the first job, resolved; the axes are beside it
-        "samples": {axis: list(values) for axis, values in plan.samples.items()},
-        "subject_axes": list(plan.subject_axes),
-        "models_config": {key: planned.node for key, planned in plan.models.items()},
-        "versions": versions(),
-        "git": git_revision(),
-        "hardware": hardware(),
-    }
+def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> RunRecord:
+    """Return what is known of a sweep besides its plan's cells; the store adds those."""
+    return RunRecord(
+        command=("promptlab", "sweep", *argv),
+        argv=tuple(argv),
+        num_jobs=len(jobs),
+        config=dict(jobs[0].config),  # the axes are beside it
+        samples=plan.samples,
+        subject_axes=plan.subject_axes,
+        models_config={key: planned.node for key, planned in plan.models.items()},
+        versions=versions(),
+        git=git_revision(),
+        hardware=hardware(),
+    )
 
 
 def versions() -> dict[str, str]:

@@ -78,8 +78,8 @@ def read_samples(run_folder: str | None, sample: Any) -> Mapping[str, Sequence[s
     """
     if not sample or run_folder is None or read_sweep_id(run_folder) is None:
         return {}
-    meta = read_run(run_folder).meta
-    return meta.get("samples") or {} if meta.get("config", {}).get("sample") == sample else {}
+    record = read_run(run_folder).record
+    return record.samples if record.config.get("sample") == sample else {}
 
 
 def file_exists(path: str) -> bool:

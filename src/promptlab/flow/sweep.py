@@ -99,10 +99,12 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         return Outcome(plan, Session())
 
     paths = folder.paths
-    meta = describe_sweep(plan, jobs, invocation.argv)
+    record = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, options.tracking) as tracking:
         with (
-            open_store(paths, plan, options.store, meta=meta, listeners=[tracking.notify]) as store,
+            open_store(
+                paths, plan, options.store, record=record, listeners=[tracking.notify]
+            ) as store,
             keep_log(paths),
         ):
             log.info("%s", summary.describe_start(plan, store, paths))

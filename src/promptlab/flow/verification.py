@@ -141,7 +141,7 @@ def _rows_by_model(run: Run, rows: Sequence[Row]) -> Iterator[tuple[PlannedModel
     """Yield each model that drew some of the rows, in the dtype that it drew them in."""
     groups: dict[tuple[str, str], tuple[RecordedModel, list[Row]]] = {}
     for row in rows:
-        recorded = recorded_model(run.meta, row)
+        recorded = recorded_model(run.record, row)
         if recorded is None:
             raise StoreError(
                 f"{run.paths.sweep_yaml} does not say which model drew {row['image_id']}."

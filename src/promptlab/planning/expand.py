@@ -18,7 +18,7 @@ from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.language import Grid, Point, format_count
-from promptlab.planning.plan import Axis, Plan, PlannedModel, sweep_id_of
+from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells, sweep_id_of
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Numerics, Scalar, Source
@@ -116,7 +116,7 @@ def _make_plan(
     return Plan(
         sweep=settings.name,
         sweep_id=sweep_id_of(settings.name, cells),
-        axes=_axes(jobs, cells),
+        axes=axes_of_cells(cells, jobs[0].values),
         cells=cells,
         models={key: models[key] for key in dict.fromkeys(cell.model_key for cell in cells)},
         samples=grid.samples,
@@ -139,7 +139,7 @@ def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
     return replace(
         plan,
         sweep_id=sweep_id_of(plan.sweep, cells),
-        axes=_axes(jobs, cells),
+        axes=axes_of_cells(cells, jobs[0].values),
         cells=cells,
         models={key: plan.models[key] for key in keys},
     )
@@ -357,28 +357,3 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
 
 def _scalar(value: Any) -> Scalar:
     return value if isinstance(value, str | int | float | bool | None) else canonical_json(value)
-
-
-def _axes(jobs: Sequence[Job], cells: Sequence[Cell]) -> tuple[Axis, ...]:
-    """Return the axes that vary, in the order of the command line, the seed last."""
-    values: dict[str, dict[Scalar, None]] = {key: {} for key in jobs[0].values}
-    fixed: dict[str, Callable[[Cell], Scalar]] = {
-        "subject": lambda cell: cell.subject,
-        "style": lambda cell: cell.style,
-        "template": lambda cell: cell.template,
-        "model": lambda cell: cell.model,
-    }
-    for cell in cells:
-        for name, value_of in fixed.items():
-            values.setdefault(name, {})[value_of(cell)] = None
-        for name, value in cell.axes.items():
-            values.setdefault(name, {})[value] = None
-    axes = [
-        Axis(name, tuple(value for value in found if value is not None))
-        for name, found in values.items()
-        if len(found) > 1  # None counts: a cell whose prompt does not have the axis
-    ]
-    seeds = dict.fromkeys(seed for cell in cells for seed in cell.seeds)
-    if len(seeds) > 1:
-        axes.append(Axis("seed", tuple(seeds)))
-    return tuple(axes)

@@ -6,7 +6,7 @@ drawn is the store's. Imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,3 +96,22 @@ class Plan:
         return make_request(
             planned.model, planned.numerics, cell.prompt, seed, cell.params, cell.source
         )
+
+
+def axes_of_cells(cells: Sequence[Cell], first: Iterable[str] = ()) -> tuple[Axis, ...]:
+    """Return the axes that vary over cells: `first` those named, the seed last."""
+    values: dict[str, dict[Scalar, None]] = {name: {} for name in first}
+    for cell in cells:
+        for name in ("subject", "style", "template", "model"):
+            values.setdefault(name, {})[getattr(cell, name)] = None
+        for name, value in cell.axes.items():
+            values.setdefault(name, {})[value] = None
+    axes = [
+        Axis(name, tuple(value for value in found if value is not None))
+        for name, found in values.items()
+        if len(found) > 1  # None counts: a cell whose prompt does not have the axis
+    ]
+    seeds = dict.fromkeys(seed for cell in cells for seed in cell.seeds)
+    if len(seeds) > 1:
+        axes.append(Axis("seed", tuple(seeds)))
+    return tuple(axes)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptlab.planning.language import Pattern
+from promptlab.records import RunRecord
 
 # What decides where and how fast an image is drawn, and never what it shows.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
@@ -32,19 +33,19 @@ class RecordedModel:
     node: Mapping[str, Any] | None  # its config
 
 
-def recorded_model(meta: Mapping[str, Any], row: Mapping[str, Any]) -> RecordedModel | None:
+def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel | None:
     """Return the model that drew a row, if sweep.yaml holds it.
 
     The row needs `model`, `model_fingerprint` and `dtype`. A run from before options were
     recorded has the model's name in their place.
     """
     found = None
-    for key, model in meta.get("models", {}).items():
-        if model["name"] == row["model"] and model["fingerprint"] == row["model_fingerprint"]:
-            is_same_dtype = model.get("dtype") == row["dtype"]
+    for key, model in record.models.items():
+        if (model.name, model.fingerprint) == (row["model"], row["model_fingerprint"]):
+            is_same_dtype = model.dtype == row["dtype"]
             if found is None or is_same_dtype:
-                node = meta.get("models_config", {}).get(key)
-                found = RecordedModel(key, model.get("option") or model["name"], node)
+                node = record.models_config.get(key)
+                found = RecordedModel(key, model.option or model.name, node)
             if is_same_dtype:
                 break
     return found

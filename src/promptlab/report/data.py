@@ -149,10 +149,10 @@ def collect(runs: Sequence[Run]) -> SheetData:
     images = _collect_images(rows, run_of_row)
     names = _run_names(runs)
     return SheetData(
-        title=" · ".join(dict.fromkeys(_title(run) for run in runs)),
-        sheet_id=hash_id([str(run.meta.get("run_id") or run.paths.name) for run in runs]),
+        title=" · ".join(dict.fromkeys(run.sweep for run in runs)),
+        sheet_id=hash_id([run.record.run_id or run.paths.name for run in runs]),
         runs=tuple(
-            SheetRun(name, run.paths.root, tuple(_flatten(run.meta)))
+            SheetRun(name, run.paths.root, tuple(_flatten(run.record.to_plain())))
             for name, run in zip(names, runs, strict=True)
         ),
         axes=tuple(_collect_axes(runs, rows, run_of_row, names)),
@@ -234,8 +234,8 @@ def _collect_axes(
     """
     orders: dict[str, list[str]] = {}
     for run in runs:
-        for name, order in (run.meta.get("axes") or {}).items():
-            orders.setdefault(name, []).extend(axis_text(v) for v in order or ())
+        for name, order in run.record.axes.items():
+            orders.setdefault(name, []).extend(map(axis_text, order))
     axes = []
     if len(runs) > 1:
         axes.append(SheetAxis("run", tuple(run_names), run_of_row, is_numeric=False))
@@ -294,10 +294,6 @@ def _collect_picks(runs: Sequence[Run], image_ids: Sequence[str]) -> tuple[Pick,
     shown = set(image_ids)
     picks = [pick for run in runs for pick in read_picks(run.paths.root)]
     return tuple(pick for image_id, pick in current(picks).items() if image_id in shown)
-
-
-def _title(run: Run) -> str:
-    return str(run.meta.get("sweep") or run.paths.name)
 
 
 def _run_names(runs: Sequence[Run]) -> list[str]:

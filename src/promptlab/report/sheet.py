@@ -269,8 +269,8 @@ class _Builder:
         from promptlab.planning.redraw import recorded_model, redraw_command
 
         row = self.data.redraw_rows[number]
-        meta = self.runs[self.data.image_run[number]].meta
-        return redraw_command(row, recorded_model(meta, row))
+        record = self.runs[self.data.image_run[number]].record
+        return redraw_command(row, recorded_model(record, row))
 
     def _document(self, bases: Sequence[str | None], names: Sequence[str] = ()) -> str:
         shapes = {i: page.ThumbnailShape.of(t) for i, t in self.thumbnails.items()}

@@ -11,14 +11,14 @@ import errno
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
+from promptlab.records import RunRecord, Scalar
 from promptlab.store.compaction import TARGET_BYTES, TARGET_ROWS, compact, is_small
 from promptlab.store.index import RowIndex
 from promptlab.store.part_writer import write_part
@@ -33,7 +33,7 @@ from promptlab.store.parts import (
     rows_without,
 )
 from promptlab.store.pipeline import StoredImage
-from promptlab.store.reader import load_yaml
+from promptlab.store.reader import read_record
 from promptlab.store.schema import SCHEMA_VERSION, AxisColumn, rows_to_table
 from promptlab.store.storage import Storage
 
@@ -52,6 +52,7 @@ class RunFolder:
         self.paths = paths
         self.index = RowIndex()
         self.axes: tuple[AxisColumn, ...] = ()
+        self.record = RunRecord()
         self._storage = storage
         self._listeners = listeners
         found = self._repair()
@@ -166,45 +167,34 @@ class RunFolder:
                 self.index.moved(part)
                 self._next_number = max(self._next_number, part.number + 1)
 
-    def write_meta(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def begin_record(self, record: RunRecord) -> None:
         """Write sweep.yaml: what is given, and what the run keeps from its first opening."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        try:
-            old = load_yaml(self._storage.read_bytes(self.paths.sweep_yaml))
-        except FileNotFoundError:
-            old = {}
-        meta = {
-            "schema_version": SCHEMA_VERSION,
-            "run_id": old.get("run_id") or uuid.uuid4().hex,
-            "created_at": old.get("created_at") or now,
-            "resumed_at": [*old.get("resumed_at", []), *([now] if old else [])],
-            **given,
-        }
-        meta["axes"] = _join_axes(old.get("axes", {}), meta.get("axes", {}))
-        text = yaml.dump(
-            _encodable(meta), Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=100
+        found = read_record(self._storage, self.paths)
+        old = found or RunRecord()
+        self.record = replace(
+            record,
+            schema_version=SCHEMA_VERSION,
+            run_id=old.run_id or uuid.uuid4().hex,
+            created_at=old.created_at or now,
+            resumed_at=() if found is None else (*old.resumed_at, now),
+            axes=join_axes(old.axes, record.axes),
+            further={**old.further, **record.further},
         )
-        self._storage.write_files({self.paths.sweep_yaml: text.encode("utf-8")})
-        return meta
+        self.write_record()
+
+    def write_record(self) -> None:
+        """Write sweep.yaml as the record is now."""
+        text = self.record.to_yaml().encode("utf-8")
+        self._storage.write_files({self.paths.sweep_yaml: text})
 
 
-def _join_axes(
-    old: Mapping[str, Sequence[Any]], new: Mapping[str, Sequence[Any]]
-) -> dict[str, list[Any]]:
+def join_axes(
+    old: Mapping[str, Sequence[Scalar]], new: Mapping[str, Sequence[Scalar]]
+) -> dict[str, tuple[Scalar, ...]]:
     """Return the values of each axis, those of an earlier plan of this folder first."""
     names = dict.fromkeys([*old, *new])
-    return {name: list(dict.fromkeys([*old.get(name, ()), *new.get(name, ())])) for name in names}
-
-
-def _encodable(value: Any) -> Any:
-    """Return plain data that YAML and UTF-8 can hold; lone surrogates become escapes."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {_encodable(key): _encodable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_encodable(item) for item in value]
-    return value
+    return {name: tuple(dict.fromkeys([*old.get(name, ()), *new.get(name, ())])) for name in names}
 
 
 @contextlib.contextmanager

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
+from promptlab.records import RunRecord
 from promptlab.store import parts as part_files
 from promptlab.store.parts import Part
 from promptlab.store.schema import AxisColumn, make_schema
@@ -23,7 +23,6 @@ from promptlab.store.storage import Storage, open_storage
 
 log = logging.getLogger(__name__)
 
-_YamlLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is
 _NUM_ATTEMPTS = 5  # to read parts while a writer compacts them
 
 
@@ -47,13 +46,14 @@ class Run:
             )
 
     @functools.cached_property
-    def meta(self) -> dict[str, Any]:
-        """What sweep.yaml says; {} without one."""
-        try:
-            text = self._storage.read_bytes(self.paths.sweep_yaml)
-        except FileNotFoundError:
-            return {}
-        return load_yaml(text)
+    def record(self) -> RunRecord:
+        """What sweep.yaml says; an empty record without one."""
+        return read_record(self._storage, self.paths) or RunRecord()
+
+    @property
+    def sweep(self) -> str:
+        """The sweep's name; the folder's where sweep.yaml does not tell."""
+        return self.record.sweep or self.paths.name
 
     @property
     def axes(self) -> tuple[AxisColumn, ...]:
@@ -74,7 +74,7 @@ class Run:
         self._parts = part_files.list_parts(
             self._storage, self.paths.images_parquet, self._parts.parts
         )
-        for name in ("meta", "_keys_table", "_path_from_id"):
+        for name in ("record", "_keys_table", "_path_from_id"):
             self.__dict__.pop(name, None)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
@@ -199,9 +199,17 @@ class Run:
             )
 
 
-def load_yaml(text: bytes) -> dict[str, Any]:
-    """Return what sweep.yaml holds."""
-    return yaml.load(text, Loader=_YamlLoader) or {}
+def read_record(storage: Storage, paths: RunPaths) -> RunRecord | None:
+    """Return what sweep.yaml says, None if there is none; StoreError if it is damaged."""
+    try:
+        return RunRecord.from_yaml(storage.read_bytes(paths.sweep_yaml))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(
+            f"{paths.sweep_yaml} is damaged: expected what promptlab wrote there, got {error}. The "
+            "images beside it are not affected: restore the file, or delete it."
+        ) from error
 
 
 def _empty_table(axes: Sequence[AxisColumn], names: Sequence[str]) -> pa.Table:

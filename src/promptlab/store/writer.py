@@ -11,18 +11,26 @@ import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
-from promptlab.planning.plan import Plan
+from promptlab.planning.plan import Plan, axes_of_cells
 from promptlab.png import drop_texts
-from promptlab.records import Cell, CellColumns, Drawn, ImageRow, Request, Scalar
-from promptlab.store.folder import Listener, RunFolder, explained
+from promptlab.records import (
+    Cell,
+    CellColumns,
+    Drawn,
+    ImageRow,
+    ModelRecord,
+    Request,
+    RunRecord,
+    Scalar,
+)
+from promptlab.store.folder import Listener, RunFolder, explained, join_axes
 from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock
 from promptlab.store.pipeline import Pipeline, QueuedImage, StoredImage
@@ -91,6 +99,16 @@ class Store:
         more = replace(self._plan, cells=tuple(cells))
         self._plan = replace(self._plan, cells=(*self._plan.cells, *cells))
         self._folder.axes = axis_columns(_axis_values(cells), self._folder.axes)
+        self._folder.record = replace(
+            self._folder.record,
+            num_cells=len(self._plan.cells),
+            num_images=self._plan.num_images,
+            axes=join_axes(
+                self._folder.record.axes,
+                {axis.name: axis.values for axis in axes_of_cells(self._plan.cells)},
+            ),
+        )
+        self._folder.write_record()
         self.ask(open_requests(more, self._folder.index, retry_failed=False))
 
     def add(self, drawn: Drawn) -> None:
@@ -203,26 +221,29 @@ def _axis_values(cells: Iterable[Cell]) -> dict[str, dict[Scalar, None]]:
     return values
 
 
-def _describe(plan: Plan) -> dict[str, Any]:
-    return {
-        "sweep": plan.sweep,
-        "sweep_id": plan.sweep_id,
-        "num_cells": len(plan.cells),
-        "num_images": plan.num_images,
-        "axes": {axis.name: list(axis.values) for axis in plan.axes},
-        "models": {
-            key: {
-                "option": planned.option,
-                "name": planned.model.name,
-                "fingerprint": planned.model.fingerprint,
-                "dtype": planned.numerics.dtype,
-                "device": planned.numerics.device,
-                "image_size": list(planned.model.image_size),
-                "is_deterministic": planned.model.is_deterministic,
-            }
-            for key, planned in plan.models.items()
-        },
+def _describe(plan: Plan, record: RunRecord) -> RunRecord:
+    """Return the record with what the plan says."""
+    models = {
+        key: ModelRecord(
+            option=planned.option,
+            name=planned.model.name,
+            fingerprint=planned.model.fingerprint,
+            dtype=planned.numerics.dtype,
+            device=planned.numerics.device,
+            image_size=tuple(planned.model.image_size),
+            is_deterministic=planned.model.is_deterministic,
+        )
+        for key, planned in plan.models.items()
     }
+    return replace(
+        record,
+        sweep=plan.sweep,
+        sweep_id=plan.sweep_id,
+        num_cells=len(plan.cells),
+        num_images=plan.num_images,
+        axes={axis.name: axis.values for axis in plan.axes},
+        models=models,
+    )
 
 
 @contextlib.contextmanager
@@ -231,12 +252,13 @@ def open_store(
     plan: Plan,
     options: StoreOptions = StoreOptions(),  # noqa: B008  frozen
     *,
-    meta: Mapping[str, Any] | None = None,
+    record: RunRecord = RunRecord(),  # noqa: B008  frozen
     listeners: Sequence[Listener] = (),
 ) -> Iterator[Store]:
     """Open a run folder for writing, new or begun; on leaving, everything added is on disk.
 
-    `meta` goes into sweep.yaml; each listener gets the images of each part once it is on disk.
+    `record` says where the sweep came from. Each listener gets the images of each part once it is
+    on disk.
     Raises RunLockedError while another process writes the folder, StoreError if it cannot be
     written. When the block is left by an exception, Ctrl-C included, what was added is written.
     """
@@ -247,7 +269,7 @@ def open_store(
             stack.enter_context(hold_lock(paths.lock))
             folder = RunFolder(storage, paths, listeners=listeners)
             folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
-            folder.write_meta({**(meta or {}), **_describe(plan)})
+            folder.begin_record(_describe(plan, record))
             todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
 
         def write(batch: Sequence[StoredImage]) -> None:

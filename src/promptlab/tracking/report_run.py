@@ -15,6 +15,7 @@ from typing import Any
 
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
+from promptlab.records import RunRecord
 from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import BulkClient, KnownRun
@@ -31,10 +32,10 @@ def log_report_run(
     client: BulkClient, mlflow_run: KnownRun, run: Run, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Log what is there of a sweep's report; the same again changes nothing."""
-    client.log_facts(mlflow_run, report_metrics(rows), report_tags(run.meta))
+    client.log_facts(mlflow_run, report_metrics(rows), report_tags(run.record))
     client.log_dataset(
         mlflow_run,
-        name=str(run.meta.get("sweep") or run.paths.name)[:500],
+        name=run.sweep[:500],
         digest=hash_id([[row["image_id"], row["cell_id"], row["status"]] for row in rows]),
         source=run.paths.images_parquet,
         num_rows=len(rows),
@@ -95,13 +96,14 @@ def report_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return metrics
 
 
-def report_tags(meta: Mapping[str, Any]) -> dict[str, str]:
+def report_tags(record: RunRecord) -> dict[str, str]:
     """Return command, versions, git revision and hardware as tags, nested names with dots."""
     tags: dict[str, str] = {}
+    facts = record.to_plain()
     for name in ("command", "versions", "git", "hardware"):
-        if meta.get(name) is not None:
-            _flatten(f"promptlab.{name}", meta[name], tags)
-    for axis, values in meta.get("axes", {}).items():
+        if facts[name]:
+            _flatten(f"promptlab.{name}", facts[name], tags)
+    for axis, values in record.axes.items():
         text = ", ".join(map(str, values))
         tags[param_key(f"promptlab.axis.{axis}")] = text[:MAX_PARAM_LENGTH]
     return tags

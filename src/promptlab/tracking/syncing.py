@@ -91,11 +91,10 @@ class Syncer:
         self._storage = open_storage(run.paths.root)
         self._parts: Sequence[Part] = ()  # as last listed
         self._options = options
-        self._meta = run.meta
-        self._run_id = str(self._meta.get("run_id") or hash_id(run.paths.name))
+        self._record = run.record
+        self._run_id = self._record.run_id or hash_id(run.paths.name)
         uri = resolve_tracking_uri(options.uri)
-        name = str(self._meta.get("sweep") or run.paths.name)
-        self.client = BulkClient(uri, name, default_artifact_root(uri))
+        self.client = BulkClient(uri, run.sweep, default_artifact_root(uri))
         self._runs = self.client.find_runs(self._run_id)
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
         self._backlog = Backlog()
@@ -113,7 +112,7 @@ class Syncer:
     @property
     def num_missing(self) -> int:
         """Number of images of the sweep that MLflow does not hold, drawn already or not."""
-        return max(0, int(self._meta.get("num_images", 0)) - len(self._backlog.done))
+        return max(0, self._record.num_images - len(self._backlog.done))
 
     @property
     def num_left(self) -> int:
@@ -158,9 +157,9 @@ class Syncer:
         axes = self._run.axes if part is None else part.axes
         return make_layout(
             axes,
-            list(self._meta.get("axes", {})),
+            list(self._record.axes),
             self._options.image_axis,
-            self._meta.get("subject_axes", ()),
+            self._record.subject_axes,
         )
 
     def _missing_rows(self, part: Part, layout: Layout) -> Iterator[tuple[str, list[Row]]]:
@@ -240,7 +239,7 @@ class Syncer:
     def _tags(self) -> dict[str, str]:
         return {
             RUN_ID_TAG: self._run_id,
-            "promptlab.sweep_id": str(self._meta.get("sweep_id", "")),
+            "promptlab.sweep_id": self._record.sweep_id,
             "promptlab.run_folder": self._run.paths.root,
         }
 
