@@ -327,3 +327,14 @@ def test_a_plan_does_not_download_weights(project: Project, monkeypatch: pytest.
     assert "16 images" in done.out
     assert "to be downloaded first" in done.out
     assert done.out.splitlines()[0] == "Sweep sweep (its id is known after the download)"
+
+
+def test_a_model_that_cannot_load_leaves_no_newest_run(project: Project):
+    failing = ("subject=a fox", "+model.weights_missing=true")
+    assert project.run("sweep", *failing).code == 1
+    assert "no run with images" in project.run("report").err
+    project.run("sweep", *GRID)
+    drawn = project.runs[-1]
+    assert project.run("sweep", *failing, "seeds=2").code == 1
+    report = project.run("report")
+    assert str(drawn.relative_to(project.path)) in report.out

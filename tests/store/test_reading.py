@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pyarrow.parquet as pq
 import pytest
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
-from promptlab.store import find_image, list_runs, newest_run, read_run
+from promptlab.store import find_image, list_runs, newest_run, open_store, read_run
 from promptlab.store.compaction import compact
 from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
@@ -257,3 +258,45 @@ def test_a_damaged_sweep_yaml_is_one_clear_error(paths):
     with pytest.raises(StoreError, match=r"sweep\.yaml is damaged"):
         draw_plan(paths, make_plan())
     assert read_run(paths).num_rows == 8
+
+
+def test_a_shortened_id_names_the_newest_of_several_runs_that_hold_the_image(tmp_path):
+    runs = [RunPaths(str(tmp_path / "runs" / name)) for name in ("b", "c", "a")]
+    for age_s, paths in zip((300, 200, 100), runs, strict=True):
+        draw_plan(paths, make_plan())
+        moment = time.time() - age_s
+        os.utime(paths.sweep_yaml, (moment, moment))
+    image_id = read_run(runs[0]).rows()[0]["image_id"]
+    for length in (16, 15):
+        run, row = find_image(image_id[:length], str(tmp_path / "runs"))
+        assert (run.paths, row["image_id"]) == (runs[-1], image_id)
+
+
+class Flickering(LocalStorage):
+    """A folder whose first listing is made in the middle of a merge."""
+
+    def __init__(self, seen_first):
+        self.seen_first = seen_first
+
+    def list_sizes(self, folder):
+        sizes = super().list_sizes(folder)
+        first, self.seen_first = self.seen_first, None
+        return sizes if first is None else {name: sizes[name] for name in first}
+
+
+def test_parts_that_change_between_listing_and_reading_are_listed_again(paths):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=10)
+    found = list_parts(Flickering(["part-000001.parquet"]), paths.images_parquet)
+    assert sum(part.num_rows for part in found.parts) == 40
+
+
+def test_a_run_without_images_is_not_the_newest_run(tmp_path):
+    runs_dir = str(tmp_path / "runs")
+    with pytest.raises(StoreError, match="no run with images"):
+        newest_run(runs_dir)
+    drawn_run = RunPaths(f"{runs_dir}/one")
+    draw_plan(drawn_run, make_plan())
+    with open_store(RunPaths(f"{runs_dir}/two"), make_plan(subjects=("a fish",))):
+        pass
+    assert len(list_runs(runs_dir)) == 2
+    assert newest_run(runs_dir) == drawn_run.root

@@ -10,8 +10,11 @@ import fsspec
 import pytest
 
 from promptlab.errors import RunLockedError
-from promptlab.store import lock
-from promptlab.store.storage import LocalStorage
+from promptlab.paths import RunPaths
+from promptlab.store import lock, open_store, read_run
+from promptlab.store.storage import LocalStorage, open_storage
+from tests.store.painting import make_plan
+from tests.store.sweeping import draw_plan, drawn
 
 
 @pytest.fixture
@@ -130,3 +133,36 @@ def test_a_lease_that_another_took_meanwhile_is_not_released(lease):
     with lock.hold_lock(lease):
         write_lease(lease)
     assert fsspec.filesystem("memory").exists(lease)
+
+
+def test_a_writer_that_slept_past_its_lease_stops(lease, monkeypatch):
+    paths = RunPaths(lease.removesuffix("/.lock"))
+    monkeypatch.setattr(lock, "RENEWAL_S", 60.0)  # asleep, it renews nothing
+
+    def sleep_while_another_writes():
+        with open_store(paths, make_plan()) as store:
+            first, *others = store.pending("painter")
+            store.add(drawn(first))
+            store.flush()
+            time.sleep(1.1 * lock.LEASE_S)
+            draw_plan(paths, make_plan())
+            for request in others:
+                store.add(drawn(request))
+            store.flush()
+
+    with pytest.raises(RunLockedError, match=r"ran out.*run the same command again"):
+        sleep_while_another_writes()
+    names = set(open_storage(paths.root).list_sizes(paths.images_parquet))
+    assert read_run(paths).num_rows == 8
+    assert names == {"part-000002.parquet"}, "the sleeper has written nothing after waking"
+    with lock.hold_lock(lease):
+        pass
+
+
+def test_a_lease_that_ran_out_and_that_nobody_took_is_renewed(lease, monkeypatch):
+    monkeypatch.setattr(lock, "RENEWAL_S", 60.0)
+    with lock.hold_lock(lease) as check:
+        time.sleep(1.1 * lock.LEASE_S)
+        check()
+        with pytest.raises(RunLockedError), lock.hold_lock(lease):
+            pass

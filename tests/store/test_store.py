@@ -395,3 +395,28 @@ def test_a_resumed_run_keeps_its_id_and_the_time_it_was_made(paths):
     assert (record.run_id, record.created_at) == (first.run_id, "2020-01-01T00:00:00+00:00")
     assert len(record.resumed_at) == 1
     assert record.further == {"new": 1}  # a key of a newer promptlab
+
+
+def test_a_batchs_bytes_are_counted_from_zero_after_each_write(paths, monkeypatch):
+    monkeypatch.setattr("promptlab.store.pipeline.MAX_BATCH_BYTES", 3500)
+    stored = []
+    with open_store(paths, make_plan(seeds=range(10)), listeners=[stored.append]) as store:
+        for request in store.pending("painter"):
+            store.add(drawn(request))
+    assert {len(image.png) for images in stored for image in images} <= set(range(900, 1700))
+    assert {len(images) for images in stored[:-1]} <= {3, 4}
+
+
+def test_a_reused_image_of_a_sweep_from_picks_names_its_parents(paths):
+    def with_parents(*parent_ids):
+        cells = tuple(replace(cell, parent_ids=parent_ids) for cell in make_plan().cells)
+        return replace(make_plan(), cells=cells)
+
+    draw_plan(paths, with_parents("a" * 16))
+    expected = {"second": ("b" * 16, "c" * 16), "third": ()}
+    for name, parent_ids in expected.items():
+        store = draw_plan(sibling(paths, name), with_parents(*parent_ids), runs_dir=None)
+        assert store.num_reused == 8
+    found = {name: read_run(sibling(paths, name)).rows() for name in expected}
+    assert {tuple(row["parent_ids"]) for row in found["second"]} == {("b" * 16, "c" * 16)}
+    assert all(row["parent_ids"] for row in found["third"]), "the image's own lineage stays"

@@ -21,6 +21,7 @@ from promptlab.paths import RunPaths
 from promptlab.records import RunRecord, Scalar
 from promptlab.store.compaction import TARGET_BYTES, TARGET_ROWS, compact, is_small
 from promptlab.store.index import RowIndex
+from promptlab.store.lock import CheckLock
 from promptlab.store.part_writer import write_part
 from promptlab.store.parts import (
     Key,
@@ -47,13 +48,19 @@ class RunFolder:
     """The files of one run, and an index of their rows."""
 
     def __init__(
-        self, storage: Storage, paths: RunPaths, *, listeners: Sequence[Listener] = ()
+        self,
+        storage: Storage,
+        paths: RunPaths,
+        check_lock: CheckLock = lambda: None,
+        *,
+        listeners: Sequence[Listener] = (),
     ) -> None:
         self.paths = paths
         self.index = RowIndex()
         self.axes: tuple[AxisColumn, ...] = ()
         self.record = RunRecord()
         self._storage = storage
+        self._check_lock = check_lock
         self._listeners = listeners
         found = self._repair()
         self.parts: list[Part] = list(found.parts)
@@ -117,6 +124,7 @@ class RunFolder:
         rows = [item.row for item in batch]
         embedded = [item.png if embed_images else None for item in batch]
         with explained(self.paths, self.index.counts.total):
+            self._check_lock()
             self._storage.write_files(
                 {
                     self.paths.join(path): png
@@ -124,6 +132,7 @@ class RunFolder:
                     if path is not None and png is not None
                 }
             )
+            self._check_lock()
             part = write_part(
                 self._storage,
                 self.paths.part(self._next_number),
@@ -148,6 +157,7 @@ class RunFolder:
     def compact(self) -> None:
         """Merge small and outdated parts; a folder that cannot be compacted stays as it is."""
         known = {part.name for part in self.parts}
+        self._check_lock()
         try:
             self.parts = compact(
                 self._storage,

@@ -3,7 +3,8 @@
 Takes the path of a lock file, holds it until released or until the process is gone. Locally the
 kernel's own file lock decides, so that no dead process ever blocks, whether it was killed or the
 machine restarted; what the file says is for the message only. An object store has no such lock:
-there it is a lease, renewed while the process lives and free to take a minute after it died.
+there it is a lease, renewed while the process lives and free to take a minute after it died. A
+writer that could not renew it in time, because its machine slept, looks before it writes again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from promptlab.errors import RunLockedError
@@ -24,17 +25,22 @@ from promptlab.store.storage import RemoteStorage
 
 log = logging.getLogger(__name__)
 
-LEASE_S = 60.0  # a lease that was not renewed for so long is free
+CheckLock = Callable[[], None]  # raises RunLockedError if the lock is another's by now
+
+LEASE_S = 60.0  # a lease that was not renewed for this long is free
 RENEWAL_S = 15.0
 _POLL_S = 0.2  # between two looks at a lock that another holds
 _SETTLING_S = 0.5  # two that take a stale lease at once: the last to write wins, both look again
 
 
 @contextlib.contextmanager
-def hold_lock(path: str) -> Iterator[None]:
-    """Hold the lock at `path`; raises RunLockedError if another living process does."""
-    with _hold_lease(path) if "://" in path else _hold_file_lock(path):
-        yield
+def hold_lock(path: str) -> Iterator[CheckLock]:
+    """Hold the lock at `path`; raises RunLockedError if another living process does.
+
+    Gives a function to call before each write: a lease may have run out since.
+    """
+    with _hold_lease(path) if "://" in path else _hold_file_lock(path) as check:
+        yield check
 
 
 @contextlib.contextmanager
@@ -69,13 +75,13 @@ def _refuse(path: str, text: bytes) -> RunLockedError:
     except (ValueError, KeyError, TypeError):
         who = "another process"  # it has the lock but has not yet written who it is
     return RunLockedError(
-        f"The run folder {folder} is being written by {who}. Expected to be alone: wait until it "
-        "is done, or stop it; the same command then goes on where it stopped."
+        f"The run folder {folder} is being written by {who}. Only one process may write a run: "
+        "wait for it or stop it, then run the same command again; it resumes."
     )
 
 
 @contextlib.contextmanager
-def _hold_file_lock(path: str) -> Iterator[None]:
+def _hold_file_lock(path: str) -> Iterator[CheckLock]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _try_lock(descriptor):
@@ -83,7 +89,7 @@ def _hold_file_lock(path: str) -> Iterator[None]:
         # The file stays when the lock goes: deleting it would let two processes lock two files.
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(_describe_self()).encode(), 0)
-        yield
+        yield lambda: None  # the kernel takes no lock away
     finally:
         os.close(descriptor)  # frees the lock
 
@@ -99,14 +105,14 @@ def _try_lock(descriptor: int) -> bool:
 
 
 @contextlib.contextmanager
-def _hold_lease(url: str) -> Iterator[None]:
+def _hold_lease(url: str) -> Iterator[CheckLock]:
     lease = _Lease(url)
     lease.take()
     stop = threading.Event()
     renewal = threading.Thread(target=lease.renew_until, args=(stop,), daemon=True)
     renewal.start()
     try:
-        yield
+        yield lease.check
     finally:
         stop.set()
         renewal.join()
@@ -120,6 +126,8 @@ class _Lease:
         self.url = url
         self.filesystem = RemoteStorage(url).filesystem
         self.owner = uuid.uuid4().hex
+        self.expires_at = 0.0  # seconds since 1970: a clock that goes on while the machine sleeps
+        self._lock = threading.Lock()  # two threads renew: the lease's own, and that of a writer
 
     def take(self) -> None:
         held = self._read()
@@ -137,9 +145,30 @@ class _Lease:
     def renew_until(self, stop: threading.Event) -> None:
         while not stop.wait(RENEWAL_S):
             try:
-                self._write()
+                self.renew()
+            except RunLockedError:
+                return  # the writer finds out before it writes again
             except Exception as error:  # a store that is away for a moment ends no sweep
                 log.warning("Could not renew the lock %s: %s", self.url, error)
+
+    def check(self) -> None:
+        """Raise RunLockedError if the lease ran out and another process has taken it since."""
+        if time.time() > self.expires_at:
+            self.renew()
+
+    def renew(self) -> None:
+        """Write the lease again if it is still ours; raises RunLockedError if it is not."""
+        with self._lock:
+            held = self._read()
+            if held is None or held.get("owner") != self.owner:
+                self.expires_at = 0.0
+                raise RunLockedError(
+                    f"The lock of the run folder {self.url.rsplit('/', 1)[0]} ran out while this "
+                    f"process was suspended for more than {LEASE_S:.0f} s, and another process has "
+                    "written the folder since. What is not stored yet is dropped: run the same "
+                    "command again when the other one is done; it resumes."
+                )
+            self._write()
 
     def release(self) -> None:
         held = self._read()
@@ -147,7 +176,8 @@ class _Lease:
             self.filesystem.rm_file(self.url)
 
     def _content(self) -> bytes:
-        lease = {**_describe_self(), "owner": self.owner, "expires_at": time.time() + LEASE_S}
+        self.expires_at = time.time() + LEASE_S
+        lease = {**_describe_self(), "owner": self.owner, "expires_at": self.expires_at}
         return json.dumps(lease).encode()
 
     def _create(self) -> bool:

@@ -252,13 +252,18 @@ def list_runs(runs_dir: str = "runs") -> list[str]:
 
 
 def newest_run(runs_dir: str = "runs") -> str:
-    """Return the run folder that was written last; raises StoreError if there is none."""
-    runs = list_runs(runs_dir)
-    if not runs:
-        raise StoreError(
-            f"There is no run in {runs_dir}. Make one (promptlab sweep …) or name a run folder."
-        )
-    return runs[0]
+    """Return the run folder with images that was written last; StoreError if there is none.
+
+    A run whose model could not be loaded holds none.
+    """
+    storage = open_storage(runs_dir)
+    for root in list_runs(runs_dir):
+        if storage.list_sizes(RunPaths(root).images_parquet):
+            return root
+    raise StoreError(
+        f"There is no run with images in {runs_dir}. Make one (promptlab sweep …) or name a run "
+        "folder."
+    )
 
 
 def find_image(image_id: str, runs_dir: str = "runs") -> tuple[Run, dict[str, Any]]:

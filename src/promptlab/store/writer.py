@@ -266,8 +266,8 @@ def open_store(
     with contextlib.ExitStack() as stack:
         with explained(paths):
             storage.make_folder(paths.root)
-            stack.enter_context(hold_lock(paths.lock))
-            folder = RunFolder(storage, paths, listeners=listeners)
+            check_lock = stack.enter_context(hold_lock(paths.lock))
+            folder = RunFolder(storage, paths, check_lock, listeners=listeners)
             folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
             folder.begin_record(_describe(plan, record))
             todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
