@@ -83,6 +83,34 @@ class PaintModel:
                 yield Result(request, pixels, seconds=0.01, batch_size=len(batch))
 
 
+@dataclass
+class WordModel(PaintModel):
+    """Knows few words, leaves the others out of a prompt, and takes money for an image."""
+
+    knows: str = "a fox robot"
+    price_usd: float | None = None
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Return the words that it leaves out."""
+        return [word for word in prompt.split() if word not in self.knows.split()]
+
+    def price_of(self, request: Request) -> float | None:
+        """Return the price of any image."""
+        return self.price_usd
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, of its known words alone."""
+        for result in super().draw(requests):
+            request, unknown = result.request, self.unknown_words(result.request.prompt)
+            known = " ".join(word for word in request.prompt.split() if word not in unknown)
+            yield dataclasses.replace(
+                result,
+                pixels=paint(dataclasses.replace(request, prompt=known), self.size),
+                unseen=" ".join(unknown),
+                cost_usd=self.price_usd,
+            )
+
+
 class OverpaintModel(PaintModel):
     """Paints over the image that a request is drawn from, if it has one."""
 

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -338,3 +340,60 @@ def test_a_model_that_cannot_load_leaves_no_newest_run(project: Project):
     assert project.run("sweep", *failing, "seeds=2").code == 1
     report = project.run("report")
     assert str(drawn.relative_to(project.path)) in report.out
+
+
+def write_word_model(project: Project, settings: str = "") -> None:
+    text = PAINT.replace("PaintModel", "WordModel").format(name="paint")
+    project.write("conf/model/paint.yaml", text.replace("  size: 32\n", f"  size: 32\n{settings}"))
+
+
+def test_words_that_a_model_does_not_know_are_summed_up(project: Project):
+    write_word_model(project)
+    arguments = ("-m", "subject=a fox,a blue fox,a deco fox", "seeds=3")
+    known = "paint does not know: blue, deco; in 6 images."
+    assert known in project.run("sweep", *arguments, "--plan").out
+    done = project.run("sweep", *arguments)
+    assert known in done.out
+    assert "6 images came out equal to one of another prompt" in done.out
+    done = project.run("sweep", "subject=a robot", "seeds=3")
+    assert "does not know" not in done.out
+    assert "came out equal" not in done.out
+
+
+def test_what_images_cost_is_said_before_and_summed_up_after(project: Project):
+    write_word_model(project, "  price_usd: 0.25\n")
+    arguments = ("subject=a fox", "seeds=8")
+    assert "Price:  about $2.00" in project.run("sweep", *arguments, "--plan").out
+    assert "8 drawn, 0 failed, $2.00 spent." in project.run("sweep", *arguments).out
+    assert [row["cost_usd"] for row in project.rows()] == [0.25] * 8
+
+
+def test_nothing_is_said_of_money_where_images_are_free(project: Project):
+    assert "Price" not in project.run("sweep", *GRID, "--plan").out
+    assert "$" not in project.run("sweep", *GRID).out
+
+
+def test_nine_failures_of_three_prompts_are_reported_as_that(project: Project):
+    done = project.run(
+        "sweep", "subject='a {red|green|blue} robot'", "seeds=3", "model.fails_on=a "
+    )
+    assert done.code == 1
+    assert "9 images of 3 prompts, the first of them 'a red robot', could not be drawn" in done.err
+
+
+def test_a_plan_shows_each_prompt_once(project: Project):
+    out = project.run("sweep", "-m", "subject=a fox", "temperature=0.1,0.2,0.3", "--plan").out
+    assert "1 prompt:\n  a fox\n" in out
+    assert out.count("  a fox\n") == 1
+
+
+def test_time_is_estimated_from_many_images_of_the_same_model(project: Project):
+    project.run("sweep", "subject=a robot", "seeds=40")
+    project.run("sweep", "subject=a robot", "seeds=[40]")
+    (run,) = [run for run in project.runs if len(project.rows(run)) == 1]
+    (part,) = (run / "images.parquet").glob("part-*")
+    table = pq.read_table(part)
+    column = table.schema.get_field_index("seconds")
+    slow = table.set_column(column, table.schema.field(column), pa.array([4.11]))
+    pq.write_table(slow, part)
+    assert "(0.11 s an image)" in project.run("sweep", "subject=a fox", "--plan").out

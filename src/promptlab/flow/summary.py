@@ -1,119 +1,182 @@
-"""What a sweep tells its user: the plan, the start, each failure, the end, how to resume.
+"""What a sweep reports: a record of what became of it, and the lines for a terminal.
 
-Takes the records of the flow, returns text. Prints nothing, writes nothing.
+Takes the records of the flow, returns records and text. Prints, writes and reads nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from promptlab.configs.settings import Settings
-from promptlab.flow.runs import ChosenFolder
 from promptlab.paths import RunPaths
-from promptlab.planning.plan import Axis, Plan, PlannedModel
-from promptlab.progress import format_seconds
-from promptlab.records import Cell, Result
-from promptlab.store import Counts, Store, Survey
+from promptlab.planning.plan import Plan
+from promptlab.records import Cell, Drawn
+from promptlab.store import Counts, Store
 
-NUM_PROMPTS = 8  # shown of a plan
-NUM_VALUES = 6  # shown of an axis
 MAX_WIDTH = 100  # characters of a prompt or value shown
-PNG_BYTES_PER_PIXEL = 1.0  # a photo-like PNG; drawings take a third of it
+NUM_WORDS = 8  # unknown words shown
+THIS_PROCESS = "this process"
 
 
 @dataclass(slots=True)
 class Session:
-    """What this command drew: the part of the run that happened just now."""
+    """What this command draws, noted image by image."""
 
-    num_drawn: int = 0
+    num_drawn: int = 0  # failures included
     errors: dict[str, str] = field(default_factory=dict)  # image_id -> why it failed
+    num_unseen: int = 0  # images whose prompt the model did not see whole
+    num_equal: int = 0  # images whose pixels are those of another prompt or other parameters
+    cost_usd: float | None = None  # None: nothing cost anything
+    by_worker: Counter[str] = field(default_factory=Counter)  # images drawn
     is_interrupted: bool = False
     model_lost: str | None = None  # why a model could not draw any more
+    _owners: dict[str, int] = field(default_factory=dict)  # pixels -> who drew them first
+
+    def note(self, drawn: Drawn, worker: str = THIS_PROCESS) -> None:
+        """Count an image."""
+        facts, request = drawn.facts, drawn.request
+        self.num_drawn += 1
+        self.by_worker[worker] += 1
+        if facts.status == "failed":
+            self.errors[request.image_id] = facts.error or ""
+        self.num_unseen += bool(facts.unseen)
+        if facts.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + facts.cost_usd
+        if facts.sha256 is not None:
+            owner = hash((request.prompt, *request.params.items()))
+            self.num_equal += self._owners.setdefault(facts.sha256[:16], owner) != owner
 
 
-def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenFolder) -> str:
-    """Return what a sweep would draw, where, and what that takes."""
-    plan_id = plan.sweep_id if plan.has_ids else "its id is known after the download"
-    lines = [f"Sweep {plan.sweep} ({plan_id})", ""]
-    lines += [f"  {_describe_axis(axis)}" for axis in plan.axes] or ["  no axis: a single cell"]
-    lines += [f"  {note}" for note in plan.notes]
-    lines += [
-        "",
-        f"{_count(len(plan.cells), 'cell')}, {_count(plan.num_images, 'image')} "
-        f"(limit {settings.limit:,})",
-        f"  already drawn here     {found.num_done:>8,}",
-        f"  drawn in earlier runs  {found.num_reused:>8,}",
-        f"  failed earlier         {found.num_failed:>8,}",
-        f"  to draw                {found.num_pending:>8,}",
-        "",
-        f"Models: {', '.join(map(_describe_model, plan.models.values()))}",
-        f"Time:   {_describe_time(plan, found.num_pending, settings)}",
-        f"Disk:   {_describe_disk(plan, found.num_pending, settings)}",
-        f"Folder: {folder.paths.root}" + (" (continues)" if folder.exists else " (new)"),
-        "",
-        "First prompts:",
-    ]
-    lines += [f"  {shorten(cell.prompt)}" for cell in plan.cells[:NUM_PROMPTS]]
-    if len(plan.cells) > NUM_PROMPTS:
-        lines.append(f"  … and {len(plan.cells) - NUM_PROMPTS:,} more")
-    return "\n".join(lines)
+@dataclass(frozen=True, slots=True)
+class SweepSummary:
+    """What became of a sweep."""
+
+    sweep: str
+    drawn: int  # images that this command drew
+    done: int  # images that the run held before
+    reused: int  # images found in earlier runs
+    failed: int  # rows of the whole run
+    flagged: int  # rows of the whole run
+    unseen: int  # images of this command whose prompt the model did not see whole
+    equal: int  # images of this command with the pixels of another prompt or other parameters
+    cost_usd: float | None  # of this command; None: nothing cost anything
+    by_worker: Mapping[str, int]  # images that each worker drew for this command
+    unknown_words: tuple[str, ...]  # one line a model that does not know all words
+    paths: Mapping[str, Sequence[str]]  # what to look at: run, sheet, images, table
+
+    @classmethod
+    def of(
+        cls, plan: Plan, session: Session, store: Store, paths: RunPaths, sheet: Sequence[str]
+    ) -> SweepSummary:
+        """Return the summary of a sweep that has ended."""
+        return cls(
+            sweep=plan.sweep,
+            drawn=session.num_drawn - len(session.errors),
+            done=store.num_done,
+            reused=store.num_reused,
+            failed=store.counts.failed,
+            flagged=store.counts.flagged,
+            unseen=session.num_unseen,
+            equal=session.num_equal,
+            cost_usd=session.cost_usd,
+            by_worker=dict(session.by_worker),
+            unknown_words=tuple(describe_unknown_words(plan)),
+            paths={
+                "run": [paths.root],
+                "sheet": list(sheet),
+                "images": [paths.images],
+                "table": [paths.images_parquet],
+            },
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON holds them."""
+        return dataclasses.asdict(self)
 
 
 def describe_start(plan: Plan, store: Store, paths: RunPaths) -> str:
     """Return one line on what is about to be drawn."""
-    todo = f"{_count(store.num_pending, 'image')} to draw" if store.num_pending else "nothing to do"
+    todo = f"{count(store.num_pending, 'image')} to draw" if store.num_pending else "nothing to do"
+    known = _describe_known(store.num_done, store.num_reused)
     return (
-        f"{plan.sweep}: {_count(plan.num_images, 'image')} in {_count(len(plan.cells), 'cell')}, "
-        f"{', '.join([*_known_before(store), todo])} → {paths.root}"
+        f"{plan.sweep}: {count(plan.num_images, 'image')} in {count(len(plan.cells), 'cell')}, "
+        f"{', '.join([*known, todo])} → {paths.root}"
     )
 
 
-def _known_before(store: Store) -> list[str]:
-    numbers = ((store.num_done, "already here"), (store.num_reused, "found in earlier runs"))
+def _describe_known(num_done: int, num_reused: int) -> list[str]:
+    numbers = ((num_done, "already here"), (num_reused, "found in earlier runs"))
     return [f"{number:,} {words}" for number, words in numbers if number]
 
 
-def describe_failure(result: Result) -> str:
+def describe_failure(drawn: Drawn) -> str:
     """Return one line on an image that could not be drawn."""
-    request = result.request
-    return f"Failed: {shorten(request.prompt)!r} seed {request.seed}: {result.error}"
+    request = drawn.request
+    return f"Failed: {shorten(request.prompt)!r} seed {request.seed}: {drawn.facts.error}"
 
 
-def describe_job_failure(cell: Cell, error: str) -> str:
-    """Return one line on a job that has failed images."""
-    return f"Images of {shorten(cell.prompt)!r} could not be drawn: {error}"
+def describe_job_failure(failures: Sequence[tuple[Cell, str]]) -> str:
+    """Return one line on a job's failed images: how many, of how many prompts, and the first."""
+    cell, error = failures[0]
+    prompts = {other.prompt for other, _ in failures}
+    first = f"{shorten(cell.prompt)!r}"
+    if len(prompts) > 1:
+        first = f"{len(prompts):,} prompts, the first of them {first},"
+    return f"{count(len(failures), 'image')} of {first} could not be drawn: {error}"
 
 
-def describe_end(
-    plan: Plan,
-    session: Session,
-    store: Store,
-    paths: RunPaths,
-    sheet: Sequence[str],
-    settings: Settings,
-) -> str:
-    """Return the summary: what was drawn, where it lies, how to look at it."""
-    counts = store.counts
-    parts = [f"{session.num_drawn - len(session.errors):,} drawn"]
-    parts += _known_before(store)
-    if counts.flagged:
-        parts.append(f"{counts.flagged:,} flagged as odd")
-    parts.append(f"{counts.failed:,} failed")
-    lines = [f"{plan.sweep}: {', '.join(parts)}."]
-    if counts.failed:
-        lines.append(f"Draw the failed ones again:  promptlab sweep --retry-failed {_quote(paths)}")
-    heads = ["Contact sheet:", *[""] * len(sheet)]
-    lines += [f"{head:<15} {path}" for head, path in zip(heads, sheet, strict=False)]
-    lines += [
-        f"Images:         {paths.images}",
-        f"Table:          {paths.images_parquet}",
-    ]
+def describe_end(summary: SweepSummary, settings: Settings) -> str:
+    """Return what was drawn, where it lies, and how to look at it."""
+    parts = [f"{summary.drawn:,} drawn", *_describe_known(summary.done, summary.reused)]
+    if summary.flagged:
+        parts.append(f"{summary.flagged:,} flagged as odd")
+    parts.append(f"{summary.failed:,} failed")
+    if summary.cost_usd is not None:
+        parts.append(f"{format_usd(summary.cost_usd)} spent")
+    lines = [f"{summary.sweep}: {', '.join(parts)}."]
+    (root,) = summary.paths["run"]
+    if summary.failed:
+        again = f"promptlab sweep --retry-failed {shlex.quote(root)}"
+        lines.append(f"Draw the failed ones again:  {again}")
+    lines += summary.unknown_words
+    if summary.equal:
+        lines.append(
+            f"{count(summary.equal, 'image')} came out equal to one of another prompt or of other "
+            "parameters."
+        )
+    for head, name in (("Contact sheet:", "sheet"), ("Images:", "images"), ("Table:", "table")):
+        heads = [head, *[""] * len(summary.paths[name])]
+        lines += [f"{h:<15} {path}" for h, path in zip(heads, summary.paths[name], strict=False)]
     if settings.tracking is not None and settings.tracking.get("enabled", True):
         uri = settings.tracking.get("uri")
         lines.append(f"MLflow:         promptlab ui{f' --uri {shlex.quote(uri)}' if uri else ''}")
     return "\n".join(lines)
+
+
+def describe_unknown_words(plan: Plan) -> list[str]:
+    """Return a line for each model that does not know all words: the most frequent, how often."""
+    lines = []
+    for model_key, planned in plan.models.items():
+        words: Counter[str] = Counter()
+        num_images = 0
+        for cell in plan.cells:
+            if cell.model_key == model_key:
+                unknown = dict.fromkeys(planned.model.unknown_words(cell.prompt))
+                words.update(dict.fromkeys(unknown, len(cell.seeds)))
+                num_images += len(cell.seeds) if unknown else 0
+        if words:
+            shown = ", ".join(word for word, _ in words.most_common(NUM_WORDS))
+            more = f", … {len(words) - NUM_WORDS:,} more" if len(words) > NUM_WORDS else ""
+            lines.append(
+                f"{planned.model.name} does not know: {shown}{more}; in "
+                f"{count(num_images, 'image')}."
+            )
+    return lines
 
 
 def describe_interruption(plan: Plan, counts: Counts, paths: RunPaths) -> str:
@@ -139,53 +202,13 @@ def shorten(text: str) -> str:
     return flat if len(flat) <= MAX_WIDTH else f"{flat[: MAX_WIDTH - 1]}…"
 
 
-def _describe_model(planned: PlannedModel) -> str:
-    state = "" if planned.model.is_downloaded else ", to be downloaded first"
-    numerics = planned.numerics
-    return f"{planned.model.name} ({numerics.dtype}, {numerics.device}{state})"
+def format_usd(amount: float) -> str:
+    """Return an amount of US dollars: "$0.0200", "$12.30"."""
+    return f"${amount:,.4f}" if amount < 1 else f"${amount:,.2f}"
 
 
-def _describe_axis(axis: Axis) -> str:
-    shown = ", ".join(shorten(str(value)) for value in axis.values[:NUM_VALUES])
-    more = f", … {len(axis.values) - NUM_VALUES} more" if len(axis.values) > NUM_VALUES else ""
-    return f"{axis.name:<14} {len(axis.values):>6}  {shown}{more}"
-
-
-def _describe_time(plan: Plan, num_pending: int, settings: Settings) -> str:
-    if not num_pending:
-        return "none"
-    speeds = [
-        _seconds_per_image(name, settings) for name in {p.model.name for p in plan.models.values()}
-    ]
-    known = [seconds for seconds in speeds if seconds is not None]
-    if len(known) < len(speeds):
-        return "unknown: this model has drawn nothing here yet"
-    # Several models: their images are not counted apart, so the slowest sets the upper bound.
-    bound = "about" if len(known) == 1 else "at most"
-    return f"{bound} {format_seconds(max(known) * num_pending)} ({max(known):.2f} s an image)"
-
-
-def _seconds_per_image(model: str, settings: Settings) -> float | None:
-    """Return the mean of a model's time an image in the newest run that has rows of it."""
-    from promptlab.store import list_runs, read_run
-
-    for folder in list_runs(settings.runs_dir)[:5]:
-        rows = read_run(folder).rows(["model", "seconds", "status"])
-        seconds = [row["seconds"] for row in rows if row["model"] == model and row["seconds"]]
-        if seconds:
-            return sum(seconds) / len(seconds)
-    return None
-
-
-def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
-    sizes = [plan.models[cell.model_key].model.size_of(cell.params) for cell in plan.cells]
-    per_image = max(width * height for width, height in sizes) * PNG_BYTES_PER_PIXEL
-    copies = 2 if settings.store.get("embed_images", True) else 1
-    num_bytes = per_image * copies * num_pending
-    return f"up to {num_bytes / 1e6:,.0f} MB"
-
-
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun in the right form."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 

@@ -15,16 +15,17 @@ from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
 from promptlab.errors import ModelLostError, ReportError, SweepInterruptedError
 from promptlab.finishing import finishing
 from promptlab.flow import summary
+from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
 from promptlab.flow.sources import Sources
-from promptlab.flow.summary import Session
+from promptlab.flow.summary import Session, SweepSummary
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
 from promptlab.planning.plan import Plan
 from promptlab.progress import show_progress
-from promptlab.records import Numerics, Result
+from promptlab.records import Cell, Drawn, Numerics, Result
 from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.store import Counts, Store, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
@@ -83,6 +84,7 @@ class Outcome:
     session: Session
     paths: RunPaths | None = None  # None: a plan only
     counts: Counts | None = None  # rows of the whole run folder
+    summary: SweepSummary | None = None
 
 
 def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outcome:
@@ -95,7 +97,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
         found = survey(folder.paths if folder.exists else None, plan, options.store)
-        print(summary.describe_plan(plan, settings, found, folder))
+        print(describe_plan(plan, settings, found, folder))
         return Outcome(plan, Session())
 
     paths = folder.paths
@@ -112,16 +114,21 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
                 tracking.begin()
             session = draw_pending(plan, store, sources)
         is_new = session.num_drawn + store.num_reused > 0
+        if is_new:
+            log.info("Building the contact sheet.")
         sheet = write_sheet(paths, options.report, is_new)
+        if is_new and options.tracking.enabled:
+            log.info("Bringing MLflow up to date.")
+    ended = SweepSummary.of(plan, session, store, paths, sheet)
     with keep_log(paths):
-        log.info("%s", summary.describe_end(plan, session, store, paths, sheet, settings))
+        log.info("%s", summary.describe_end(ended, settings))
     if session.model_lost is not None:
         raise ModelLostError(
             summary.describe_lost_model(session.model_lost, plan, store.counts, paths)
         )
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
-    return Outcome(plan, session, paths, store.counts)
+    return Outcome(plan, session, paths, store.counts, ended)
 
 
 def make_plan(
@@ -145,15 +152,18 @@ def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
     Ctrl-C ends it early, and so does a model that cannot draw any more.
     """
     session = Session()
+
+    def deliver(drawn: Drawn) -> None:
+        store.add(drawn)
+        session.note(drawn)
+        if drawn.facts.status == "failed":
+            log.warning("%s", summary.describe_failure(drawn))
+
     try:
         results = _results(plan, store, sources)
-        with finishing(store.add) as finish:
+        with finishing(deliver) as finish:
             for numerics, result in show_progress(results, store.num_pending):
                 finish(result, numerics)
-                session.num_drawn += 1
-                if result.error is not None:
-                    session.errors[result.request.image_id] = result.error
-                    log.warning("%s", summary.describe_failure(result))
     except KeyboardInterrupt:
         session.is_interrupted = True
     except ModelLostError as error:
@@ -192,12 +202,12 @@ def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[s
 
 def errors_by_job(outcome: Outcome) -> dict[int, str]:
     """Return what failed in each Hydra job, one line a job."""
-    errors: dict[int, str] = {}
+    failures: dict[int, list[tuple[Cell, str]]] = {}
     if not outcome.session.errors:
-        return errors
+        return {}
     for model_key in outcome.plan.models:
         for cell, request in outcome.plan.requests(model_key):
             error = outcome.session.errors.get(request.image_id)
             if error is not None:
-                errors.setdefault(cell.job_id, summary.describe_job_failure(cell, error))
-    return errors
+                failures.setdefault(cell.job_id, []).append((cell, error))
+    return {number: summary.describe_job_failure(found) for number, found in failures.items()}

@@ -147,6 +147,9 @@ class CompleteModel(Model, Protocol):
         A text file has one word a line and is a wildcard, too.
         """
 
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Return the words of a prompt that the model leaves out; needs no weights."""
+
     @property
     def takes_source(self) -> bool:
         """Whether a request may have a source: an image that the new one is drawn from."""
@@ -164,6 +167,7 @@ DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
     "a1111": lambda model: describe_for_a1111,
     "is_downloaded": lambda model: True,
     "words": lambda model: {},
+    "unknown_words": lambda model: lambda prompt: (),
     "takes_source": lambda model: False,
     "describe": lambda model: lambda: Numerics(model.device, model.dtype),
 }

@@ -88,7 +88,8 @@ def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:
     if num_images > limit:
         axes = ", ".join(f"{n} {format_count(c)}" for n, c in grid.axis_counts().items() if c > 1)
         raise PlanTooLargeError(
-            f"The sweep holds {format_count(num_images)} images ({format_count(num_cells)} cells"
+            f"The sweep holds {format_count(num_images)} images ({format_count(num_cells)} "
+            f"{'cell' if num_cells == 1 else 'cells'}"
             f"{f'; in the prompts: {axes}' if axes else ''}), more than its limit of {limit:,}. "
             + (f"To draw them all add limit={num_images}; " if num_images < 10**9 else "")
             + "to draw fewer use sample, only or exclude."
@@ -128,7 +129,7 @@ def check_limit(plan: Plan, limit: int) -> None:
     """Refuse a plan that holds more images than its limit."""
     if plan.num_images > limit:
         raise PlanTooLargeError(
-            f"The sweep holds {plan.num_images:,} images ({len(plan.cells):,} cells), more than "
+            f"The sweep holds {plan.num_images:,} images ({_cells(len(plan.cells))}), more than "
             f"its limit of {limit:,}. To draw them all add limit={plan.num_images}."
         )
 

@@ -7,7 +7,8 @@ each. Writes nothing and locks nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
@@ -17,6 +18,7 @@ from promptlab.store.index import RowIndex
 from promptlab.store.parts import check_part, list_parts
 from promptlab.store.reader import list_runs
 from promptlab.store.reuse import FoundPart, find_images
+from promptlab.store.speed import Drawer, seconds_per_image
 from promptlab.store.storage import open_storage
 
 Waiting = tuple[Cell, int]  # a cell and one of its seeds
@@ -49,6 +51,7 @@ class Survey:
     num_failed: int  # of these, failed ones
     num_reused: int  # images that earlier runs hold
     num_pending: int  # images to draw
+    seconds_per_image: Mapping[str, float] = field(default_factory=dict)  # by model_key, if known
 
 
 @dataclass(frozen=True)
@@ -110,4 +113,15 @@ def survey(
     where = paths or RunPaths(f"{options.runs_dir or 'runs'}/.new")
     found = find_reusable(where, options, set(todo.waiting))
     num_reused = sum(len(part.image_ids) for part in found)
-    return Survey(todo.num_done, todo.num_failed, num_reused, len(todo.waiting) - num_reused)
+    drawers = {
+        key: Drawer(planned.model.name, planned.numerics.device, planned.numerics.dtype)
+        for key, planned in plan.models.items()
+    }
+    speeds = seconds_per_image(drawers.values(), options.runs_dir or "runs")
+    return Survey(
+        todo.num_done,
+        todo.num_failed,
+        num_reused,
+        len(todo.waiting) - num_reused,
+        {key: speeds[drawer] for key, drawer in drawers.items() if drawer in speeds},
+    )

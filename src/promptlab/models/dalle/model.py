@@ -15,6 +15,7 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.dalle.cpu.allocator import keep_freed_memory
 from promptlab.models.dalle.devices import find_device, open_runner, sleep_when_waiting
+from promptlab.models.dalle.tokenizer import Tokenizer, WordTokenizer, open_tokenizer
 from promptlab.models.protocol import Parameter, describe_for_a1111
 from promptlab.records import Request, Result, Scalar
 
@@ -101,6 +102,17 @@ class DalleModel:
         """The subjects and styles that the model was trained on, where its folder lists them."""
         files = (self.folder / "styles.json", self.folder / "subjects.txt")
         return {f"{self.name}/{file.stem}": file for file in files if file.is_file()}
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Return the words of a prompt that are not in a vocabulary of whole words."""
+        if self.config.tokenizer != "word":  # byte pairs spell any word
+            return ()
+        tokenizer = self._tokenizer
+        return tokenizer.unknown_words(prompt) if isinstance(tokenizer, WordTokenizer) else ()
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return open_tokenizer(self.folder, self.config.tokenizer, self.config.text_length)
 
     def a1111(self, params: Mapping[str, Scalar]) -> str:
         """Return the parameters as A1111 writes them; a step is an image token."""

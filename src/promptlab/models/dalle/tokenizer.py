@@ -130,7 +130,7 @@ class WordTokenizer:
     def tokenize(self, prompt: str) -> TokenizedPrompt:
         """Return the ids of a prompt and what they leave out."""
         text, dropped = clean(prompt)
-        words = re.findall(r"[a-z0-9]+", text.replace("_", " "))
+        words = _split_words(text)
         unknown = [word for word in words if word not in self._id_from_word]
         known = [word for word in words if word in self._id_from_word]
         ids = [self._id_from_word[START], *(self._id_from_word[word] for word in known)]
@@ -144,6 +144,14 @@ class WordTokenizer:
         return TokenizedPrompt(
             tuple(ids[: self.text_length]), first_cut is not None, "; ".join(unseen)
         )
+
+    def unknown_words(self, prompt: str) -> Sequence[str]:
+        """Return the words of a prompt that are not in the vocabulary."""
+        return [word for word in _split_words(clean(prompt)[0]) if word not in self._id_from_word]
+
+
+def _split_words(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", text.replace("_", " "))
 
 
 def clean(prompt: str) -> tuple[str, str]:

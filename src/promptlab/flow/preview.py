@@ -1,0 +1,106 @@
+"""What --plan prints: axes, what is left to draw, time, disk, money, prompts, unknown words.
+
+Takes a plan and what the store knows of it; returns text. Prints, writes and reads nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from promptlab.configs.settings import Settings
+from promptlab.flow.summary import count, describe_unknown_words, format_usd, shorten
+from promptlab.planning.plan import Axis, Plan, PlannedModel
+from promptlab.progress import format_seconds
+from promptlab.store import Survey
+
+if TYPE_CHECKING:
+    from promptlab.flow.runs import ChosenFolder
+
+NUM_PROMPTS = 8  # shown of a plan
+NUM_VALUES = 6  # shown of an axis
+PNG_BYTES_PER_PIXEL = 1.0  # a photo-like PNG; drawings take a third of it
+
+
+def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenFolder) -> str:
+    """Return what a sweep would draw, where, and what that takes."""
+    plan_id = plan.sweep_id if plan.has_ids else "its id is known after the download"
+    lines = [f"Sweep {plan.sweep} ({plan_id})", ""]
+    lines += [f"  {_describe_axis(axis)}" for axis in plan.axes] or ["  no axis: a single cell"]
+    lines += [f"  {note}" for note in plan.notes]
+    lines += [
+        "",
+        f"{count(len(plan.cells), 'cell')}, {count(plan.num_images, 'image')} "
+        f"(limit {settings.limit:,})",
+        f"  already drawn here     {found.num_done:>8,}",
+        f"  drawn in earlier runs  {found.num_reused:>8,}",
+        f"  failed earlier         {found.num_failed:>8,}",
+        f"  to draw                {found.num_pending:>8,}",
+        "",
+        f"Models: {', '.join(map(_describe_model, plan.models.values()))}",
+        f"Time:   {_describe_time(plan, found)}",
+        f"Disk:   {_describe_disk(plan, found.num_pending, settings)}",
+        *_describe_price(plan, found.num_pending),
+        f"Folder: {folder.paths.root}" + (" (continues)" if folder.exists else " (new)"),
+        *describe_unknown_words(plan),
+        "",
+        *_describe_prompts(plan),
+    ]
+    return "\n".join(lines)
+
+
+def _describe_model(planned: PlannedModel) -> str:
+    state = "" if planned.model.is_downloaded else ", to be downloaded first"
+    numerics = planned.numerics
+    return f"{planned.model.name} ({numerics.dtype}, {numerics.device}{state})"
+
+
+def _describe_axis(axis: Axis) -> str:
+    shown = ", ".join(shorten(str(value)) for value in axis.values[:NUM_VALUES])
+    more = f", … {len(axis.values) - NUM_VALUES} more" if len(axis.values) > NUM_VALUES else ""
+    return f"{axis.name:<14} {len(axis.values):>6}  {shown}{more}"
+
+
+def _describe_prompts(plan: Plan) -> list[str]:
+    """Return the first prompts, each once: parameters and models repeat them."""
+    prompts = list(dict.fromkeys(cell.prompt for cell in plan.cells))
+    head = "First prompts:" if len(prompts) > NUM_PROMPTS else f"{count(len(prompts), 'prompt')}:"
+    lines = [head, *(f"  {shorten(prompt)}" for prompt in prompts[:NUM_PROMPTS])]
+    if len(prompts) > NUM_PROMPTS:
+        lines.append(f"  … and {len(prompts) - NUM_PROMPTS:,} more")
+    return lines
+
+
+def _describe_time(plan: Plan, found: Survey) -> str:
+    if not found.num_pending:
+        return "none"
+    speeds: Mapping[str, float] = found.seconds_per_image
+    if len(speeds) < len(plan.models):
+        return "unknown: this model has drawn nothing here yet"
+    # Several models: their images are not counted apart, so the slowest sets the upper bound.
+    bound = "about" if len(speeds) == 1 else "at most"
+    slowest = max(speeds.values())
+    return f"{bound} {format_seconds(slowest * found.num_pending)} ({slowest:.2f} s an image)"
+
+
+def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
+    sizes = [plan.models[cell.model_key].model.size_of(cell.params) for cell in plan.cells]
+    per_image = max(width * height for width, height in sizes) * PNG_BYTES_PER_PIXEL
+    copies = 2 if settings.store.get("embed_images", True) else 1
+    num_bytes = per_image * copies * num_pending
+    return f"up to {num_bytes / 1e6:,.0f} MB"
+
+
+def _describe_price(plan: Plan, num_pending: int) -> list[str]:
+    """Return what drawing all images costs at most; nothing of models that are free."""
+    total, num_priced = 0.0, 0
+    for model_key, planned in plan.models.items():
+        for _, request in plan.requests(model_key):
+            price = planned.model.price_of(request)
+            if price is not None:
+                total += price
+                num_priced += 1
+    if not num_priced or not num_pending:
+        return []
+    bound = "about" if num_pending == num_priced == plan.num_images else "at most"
+    return [f"Price:  {bound} {format_usd(total)}"]
