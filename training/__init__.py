@@ -6,9 +6,9 @@ The whole line, each step a module with a command of its own and all of it in on
     python -m training.run --device cpu       # two cores, hours, resumable
 
 Extra requirements: `pip install 'promptlab[training]'` and the `npm` client (or the data set in its
-`packed` form). To go on from saved checkpoints put them into `training/runs/` and start one step by
-itself, with more steps; where only the packaged weights are left, `unpack` and `train_encoder` make
-such checkpoints of them.
+`packed` form). To continue from saved checkpoints put them into `training/runs/` and start one step
+by itself, with more steps; where only the packaged weights are left, `unpack` and `train_encoder`
+make such checkpoints of them.
 
 `sources` (pinned packages) -> `subjects` (one name for one thing) -> `rasterize` (pixels)
 -> `train_tokenizer` (pixels -> tokens) -> `tokenize_images` (augmented tokens and captions)

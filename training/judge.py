@@ -2,7 +2,7 @@
 
 Take the pictures without the held-out pairs; leave `judge_subject.pt` and `judge_style.pt`, which
 are never shipped. Their scores on the real held-out pairs say how far their verdicts on drawn
-pictures can be trusted. Two networks, since a subject is told by shapes and a style by edges.
+pictures can be trusted. Two networks: a subject is recognized by shapes, a style by edges.
 
 Three more, the critics, name styles too: the detokenizer is trained to please them, and judged by
 another. The second is blind to the palette, so that colors alone cannot please all; the third sees
@@ -48,9 +48,9 @@ class JudgeRecipe:
     seed: int = 8
 
 
-# A style is told from edges, fills and its exact palette: full resolution and little noise, which
-# hides just that; but half of its pictures blurred, since drawn ones are soft, and how crisp edges
-# are must not decide. A subject is told from shapes: less resolution and more noise.
+# A style is recognized by edges, fills and its exact palette: full resolution and little noise.
+# Half of the pictures are blurred, because drawn ones are soft and sharpness must not decide. A
+# subject is recognized by shapes: less resolution and more noise.
 # Critics are no judges: the detokenizer is trained to please them, so they must be other networks.
 RECIPES = {
     "style": JudgeRecipe("style", 160, (48, 96, 160), True, 0.02, 0.5, 4800),
@@ -146,7 +146,7 @@ def distort(pixels: Tensor, rng: np.random.Generator, recipe: JudgeRecipe) -> Te
 def train(
     kind: str, pictures: Pictures, num_steps: int, batch_size: int, device: str, out: Path
 ) -> Judge:
-    """Train one judge on real pictures, going on with a new cycle if there is one in `out`."""
+    """Train one judge on real pictures, with a new cycle if it exists in `out`."""
     recipe = RECIPES[kind]
     torch.manual_seed(recipe.seed)
     targets = torch.from_numpy(targets_of(pictures, recipe))
@@ -235,7 +235,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(RECIPES), help="train this judge alone")
     parser.add_argument("--steps-factor", type=float, default=1.0, help="longer or shorter")
-    parser.add_argument("--more", action="store_true", help="go on with judges that are there")
+    parser.add_argument("--more", action="store_true", help="train existing judges further")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=RUNS_DIR)

@@ -1,4 +1,4 @@
-"""The whole training in one command: every step in order, each going on where it stopped.
+"""The whole training in one command: every step in order; each resumes where it stopped.
 
 Takes a device; leaves the model folder and its evaluation. Knows the steps and their sizes only.
 
@@ -7,8 +7,8 @@ Takes a device; leaves the model folder and its evaluation. Knows the steps and 
 
 On a CPU the transformer's training starts as soon as the first shard of tokens is there; the other
 shards and the detokenizer are made beside it on the second core. Once both can draw, the
-detokenizer goes on with what the transformer draws. A machine without network needs the data set
-in its packed form (see `packed`). To go on from a model folder see `unpack`.
+detokenizer continues with what the transformer draws. A machine without network needs the data set
+in its packed form (see `packed`). To continue from a model folder see `unpack`.
 """
 
 from __future__ import annotations

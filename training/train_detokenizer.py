@@ -1,12 +1,11 @@
 """Train the detokenizer that is shipped: frozen codes and a style back to clean pixels.
 
 Takes the pictures and the frozen image encoder; leaves `detokenizer.pt` (checkpoint with averaged
-weights). Learns pixels and edges first; from `--adversarial-from` on, a small patch discriminator,
-which is told the style, asks for its edges and fills. With `--critic-weight`, the critics that
-`judge` leaves ask for a drawing that they know the style of. The codes never change here, so this
-can run before, beside and after the transformer's training, and the result can be exchanged at any
-time. With `--drawn-share`, some tokens of each batch are not a real picture's but drawn by the
-transformer (see `draw_tokens`): no real picture says what shall come of those, but the critics do.
+weights). The loss is pixels and edges first; from `--adversarial-from` on, a small patch
+discriminator, conditioned on the style, is added. `--critic-weight` adds the critics that `judge`
+trains: they must recognize the style. The codes never change here, so this can run before, beside
+and after the transformer's training. With `--drawn-share`, some tokens of each batch are drawn by
+the transformer (see `draw_tokens`); these have no real picture, so only the critics judge them.
 
     python -m training.train_detokenizer --steps 6000 --adversarial-from 4000 --critic-weight 0.05
 """
@@ -107,7 +106,7 @@ def train(
     critic_weight: float = 0.0,
     drawn_share: float = 0.0,
 ) -> None:
-    """Train until `num_steps`, going on from the checkpoint if there is one.
+    """Train until `num_steps`, from the checkpoint if one exists.
 
     `peak_lr` is a factor on both optimizers' learning rates, `critic_weight` one on how unlike its
     style the critics (see `judge`) find a drawn picture. `drawn_share` of each batch is tokens that

@@ -2,7 +2,7 @@
 
 Takes the pictures and `detokenizer.pt`, which stays as it is; leaves `tokenizer.pt`, as
 `train_tokenizer` would. Its codes are the ones that the detokenizer draws, so a transformer that
-was trained on them goes on with them. Resumable.
+was trained on them still fits. Resumable.
 
     python -m training.train_encoder --steps 800
 """
@@ -69,7 +69,7 @@ def train(
     out: Path,
     checkpoint_every: int = 100,
 ) -> None:
-    """Train until `num_steps`, going on from the checkpoint in `out` if there is one."""
+    """Train until `num_steps`, from the checkpoint in `out` if one exists."""
     detokenizer = load_detokenizer(out / "detokenizer.pt", device).requires_grad_(False)
     detokenizer = detokenizer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     size = DetokenizerSize(**torch.load(out / "detokenizer.pt", map_location="cpu")["size"])

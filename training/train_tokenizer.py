@@ -94,7 +94,7 @@ def vary_batch(pixels: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def train(size: DetokenizerSize, num_steps: int, batch_size: int, device: str, out: Path) -> None:
-    """Train until `num_steps`, going on from the checkpoint in `out` if there is one."""
+    """Train until `num_steps`, from the checkpoint in `out` if one exists."""
     pictures = load_pictures()
     train_rows = np.flatnonzero(~pictures.is_held_out)
     test_rows = np.flatnonzero(pictures.is_held_out)[:128]

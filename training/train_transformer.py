@@ -1,7 +1,7 @@
-"""Train text to image tokens, from captions written anew each time and tokens made once.
+"""Train the transformer from text to image tokens: captions vary, tokens are made once.
 
-Takes the shards of `tokenize_images`; leaves `transformer.pt` (a checkpoint to go on from, with the
-averaged weights) and sample sheets beside it. Does not know about pixels except for the sheets.
+Takes the shards of `tokenize_images`; leaves `transformer.pt` (a checkpoint to resume from, with
+the averaged weights) and sample sheets beside it. Does not know about pixels except for the sheets.
 
     python -m training.train_transformer --steps 9000
 """
@@ -195,12 +195,12 @@ def train(
     decay_share: float = 0.3,
     **sizes: int,
 ) -> None:
-    """Train until `num_steps`, going on from the checkpoint in `out` if there is one.
+    """Train until `num_steps`, from the checkpoint in `out` if one exists.
 
-    A training that was stopped and goes on ends with the weights of one that was not. `peak_lr` is
-    a factor on both optimizers' learning rates, which rise over `num_warmup` steps and fall to zero
-    over the last `decay_share` of them all. `sizes` are fields of TransformerSize that shall differ
-    from its defaults.
+    A training that was interrupted and resumed ends with the weights of one that was not.
+    `peak_lr` is a factor on both optimizers' learning rates, which rise over `num_warmup` steps and
+    fall to zero over the last `decay_share` of them all. `sizes` are fields of TransformerSize that
+    differ from its defaults.
     """
     vocabulary = build_vocabulary(pictures.subjects, pictures.aliases)
     grid = torch.load(out / "tokenizer.pt", map_location="cpu")["size"]["image_grid"]

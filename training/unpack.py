@@ -1,8 +1,8 @@
-"""Make checkpoints of a model folder, to go on training where nothing but the folder is left.
+"""Make checkpoints from a model folder, to continue training where only the folder is left.
 
 Takes a shipped model folder; leaves `transformer.pt` and `detokenizer.pt`, whose weights and
 averages are the folder's and whose optimizers are fresh. The image encoder is not in the folder:
-`train_encoder` learns it anew against the detokenizer. Does not train anything itself.
+`train_encoder` trains a new one against the detokenizer. Does not train anything itself.
 
     python -m training.unpack
     python -m training.train_encoder
@@ -100,7 +100,7 @@ def unpack(folder: Path, runs: Path) -> None:
     for filename in checkpoints:
         if (runs / filename).exists():
             raise FileExistsError(
-                f"{runs / filename} is there already: go on from it, or delete it to start from "
+                f"{runs / filename} exists: continue from it, or delete it to start from "
                 f"the weights in {folder}"
             )
     for filename, checkpoint in checkpoints.items():

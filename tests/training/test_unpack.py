@@ -31,9 +31,9 @@ def test_what_is_unpacked_and_collected_again_is_what_was_shipped(tmp_path):
             assert torch.equal(collected[name], tensor), name
 
 
-def test_checkpoints_that_are_there_are_not_replaced(tmp_path):
+def test_existing_checkpoints_are_not_replaced(tmp_path):
     (tmp_path / "detokenizer.pt").write_bytes(b"hours of work")
-    with pytest.raises(FileExistsError, match="go on from it, or delete it"):
+    with pytest.raises(FileExistsError, match="continue from it, or delete it"):
         unpack(PACKAGE_DIR, tmp_path)
     assert (tmp_path / "detokenizer.pt").read_bytes() == b"hours of work"
     assert not (tmp_path / "transformer.pt").exists()

@@ -240,6 +240,11 @@ def test_a_repeated_axis_inside_another_axis_stays_the_same():
     ]
 
 
+def test_an_axis_held_only_by_a_repeated_one_is_not_listed_twice():
+    assert prompts("{a: x {c: 1|2}|y} {a}") == ["x 1 x 1", "x 2 x 2", "y y"]
+    assert prompts("{a: {b: x {c: 1|2}|y}|z} {a}") == ["x 1 x 1", "x 2 x 2", "y y", "z z"]
+
+
 def test_an_axis_inside_an_alternative_is_there_only_where_the_alternative_is():
     assert points("{size: big {c: red|blue}|small}") == [
         ("big red", {"size": "big red", "c": "red"}),

@@ -132,6 +132,12 @@ def test_wildcards_have_paths_and_globs_and_lone_underscores_are_text():
     assert parse_pattern("a ____ blank, snake_case") == Pattern.literal("a ____ blank, snake_case")
 
 
+def test_an_escape_keeps_the_space_before_it_and_no_space_after_a_later_item():
+    kept, stripped = only_item("{a \\ |\\: __x__ }").alternatives
+    assert kept == Pattern.literal("a  ")
+    assert stripped.items == (Text(": "), Wildcard("x"))
+
+
 def test_a_backslash_is_an_escape_only_before_a_special_character():
     assert parse_pattern(r"\{x\} \(soft\) C:\dir \__a__") == Pattern.literal(
         r"{x} \(soft\) C" + r":\dir __a__"
