@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,16 +92,12 @@ def project(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     hydra_restore_singletons: None,
-) -> Iterator[Project]:
+) -> Project:
     """Enter an empty folder that knows the model `paint`."""
-    import promptlab.configs.vocabulary
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     CALLS.clear()
-    promptlab.configs.vocabulary.root_keys.cache_clear()
     found = Project(tmp_path, capsys)
     found.write("conf/model/paint.yaml", PAINT.format(name="paint"))
-    yield found
-    promptlab.configs.vocabulary.root_keys.cache_clear()
+    return found

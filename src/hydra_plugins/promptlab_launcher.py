@@ -12,6 +12,7 @@ postponed annotations: hence no `from __future__ import annotations`.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
@@ -63,7 +64,8 @@ class PromptlabLauncher(BasicLauncher):
         if isinstance(task_function, JobTask):
             from promptlab.configs.compose import ComposingLoader
 
-            hydra_context.config_loader = ComposingLoader(hydra_context.config_loader, config)
+            loader: Any = ComposingLoader(hydra_context.config_loader, config)
+            hydra_context.config_loader = loader
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
@@ -91,19 +93,17 @@ class PromptlabSweeper(BasicSweeper):
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Enumerate the jobs, unless they are too many; globs reach into sub-groups."""
-        from promptlab.configs.compose import open_nested_globs
-        from promptlab.configs.overrides import check_num_jobs
+        from promptlab.configs.launcher import split_overrides
 
-        open_nested_globs(overrides)
-        if isinstance(self.launcher, PromptlabLauncher) and self.config is not None:
-            check_num_jobs(overrides, self.config)
-        return BasicSweeper.split_arguments(overrides, max_batch_size)
+        is_ours = isinstance(self.launcher, PromptlabLauncher)
+        return split_overrides(overrides, max_batch_size, self.config if is_ours else None)
 
     def _parse_config(self) -> list[str]:
-        """Return `hydra.sweeper.params`, prompts among them quoted as on the command line."""
-        from promptlab.configs.overrides import prepare_override
+        """Return `hydra.sweeper.params`, read as overrides of the command line are."""
+        from promptlab.configs.launcher import read_params
 
-        return [prepare_override(override) for override in super()._parse_config()]
+        assert self.hydra_context is not None
+        return read_params(self.params, self.hydra_context.config_loader)
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Leave the composition to the launcher, unless another launcher was chosen."""

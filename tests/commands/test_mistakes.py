@@ -99,7 +99,7 @@ def test_each_mistake_gets_one_clear_message_and_a_non_zero_exit(project: Projec
     ids=lambda subject: ascii(subject)[:30],
 )
 def test_any_text_is_drawn_stored_and_found_again_as_it_is(project: Project, subject: str):
-    from promptlab.configs.overrides import quote
+    from promptlab.configs.quoting import quote
     from promptlab.planning.language import Pattern
 
     override = f"subject={quote(str(Pattern.literal(subject)))}"

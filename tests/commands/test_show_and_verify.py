@@ -20,10 +20,10 @@ NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
 
 @pytest.fixture
 def nasty_run(project: Project):
+    from promptlab.configs.quoting import quote
     from promptlab.planning.language import Pattern
-    from promptlab.planning.redraw import quote_for_hydra
 
-    subject = quote_for_hydra(str(Pattern.literal(NASTY)))
+    subject = quote(str(Pattern.literal(NASTY)))
     done = project.run("sweep", f"subject={subject}", "style=noto", "temperature=0.7", "seeds=0-2")
     assert done.code == 0, done.err
     return project.rows()

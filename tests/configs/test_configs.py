@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.commands.sweep import JobCollector, prepare, run_hydra
+from promptlab.configs.hydra_app import compose_jobs
 from promptlab.configs.locations import packaged_sweeps
 from promptlab.configs.settings import settings_from_jobs
 from promptlab.configs.vocabulary import find_options, list_options, read_option
@@ -32,14 +32,13 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def plan_of(*arguments: str) -> Plan:
     """Return the plan of a command line, every model replaced by one that needs no weights."""
-    collector = JobCollector()
-    run_hydra(collector, prepare(arguments))
+    jobs = compose_jobs(arguments)
 
     def open_paint(node: object) -> PaintModel:
         assert isinstance(node, dict)
         return PaintModel(name=str(node.get("size") or "tiny"))
 
-    return expand(collector.jobs, settings_from_jobs(collector.jobs), open_paint)
+    return expand(jobs, settings_from_jobs(jobs), open_paint)
 
 
 def test_every_style_composes_around_every_kind_of_prompt(hydra_restore_singletons):

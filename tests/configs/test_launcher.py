@@ -6,9 +6,8 @@ import pytest
 from hydra.core.utils import JobStatus
 
 from promptlab.configs.launcher import DrawnJob
-from promptlab.configs.settings import Job, Settings
-from promptlab.errors import ConfigError, PromptlabError
-from promptlab.flow.sweep import Invocation, StageOptions
+from promptlab.configs.settings import Job
+from promptlab.errors import PromptlabError
 from tests.conftest import Project
 from tests.painters import CALLS
 
@@ -58,14 +57,3 @@ def test_the_jobs_of_a_small_max_batch_size_are_plans_of_their_own(project: Proj
 def test_another_projects_config_in_the_same_folder_does_no_harm(project: Project):
     project.write("conf/config.yaml", "defaults:\n  - dataset: imagenet\nlearning_rate: 1\n")
     assert project.run("sweep", "subject=a").code == 0
-
-
-def test_hydra_can_turn_tracking_off_and_send_it_elsewhere():
-    def options(tracking: object) -> StageOptions:
-        return StageOptions.of(Settings(name="x", tracking=tracking), Invocation())  # type: ignore[arg-type]
-
-    assert not options(None).tracking.enabled
-    assert not options({"enabled": False}).tracking.enabled
-    assert options({"uri": "http://there"}).tracking.uri == "http://there"
-    with pytest.raises(ConfigError, match=r"tracking\.url.*tracking\.uri"):
-        options({"url": "http://there"})

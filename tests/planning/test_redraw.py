@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from promptlab.configs.quoting import quote
 from promptlab.identity import canonical_json
 from promptlab.planning.language import parse_pattern
 from promptlab.planning.redraw import (
     RecordedModel,
     hydra_value,
-    quote_for_hydra,
     quote_for_shell,
     redraw_command,
     redraw_overrides,
@@ -44,7 +44,7 @@ def make_row(prompt, **params):
 
 @given(NASTY)
 def test_a_quoted_text_comes_back_from_hydra_as_it_was(text):
-    assert read_override(f"subject={quote_for_hydra(text)}") == ("subject", text)
+    assert read_override(f"subject={quote(text)}") == ("subject", text)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
@@ -108,9 +108,9 @@ def test_any_plain_value_comes_back_from_hydra(value):
     [
         ("fox", "subject=fox"),
         ("a fox", "subject='a fox'"),
-        ("a, b", """subject="'a, b'\""""),
-        ("true", """subject="'true'\""""),
-        ("16:9", """subject="'16:9'\""""),
+        ("a, b", """subject='"a, b"'"""),
+        ("true", """subject='"true"'"""),
+        ("16:9", """subject='"16:9"'"""),
     ],
 )
 def test_only_what_needs_quotes_has_them(prompt, word):
@@ -119,4 +119,4 @@ def test_only_what_needs_quotes_has_them(prompt, word):
 
 def test_a_redrawn_image_names_the_image_that_it_is_drawn_from():
     row = {**make_row("a fox"), "source_id": "0123456789abcdef"}
-    assert "parent='0123456789abcdef'" in redraw_overrides(row)
+    assert 'parent="0123456789abcdef"' in redraw_overrides(row)

@@ -10,11 +10,12 @@ import os
 import re
 from collections.abc import Sequence
 
+from promptlab.configs.settings import GROUP_KEYS
 from promptlab.configs.vocabulary import list_options
 
 OWN_FLAGS = ("--plan", "--resume", "--retry-failed", "--from-picks")
 HYDRA_FLAGS = ("--multirun", "--cfg", "--help", "--info")
-GROUPS = ("model", "style", "sweeps", "template")
+GROUPS = ("sweeps", *GROUP_KEYS)
 
 _OPTION = re.compile(rf"(\+?(?:{'|'.join(GROUPS)})=(?:[^,]*,)*)([^,]*)")
 

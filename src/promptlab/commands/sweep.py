@@ -7,28 +7,18 @@ quoting, config groups) passes through; the flags below are taken out first.
 from __future__ import annotations
 
 import argparse
-import atexit
 import dataclasses
-import io
-import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from promptlab.configs.overrides import prepare_arguments
-from promptlab.configs.vocabulary import root_keys
+from promptlab.configs.hydra_app import compose_jobs, run_hydra, scratch_folder
 from promptlab.errors import PromptlabError, StoreError
 
 if TYPE_CHECKING:
     from promptlab.configs.settings import Job
     from promptlab.planning.plan import Plan
     from promptlab.verdicts.lineage import Lineage
-
-VERSION_BASE = "1.3"
 
 
 def run_arguments(arguments: Sequence[str]) -> int:
@@ -47,7 +37,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
         argv = ["--from-picks", picks_folder, *overrides]
         overrides = ["--multirun", *overrides]  # one job a picked cell, however many
     task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage)
-    run_hydra(task, prepare(overrides))
+    run_hydra(task, overrides)
     return 1 if task.has_failed_images else 0
 
 
@@ -80,44 +70,12 @@ def plan_of_run(run_folder: str) -> tuple[Plan, list[Job]]:
     from promptlab.planning.expand import expand
 
     flags, recorded = split_flags(recorded_arguments(run_folder))
-    collector = JobCollector()
+    bases: Sequence[Sequence[str]] = ()
     if flags.from_picks is not None:  # picks of picks
-        collector.bases = lineage_of_picks(flags.from_picks, recorded).bases
-        recorded = ["--multirun", *recorded]
-    run_hydra(collector, prepare(recorded))
-    settings = settings_from_jobs(collector.jobs)
-    plan = expand(collector.jobs, dataclasses.replace(settings, limit=sys.maxsize))
-    return plan, collector.jobs
-
-
-def prepare(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments as Hydra has to get them."""
-    return open_slots(prepare_arguments(overrides_last(arguments)))
-
-
-def overrides_last(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with all flags first: Hydra's parser takes overrides in one piece."""
-    from hydra._internal.utils import get_args_parser
-
-    overrides = get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides
-    flags = list(arguments)
-    for override in overrides:
-        flags.remove(override)
-    return [*flags, *overrides]
-
-
-def open_slots(arguments: Sequence[str]) -> list[str]:
-    """Let slots and parameters be set whichever template and model are chosen.
-
-    Hydra composes once without the choices that vary (template=cctv,dashcam), and would not know
-    the keys that these bring. `++` sets a key whether it is there or not; one that no template
-    and no model of a job knows is refused by the plan.
-    """
-    known = root_keys()
-    return [
-        f"++{argument}" if argument.partition("=")[0] in known and "=" in argument else argument
-        for argument in arguments
-    ]
+        bases = lineage_of_picks(flags.from_picks, recorded).bases
+    jobs = compose_jobs(recorded, bases)
+    settings = settings_from_jobs(jobs)
+    return expand(jobs, dataclasses.replace(settings, limit=sys.maxsize)), jobs
 
 
 def recorded_arguments(run_folder: str) -> list[str]:
@@ -128,27 +86,6 @@ def recorded_arguments(run_folder: str) -> list[str]:
     if recorded is None:
         raise StoreError(f"{run_folder} does not say which command began it (sweep.yaml, argv).")
     return list(map(str, recorded))
-
-
-class JobCollector:
-    """A task that draws nothing: it keeps the jobs that a command line stands for."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.bases: tuple[tuple[str, ...], ...] = ()
-
-    def __call__(self, config: Any) -> None:
-        """Keep the single job of a run without --multirun."""
-        from hydra.core.hydra_config import HydraConfig
-
-        from promptlab.configs.compose import job_from_config
-
-        self.jobs = [job_from_config(config, HydraConfig.get())]
-
-    def run_jobs(self, jobs: Sequence[Job]) -> Mapping[int, str]:
-        """Keep all jobs of a multirun."""
-        self.jobs = list(jobs)
-        return {}
 
 
 class SweepTask:
@@ -167,7 +104,7 @@ class SweepTask:
         self.run_folder = run_folder
         self.retry_failed = retry_failed
         self.lineage = lineage
-        self.bases = lineage.bases if lineage else ()  # see promptlab.configs.launcher
+        self.bases: Sequence[Sequence[str]] = lineage.bases if lineage else ()
         self.has_failed_images = False  # now, or left over from an earlier time
 
     def __call__(self, config: Any) -> None:
@@ -177,14 +114,9 @@ class SweepTask:
         from promptlab.configs.compose import job_from_config
 
         hydra_config = HydraConfig.get()
-        try:
-            errors = self._run([job_from_config(config, hydra_config)], hydra_config.run.dir)
-            for error in errors.values():
-                raise PromptlabError(error)
-        except Exception:
-            # Hydra would print a line of its own before ours; `_command_line` gives stderr back.
-            sys.stderr = io.StringIO()
-            raise
+        errors = self._run([job_from_config(config, hydra_config)], hydra_config.run.dir)
+        for error in errors.values():
+            raise PromptlabError(error)
 
     def run_jobs(self, jobs: Sequence[Job]) -> Mapping[int, str]:
         """Draw all jobs of a multirun as one plan; return what failed, by job number."""
@@ -210,47 +142,3 @@ class SweepTask:
 def _chosen_folder(hydra_folder: str) -> str | None:
     """Return Hydra's output folder if the user set it: then it is the run folder."""
     return None if hydra_folder == scratch_folder() else hydra_folder
-
-
-@cache
-def scratch_folder() -> str:
-    """Return a folder for the files that Hydra insists on writing before the plan is known.
-
-    The run folder depends on the plan (an earlier run may go on), and sweep.yaml in it says all
-    that Hydra's files do.
-    """
-    folder = tempfile.mkdtemp(prefix="promptlab-hydra-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def run_hydra(task: Any, arguments: Sequence[str]) -> None:
-    """Run a task under Hydra with promptlab's configs, errors explained."""
-    import hydra
-    from omegaconf import OmegaConf
-
-    from promptlab.configs.explain import explained_errors
-    from promptlab.configs.locations import packaged_conf
-
-    OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
-    decorate = hydra.main(
-        config_path=packaged_conf(), config_name="promptlab", version_base=VERSION_BASE
-    )
-    with explained_errors(), _command_line(arguments):
-        decorate(task)()
-
-
-@contextmanager
-def _command_line(arguments: Sequence[str]) -> Iterator[None]:
-    """Give Hydra its arguments, and let its exceptions reach us instead of being printed."""
-    argv, stderr, full_error = sys.argv, sys.stderr, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = ["promptlab", *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        sys.argv, sys.stderr = argv, stderr
-        if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = full_error

@@ -57,7 +57,7 @@ class _Copies(CachingConfigRepository):
         return result and replace(result, config=copy.deepcopy(result.config))
 
 
-class ComposingLoader(ConfigLoader):
+class ComposingLoader:
     """Hydra's config loader, with a short cut for jobs and globs that see every search path."""
 
     def __init__(self, stock: ConfigLoader, master: DictConfig) -> None:
@@ -174,7 +174,7 @@ class ComposingLoader(ConfigLoader):
         return _resolved(config)
 
     def _compose_with_hydra(self, number: int, overrides: Sequence[str]) -> Mapping[str, Any]:
-        config = self.load_sweep_config(self._master, list(overrides))
+        config = self._stock.load_sweep_config(self._master, list(overrides))
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
@@ -192,38 +192,9 @@ class ComposingLoader(ConfigLoader):
         overrides = self._master.hydra.overrides.hydra
         return [o for o in overrides if o.lstrip("+").startswith("hydra.searchpath=")]
 
-    # Hydra's interface, all by delegation but for the glob.
-
-    def load_configuration(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-    ) -> DictConfig:
-        """Delegate."""
-        return self._stock.load_configuration(
-            config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-        )
-
-    def load_sweep_config(
-        self, master_config: DictConfig, sweep_overrides: list[str]
-    ) -> DictConfig:
-        """Delegate: the full config of one job, with its hydra node."""
-        return self._stock.load_sweep_config(master_config, sweep_overrides)
-
-    def get_search_path(self) -> Any:
-        """Delegate."""
-        return self._stock.get_search_path()
-
-    def get_sources(self) -> Any:
-        """Delegate."""
-        return self._stock.get_sources()
-
-    def list_groups(self, parent_name: str) -> list[str]:
-        """Delegate."""
-        return self._stock.list_groups(parent_name)
+    def __getattr__(self, name: str) -> Any:
+        """Return what Hydra's own loader has: all of its interface but for the glob."""
+        return getattr(self._stock, name)
 
     def get_group_options(
         self,
@@ -243,12 +214,6 @@ class ComposingLoader(ConfigLoader):
             self._searchpath_overrides() if overrides is None else overrides,
         )
         return [option for option in options if option != NO_CHOICE]
-
-    def compute_defaults_list(
-        self, config_name: str | None, overrides: list[str], run_mode: RunMode
-    ) -> Any:
-        """Delegate."""
-        return self._stock.compute_defaults_list(config_name, overrides, run_mode)
 
 
 def open_nested_globs(overrides: Sequence[Override]) -> None:
@@ -303,11 +268,13 @@ def _replace_values(base: _Base, overrides: Sequence[Override]) -> dict[str, Any
     config = dict(base.values)
     for override in overrides:
         key, value = override.key_or_group, override.value()
+        is_new = key not in config and override.type is not OverrideType.FORCE_ADD
         if (
-            override.type is not OverrideType.CHANGE
+            override.type not in (OverrideType.CHANGE, OverrideType.FORCE_ADD)
+            or is_new
             or "." in key
             or "[" in key
-            or isinstance(config.get(key, {}), dict)  # unknown keys and nested configs
+            or isinstance(config.get(key), dict)
             or not isinstance(value, str | int | float | bool | None)
             or (isinstance(value, str) and ("${" in value or value == "???"))
         ):

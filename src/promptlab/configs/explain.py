@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab.configs.settings import RESERVED_KEYS
-from promptlab.configs.vocabulary import list_options, root_keys
+from promptlab.configs.vocabulary import list_options
 from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,16 +87,13 @@ def explain_yaml(error: MarkedYAMLError) -> str:
 
 
 def explain_composition(error: Exception) -> str:
-    """Explain an override that Hydra refused; an unknown key gets close ones."""
+    """Explain an override that Hydra refused."""
     message = str(error).strip()
     match = re.match(r"Could not override '([^']+)'", message)
     if match:
-        key = match[1]
-        close = close_names(key, [*RESERVED_KEYS, *root_keys()])
-        hint = f" Did you mean {' or '.join(close)}?" if close and "." not in key else ""
         return (
-            f"Unknown key {key!r}.{hint} `promptlab sweep --cfg job` lists the keys; to add one of "
-            f"your own, such as a slot of your template, write +{key}=…"
+            f"Unknown key {match[1]!r}. `promptlab sweep --cfg job` lists the keys; to add one "
+            f"that no config names, such as an argument of your own model, write +{match[1]}=…"
         )
     cause = error.__cause__
     if cause is not None and not message:

@@ -1,4 +1,4 @@
-"""The launcher's work: all jobs of a multirun become one plan, drawn on resident models.
+"""The work of launcher and sweeper: the jobs of a multirun are enumerated, and drawn as one plan.
 
 Takes Hydra's context and config, the task and the overrides of all jobs; returns Hydra's
 JobReturns. Does not know how a plan is made or drawn: that is the task's `run_jobs`.
@@ -12,13 +12,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from promptlab.configs.compose import ComposingLoader
+from promptlab.configs.compose import ComposingLoader, open_nested_globs
+from promptlab.configs.overrides import check_num_jobs, open_slots, prepare_override
 from promptlab.configs.settings import Job
-from promptlab.errors import PromptlabError
+from promptlab.errors import ConfigError, PromptlabError
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +87,10 @@ def launch(
     previous = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(master)
     try:
-        # A sweep from picks draws each picked job with each of the new overrides.
-        bases = task.bases or ((),)
-        combined = [(*base, *own) for base in bases for own in job_overrides]
+        first = initial_job_idx * max(1, len(task.bases))
         jobs = [
-            context.config_loader.compose_job(initial_job_idx * len(bases) + index, overrides)
-            for index, overrides in enumerate(combined)
+            context.config_loader.compose_job(number, overrides)
+            for number, overrides in enumerate(combine(task.bases, job_overrides), first)
         ]
         full_configs = _full_configs(context, master, jobs)
         for config in full_configs:
@@ -102,6 +103,49 @@ def launch(
     finally:
         HydraConfig.instance().cfg = previous
     return returns
+
+
+def split_overrides(
+    overrides: list[Override], max_batch_size: int | None, config: DictConfig | None
+) -> list[list[list[str]]]:
+    """Return the overrides of each job, in batches; globs reach into sub-groups.
+
+    `config` is the multirun's, which bounds the number of jobs; None sets no bound.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    open_nested_globs(overrides)
+    if config is not None:
+        check_num_jobs(overrides, config)
+    return BasicSweeper.split_arguments(overrides, max_batch_size)
+
+
+def read_params(params: Mapping[str, Any], loader: Any) -> list[str]:
+    """Return `hydra.sweeper.params` as overrides, read as those of promptlab's command line are."""
+    written = [prepare_override(f"{key}={value}") for key, value in params.items()]
+    is_promptlab = isinstance(loader, ComposingLoader)
+    return open_slots(written, loader) if is_promptlab else written
+
+
+def split_jobs(config: DictConfig, loader: Any) -> list[list[str]]:
+    """Return the overrides of each job of a multirun, as its sweeper would enumerate them."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith((".PromptlabSweeper", ".BasicSweeper")):
+        raise ConfigError(
+            f"The sweeper {sweeper.get('_target_')} chooses its jobs while it runs. Expected "
+            "hydra/sweeper=promptlab, whose jobs are known before."
+        )
+    written = [*read_params(sweeper.get("params") or {}, loader), *config.hydra.overrides.task]
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(written)
+    (jobs,) = split_overrides(overrides, None, config)
+    return jobs
+
+
+def combine(
+    bases: Sequence[Sequence[str]], job_overrides: Sequence[Sequence[str]]
+) -> list[tuple[str, ...]]:
+    """Return each job's overrides after each base's: a sweep from picks draws all of them."""
+    return [(*base, *own) for base in bases or ((),) for own in job_overrides]
 
 
 def _full_configs(

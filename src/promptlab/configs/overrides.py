@@ -13,21 +13,24 @@ import math
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from promptlab.configs.settings import DEFAULT_LIMIT, LANGUAGE_KEYS, RESERVED_KEYS
+from promptlab.configs.quoting import quote
+from promptlab.configs.settings import DEFAULT_LIMIT, RESERVED_KEYS, keys_of
 from promptlab.errors import ConfigError, PlanTooLargeError
 
 if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
     from hydra.core.override_parser.types import Override
 
 MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, zips or samples to choose from
-NARROWING_KEYS = ("zip", "exclude", "only", "sample")  # they may leave few of many jobs
 
 # Only prompts are quoted by themselves: a slip in a structured value must not become a text.
-_STRUCTURED_KEYS = (RESERVED_KEYS - {"subject"}) | {"hydra"}
-_TEXT_KEYS = frozenset({"template.pattern", "style.pattern"})
+_STRUCTURED_KEYS = (RESERVED_KEYS - {*keys_of("text")}) | {"hydra"}
+_TEXT_KEYS = frozenset(f"{key}.pattern" for key in keys_of("pattern"))
 _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOTALL)
+_ROOT_KEY = re.compile(r"([^\W\d][\w-]*)=")
 _FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\s*\("
 )
@@ -47,6 +50,40 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
     return prepared
 
 
+def overrides_last(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with all flags first: Hydra's parser takes overrides in one piece."""
+    from hydra._internal.utils import get_args_parser
+
+    overrides = get_args_parser().parse_known_intermixed_args(list(arguments))[0].overrides
+    flags = list(arguments)
+    for override in overrides:
+        flags.remove(override)
+    return [*flags, *overrides]
+
+
+def open_slots(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
+    """Let any root key that is neither promptlab's own nor a group be set, whoever reads it.
+
+    A slot is a template's and a parameter a model's, and both may vary from job to job. `++` sets
+    a key whether a config names it or not; one that nothing in a job asks for is refused by the
+    plan.
+    """
+    search_path = [o for o in overrides if o.lstrip("+").startswith("hydra.searchpath=")]
+
+    @cache
+    def is_group(key: str) -> bool:
+        return bool(loader.get_group_options(key, None, "promptlab", search_path))
+
+    return [
+        f"++{override}"
+        if (match := _ROOT_KEY.match(override))
+        and match[1] not in RESERVED_KEYS
+        and not is_group(match[1])
+        else override
+        for override in overrides
+    ]
+
+
 def prepare_override(override: str) -> str:
     """Return one override as Hydra has to get it; raises ConfigError with the form to type."""
     match = _OVERRIDE.fullmatch(override)
@@ -61,34 +98,29 @@ def prepare_override(override: str) -> str:
         return override
     if is_readable:
         is_choice = value.lstrip().startswith("{") and "|" in value and len(_split(value)) == 1
-        return f"{key}={quote(value.strip())}" if is_choice else override
+        return f"{key}={_quote(value.strip())}" if is_choice else override
     if _FUNCTION.match(value):
         raise ConfigError(
             f"Hydra cannot read {override}: quote each text inside of the function. In a shell: "
             f"{shlex.quote(key + '=' + _quote_arguments(value))}"
         )
     if value.startswith("[") and value.rstrip().endswith("]"):
-        items = ",".join(quote(_plain(item)) for item in _split(value.strip()[1:-1]))
+        items = ",".join(_quote(_plain(item)) for item in _split(value.strip()[1:-1]))
         raise ConfigError(
             f"Hydra cannot read {override}. For a list of texts: "
             f"{shlex.quote(f'{key}=[{items}]')}; for one text: "
-            f"{shlex.quote(f'{key}={quote(value)}')}"
+            f"{shlex.quote(f'{key}={_quote(value)}')}"
         )
     parts = [
-        part if part and _is_readable(f"{key}={part}") else quote(_plain(part))
+        part if part and _is_readable(f"{key}={part}") else _quote(_plain(part))
         for part in _split(value)
     ]
     return f"{key}={','.join(parts)}"
 
 
-def quote(text: str) -> str:
-    """Return a text in the quotes of Hydra's grammar, which mean exactly it.
-
-    In double quotes, if it holds none, so that a shell's single quotes go around it.
-    """
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return QuotedString(text, Quote.single if '"' in text else Quote.double).with_quotes()
+def _quote(typed: str) -> str:
+    """Return a text in Hydra's quotes as it was typed: `${…}` still reads another key."""
+    return quote(typed, keeps_interpolations=True)
 
 
 def _is_readable(override: str) -> bool:
@@ -106,7 +138,7 @@ def _explain_structured(key: str, value: str) -> None:
     """Raise with every text inside of lists and mappings quoted, if that makes it readable."""
     scalar = re.compile(r"(?<=[\[,{:])\s*([^\[\]{},:'\"]+?)\s*(?=[\]},])")
     quoted = scalar.sub(
-        lambda m: m[0] if _is_readable(f"{key}={m[1]}") else m[0].replace(m[1], quote(m[1])), value
+        lambda m: m[0] if _is_readable(f"{key}={m[1]}") else m[0].replace(m[1], _quote(m[1])), value
     )
     if quoted != value and _is_readable(f"{key}={quoted}"):
         raise ConfigError(
@@ -125,7 +157,7 @@ def _check_single(argument: str) -> None:
     raise ConfigError(
         f"{argument}: a comma separates values, and several values make a sweep. To sweep them: "
         f"promptlab sweep -m {shlex.quote(argument)}. For one text with a comma: "
-        f"{shlex.quote(f'{key}={quote(whole)}')}"
+        f"{shlex.quote(f'{key}={_quote(whole)}')}"
     )
 
 
@@ -184,7 +216,7 @@ def _unquoted(part: str) -> str:
 def _quote_arguments(call: str) -> str:
     name, _, inside = call.partition("(")
     arguments = inside.rstrip().removesuffix(")")
-    return f"{name}({','.join(quote(_unquoted(_plain(part))) for part in _split(arguments))})"
+    return f"{name}({','.join(_quote(_unquoted(_plain(part))) for part in _split(arguments))})"
 
 
 # --------------------------------------------------------------------------- jobs, counted
@@ -197,7 +229,8 @@ def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> 
     them the bound is what Hydra can compose rather than the limit on images.
     """
     sizes: dict[str, int] = {}
-    settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *LANGUAGE_KEYS)}
+    narrowing = keys_of("narrowing")  # they may leave few of many jobs
+    settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *narrowing)}
     for override in overrides:
         key = override.key_or_group
         if override.is_sweep_override():
@@ -206,7 +239,7 @@ def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> 
             settings[key] = override.value()
     num_jobs = math.prod(sizes.values())
     limit = settings["limit"] if isinstance(settings["limit"], int) else DEFAULT_LIMIT
-    is_narrowed = any(settings[key] for key in NARROWING_KEYS)
+    is_narrowed = any(settings[key] for key in narrowing)
     bound = max(limit, MAX_JOBS) if is_narrowed else limit
     if num_jobs > bound:
         axes = " × ".join(f"{key} {size:,}" for key, size in sizes.items() if size > 1)

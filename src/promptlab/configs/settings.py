@@ -27,10 +27,37 @@ WORD_FROM_TYPE = {
 }
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
-CELL_KEYS = ("subject", "template", "style", "seeds", "model", "parent")
-SWEEP_KEYS = ("name", "limit", "reuse", "runs_dir", "store", "tracking", "report")
-LANGUAGE_KEYS = ("zip", "exclude", "only", "sample", "wildcards")
-RESERVED_KEYS = frozenset([*CELL_KEYS, *SWEEP_KEYS, *LANGUAGE_KEYS])
+# Every root key that promptlab reads itself, with what it is for.
+KEYS: Mapping[str, str] = {
+    "subject": "text",
+    "template": "pattern",
+    "style": "pattern",
+    "model": "model",
+    "seeds": "seeds",
+    "name": "sweep",
+    "limit": "sweep",
+    "reuse": "sweep",
+    "runs_dir": "sweep",
+    "store": "stage",
+    "tracking": "stage",
+    "report": "stage",
+    "zip": "narrowing",
+    "exclude": "narrowing",
+    "only": "narrowing",
+    "sample": "narrowing",
+    "wildcards": "lists",
+}
+
+
+def keys_of(*kinds: str) -> tuple[str, ...]:
+    """Return the keys of some kinds, in the order of the table."""
+    return tuple(key for key, kind in KEYS.items() if kind in kinds)
+
+
+RESERVED_KEYS = frozenset(KEYS)
+GROUP_KEYS = keys_of("pattern", "model")  # config groups: their value is the name of an option
+CELL_KEYS = frozenset(keys_of("text", "pattern", "model", "seeds"))  # may differ from cell to cell
+SWEEP_KEYS = keys_of("sweep", "stage", "narrowing", "lists")  # hold for the whole sweep
 # Every other root key is a sampling parameter of the model or a slot of a pattern.
 
 
@@ -53,9 +80,7 @@ class Settings:
     limit: int = DEFAULT_LIMIT  # images; a larger sweep asks for limit=N
     reuse: bool = True  # find images drawn in earlier runs
     runs_dir: str = "runs"  # a folder or an fsspec URL
-    store: Mapping[str, Any] = field(default_factory=dict)  # see store/
-    tracking: Mapping[str, Any] | None = None  # see tracking/; None: no MLflow
-    report: Mapping[str, Any] = field(default_factory=dict)  # see report/
+    stages: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)  # None: off
 
     def __post_init__(self) -> None:
         if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 1:
@@ -77,22 +102,19 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
             "this; `promptlab styles` and `promptlab models` list what there is."
         )
     first = jobs[0].config
-    for key in (*SWEEP_KEYS, *LANGUAGE_KEYS):
+    for key in SWEEP_KEYS:
         for job in jobs:
             if job.config.get(key) != first.get(key):
                 raise ConfigError(
                     f"{key} cannot be an axis: it holds for the whole sweep. "
                     f"Got {first.get(key)!r} and {job.config.get(key)!r}."
                 )
-    tracking = first.get("tracking")
     return Settings(
         name=str(first.get("name") or _name_from_choices(jobs[0])),
         limit=first.get("limit", DEFAULT_LIMIT),
         reuse=first.get("reuse", True),
         runs_dir=first.get("runs_dir", "runs"),
-        store=_mapping("store", first.get("store")),
-        tracking=_mapping("tracking", tracking) if tracking else None,
-        report=_mapping("report", first.get("report")),
+        stages={key: _stage(key, first.get(key)) for key in keys_of("stage")},
     )
 
 
@@ -101,10 +123,8 @@ def _name_from_choices(job: Job) -> str:
     return str(sweep).rsplit("/", 1)[-1] if sweep else "sweep"
 
 
-def _mapping(key: str, value: Any) -> Mapping[str, Any]:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
+def _stage(key: str, value: Any) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
         raise ConfigError(f"{key}={value!r}: expected keys and values, such as {key}.KEY=VALUE.")
     return value
 

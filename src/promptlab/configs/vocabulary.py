@@ -7,14 +7,12 @@ sweeps/ shadow the packaged ones, as they do for Hydra.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from promptlab.configs.locations import packaged_conf, packaged_sweeps
-from promptlab.configs.settings import RESERVED_KEYS
 from promptlab.errors import ConfigError
 
 
@@ -50,18 +48,6 @@ def read_option(option: Option) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{option.path} is not readable YAML: {error}") from error
     return content if isinstance(content, dict) else {}
-
-
-@cache
-def root_keys() -> frozenset[str]:
-    """Return the root keys that models and templates bring: parameters and slots."""
-    contents = [
-        read_option(option)
-        for group in ("model", "template")
-        for option in find_options(group).values()
-        if "_global_" in option.path.read_text(encoding="utf-8").partition("\n")[0]
-    ]
-    return frozenset(key for content in contents for key in content) - RESERVED_KEYS
 
 
 def _folder(group: str, is_own: bool) -> Path:

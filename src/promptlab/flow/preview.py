@@ -86,7 +86,7 @@ def _describe_time(plan: Plan, found: Survey) -> str:
 def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
     sizes = [plan.models[cell.model_key].model.size_of(cell.params) for cell in plan.cells]
     per_image = max(width * height for width, height in sizes) * PNG_BYTES_PER_PIXEL
-    copies = 2 if settings.store.get("embed_images", True) else 1
+    copies = 2 if (settings.stages.get("store") or {}).get("embed_images", True) else 1
     num_bytes = per_image * copies * num_pending
     return f"up to {num_bytes / 1e6:,.0f} MB"
 

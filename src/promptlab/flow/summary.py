@@ -152,8 +152,9 @@ def describe_end(summary: SweepSummary, settings: Settings) -> str:
     for head, name in (("Contact sheet:", "sheet"), ("Images:", "images"), ("Table:", "table")):
         heads = [head, *[""] * len(summary.paths[name])]
         lines += [f"{h:<15} {path}" for h, path in zip(heads, summary.paths[name], strict=False)]
-    if settings.tracking is not None and settings.tracking.get("enabled", True):
-        uri = settings.tracking.get("uri")
+    tracking = settings.stages.get("tracking")
+    if tracking is not None and tracking.get("enabled", True):
+        uri = tracking.get("uri")
         lines.append(f"MLflow:         promptlab ui{f' --uri {shlex.quote(uri)}' if uri else ''}")
     return "\n".join(lines)
 

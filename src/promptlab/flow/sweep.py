@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from promptlab.configs.settings import Job, Settings, build_options, settings_from_jobs
+from promptlab.configs.settings import Job, Settings, settings_from_jobs
 from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
 from promptlab.errors import ModelLostError, ReportError, SweepInterruptedError
 from promptlab.finishing import finishing
@@ -19,6 +19,7 @@ from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
 from promptlab.flow.sources import Sources
+from promptlab.flow.stages import StageOptions
 from promptlab.flow.summary import Session, SweepSummary
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
@@ -51,32 +52,6 @@ class Invocation:
 
 
 @dataclass(frozen=True, slots=True)
-class StageOptions:
-    """Each stage's options, checked before anything is drawn."""
-
-    store: StoreOptions
-    tracking: TrackingOptions
-    report: ReportOptions
-
-    @staticmethod
-    def of(settings: Settings, invocation: Invocation) -> StageOptions:
-        """Return what config and command line ask for; tracking=null turns MLflow off."""
-        store = replace(
-            build_options(StoreOptions, "store", settings.store),
-            reuse=settings.reuse,
-            retry_failed=invocation.retry_failed,
-            runs_dir=settings.runs_dir,
-        )
-        off = {"enabled": False}
-        tracking = off if settings.tracking is None else settings.tracking
-        return StageOptions(
-            store,
-            build_options(TrackingOptions, "tracking", tracking),
-            build_options(ReportOptions, "report", settings.report),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a sweep."""
 
@@ -93,19 +68,25 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     settings = settings_from_jobs(jobs)
     sources = Sources(settings.runs_dir)
     plan = make_plan(jobs, settings, invocation, sources)
-    options = StageOptions.of(settings, invocation)
+    options = StageOptions(settings)
+    store_options = replace(
+        options[StoreOptions],
+        reuse=settings.reuse,
+        retry_failed=invocation.retry_failed,
+        runs_dir=settings.runs_dir,
+    )
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     if invocation.is_plan_only:
-        found = survey(folder.paths if folder.exists else None, plan, options.store)
+        found = survey(folder.paths if folder.exists else None, plan, store_options)
         print(describe_plan(plan, settings, found, folder))
         return Outcome(plan, Session())
 
     paths = folder.paths
     record = describe_sweep(plan, jobs, invocation.argv)
-    with open_tracking(paths, options.tracking) as tracking:
+    with open_tracking(paths, options[TrackingOptions]) as tracking:
         with (
             open_store(
-                paths, plan, options.store, record=record, listeners=[tracking.notify]
+                paths, plan, store_options, record=record, listeners=[tracking.notify]
             ) as store,
             keep_log(paths),
         ):
@@ -116,8 +97,8 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         is_new = session.num_drawn + store.num_reused > 0
         if is_new:
             log.info("Building the contact sheet.")
-        sheet = write_sheet(paths, options.report, is_new)
-        if is_new and options.tracking.enabled:
+        sheet = write_sheet(paths, options[ReportOptions], is_new)
+        if is_new and options[TrackingOptions].enabled:
             log.info("Bringing MLflow up to date.")
     ended = SweepSummary.of(plan, session, store, paths, sheet)
     with keep_log(paths):

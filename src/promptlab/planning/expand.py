@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from promptlab.configs.settings import LANGUAGE_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
+from promptlab.configs.settings import CELL_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
 from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
@@ -24,8 +24,6 @@ from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Numerics, Scalar, Source
 
 NO_STYLE = "none"
-_SWEEP_WIDE = frozenset([*SWEEP_KEYS, *LANGUAGE_KEYS])
-_OWN_COLUMNS = frozenset({"subject", "style", "template", "model", "seeds"})
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +183,7 @@ def _further_axes(jobs: Sequence[Job], grid: Grid) -> tuple[str, ...]:
         # A slot that has one value everywhere is no axis; what a prompt itself spans always is.
         if number > 1 or name not in config:
             keys[name] = None
-    return tuple(key for key in keys if key not in _OWN_COLUMNS)
+    return tuple(key for key in keys if key not in CELL_KEYS)
 
 
 @dataclass
@@ -308,9 +306,9 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
         others={
             key: _scalar(value)
             for key, value in job.values.items()
-            if key not in _OWN_COLUMNS
+            if key not in CELL_KEYS
             and key not in model.parameters
-            and key.split(".")[0] not in _SWEEP_WIDE
+            and key.split(".")[0] not in SWEEP_KEYS
         },
         source=sources.of_job(job, model),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from promptlab.configs.explain import close_names
 from promptlab.configs.settings import RESERVED_KEYS, Job
 from promptlab.errors import ConfigError, PromptError
 from promptlab.identity import canonical_json
@@ -158,7 +159,7 @@ def _pattern(job: Job, group: str) -> Pattern:
 
 def _unfilled_slot_error(slot: str, slots: Sequence[str], job: Job) -> PromptError:
     known = ", ".join(f"{{{name}}}" for name in slots)
-    example = "subject='a fox'" if slot == "subject" else f"+{slot}='…'"
+    example = "subject='a fox'" if slot == "subject" else f"{slot}='…'"
     return PromptError(
         f"The slot {{{slot}}} is not filled. Template {job.choices.get('template')} and style "
         f"{job.choices.get('style')} have the slots {known}. Give it a value: {example}"
@@ -170,9 +171,11 @@ def _unknown_keys_error(
 ) -> ConfigError:
     accepted = ", ".join(model.parameters) or "none"
     known = ", ".join(slots) or "none"
+    close = close_names(unknown[0], [*RESERVED_KEYS, *model.parameters, *slots])
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
     return ConfigError(
-        f"Unknown key {', '.join(unknown)}: neither a parameter of the model {model.name} "
-        f"({accepted}) nor a slot of template {job.choices.get('template')} and style "
+        f"Unknown key {', '.join(unknown)}.{hint} It is neither a parameter of the model "
+        f"{model.name} ({accepted}) nor a slot of template {job.choices.get('template')} and style "
         f"{job.choices.get('style')} ({known})."
     )
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from promptlab.configs.quoting import quote
 from promptlab.planning.language import Pattern
 from promptlab.records import RunRecord
 
@@ -114,7 +115,7 @@ def quote_for_shell(word: str) -> str:
 def hydra_value(value: Any) -> str:
     """Return a plain value in Hydra's override grammar."""
     if isinstance(value, str):
-        return value if _is_plain(value) else quote_for_hydra(value)
+        return value if _is_plain(value) else quote(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{hydra_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -125,15 +126,3 @@ def hydra_value(value: Any) -> str:
 def _is_plain(text: str) -> bool:
     """Tell whether Hydra reads a text without quotes as this text, on a command line or within."""
     return bool(_PLAIN.fullmatch(text)) and text.lower() not in _TYPED_WORDS
-
-
-def quote_for_hydra(text: str) -> str:
-    """Return a text as one quoted Hydra value that means exactly this text.
-
-    Backslashes count as escapes only before a quote and, for OmegaConf, before `${`; there, and
-    only there, they are doubled.
-    """
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
-    escaped = re.sub(r"(\\*)'", r"\1\1\\'", escaped)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{trailing * chr(92)}'"
