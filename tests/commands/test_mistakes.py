@@ -38,7 +38,7 @@ MISTAKES = {
     "a sweep without -m": (["subject=a,b"], ["sweep -m subject=a,b"]),
     "NUL": (["template=nul", "subject=x"], ["NUL", "position 2"]),
     "not UTF-8": (["subject=\udcff"], ["UTF-8"]),
-    "a glob of nothing": (["-m", "subject=x", "style=glob(zz*)"], ["no job"]),
+    "a glob of nothing": (["-m", "subject=x", "style=glob(zz*)"], ["no values"]),
     "an axis of the store": (["-m", "subject=x", "runs_dir=a,b"], ["runs_dir", "axis"]),
     "a limit of none": (["subject=x", "limit=0"], ["limit=0"]),
     "a wrong option": (["subject=x", "report.thumbnail_px=9999"], ["9999", "512"]),

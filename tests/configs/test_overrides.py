@@ -115,6 +115,18 @@ def test_a_million_jobs_are_refused_before_they_are_enumerated():
     assert cost(check) < 1  # less than one turn of a bare loop for each job
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["range(0,10,3)", "range(0,9,3)", "range(5)", "range(0,1,0.25)", "range(3,0,-1)", "a,b"],
+)
+def test_the_number_of_jobs_of_an_axis_is_what_hydra_enumerates(value):
+    (override,) = PARSER.parse_overrides([f"top_k={value}"])
+    number = len(list(override.sweep_string_iterator()))
+    check_num_jobs([override], {"limit": number})
+    with pytest.raises(PlanTooLargeError, match=f"holds {number} cells"):
+        check_num_jobs([override], {"limit": number - 1})
+
+
 def test_a_limit_on_the_command_line_counts_and_zips_may_leave_few_of_many_jobs():
     grid = ["subject=" + ",".join(map(str, range(200))), "style=" + ",".join("s" * 200)]
     check_num_jobs(PARSER.parse_overrides([*grid, "limit=40000"]), {"limit": 20_000})

@@ -98,8 +98,8 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
     """Return the settings that all jobs share; one that varies is an error."""
     if not jobs:
         raise ConfigError(
-            "The sweep holds no job: an axis has no value. A glob that matches nothing does "
-            "this; `promptlab styles` and `promptlab models` list what there is."
+            "The sweep is empty: one of its axes has no values, for example a glob that matches "
+            "nothing. `promptlab styles` and `promptlab models` list the options."
         )
     first = jobs[0].config
     for key in SWEEP_KEYS:

@@ -17,7 +17,7 @@ from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
-from promptlab.planning.language import Grid, Point, format_count
+from promptlab.planning.language import Grid, GridCount, Point, format_count
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells, sweep_id_of
 from promptlab.planning.prompts import check_prompt, read_grid
 from promptlab.planning.seeds import parse_seeds
@@ -52,7 +52,8 @@ def expand(
         [frame.fixed for frame in frames],
         recorded_samples,
     )
-    check_size(frames, grid, settings.limit)
+    count = grid.count()
+    check_size(frames, grid, count, settings.limit)
     further = _further_axes(jobs, grid)
     cells: dict[str, Cell] = {}
     of_subject: set[str] = set()
@@ -65,23 +66,23 @@ def expand(
         if known is not None:
             cell = replace(known, seeds=tuple(dict.fromkeys(known.seeds + cell.seeds)))
         cells[cell.cell_id] = cell
-    for warning in grid.warnings:
+    for warning in count.warnings:
         log.warning("%s", warning)
-    plan = _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid)
+    plan = _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid, count)
     parts = (name for name in further if name in of_subject and name not in of_others)
     return replace(plan, subject_axes=tuple(parts))
 
 
-def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:
+def check_size(frames: Sequence[_Frame], grid: Grid, count: GridCount, limit: int) -> None:
     """Refuse a plan that is too large or empty, by its counts alone: nothing is built."""
-    num_cells = grid.num_points
-    num_images = sum(n * len(f.seeds) for f, n in zip(frames, grid.counts, strict=True))
+    num_cells = count.num_points
+    num_images = sum(n * len(f.seeds) for f, n in zip(frames, count.per_job, strict=True))
     if num_images > limit:
-        num_cells, num_images = _count_folded(frames, grid)
+        num_cells, num_images = _count_folded(frames, count)
     if num_cells == 0:
         raise ConfigError(
             "Nothing is left to draw: zip, sample and the rules leave out all "
-            f"{format_count(grid.num_removed)} combinations. {_describe_removed(grid)}"
+            f"{format_count(count.num_removed)} combinations. {_describe_removed(count)}"
         )
     if num_images > limit:
         axes = ", ".join(f"{n} {format_count(c)}" for n, c in grid.axis_counts().items() if c > 1)
@@ -94,11 +95,11 @@ def check_size(frames: Sequence[_Frame], grid: Grid, limit: int) -> None:
         )
 
 
-def _count_folded(frames: Sequence[_Frame], grid: Grid) -> tuple[int, int]:
+def _count_folded(frames: Sequence[_Frame], count: GridCount) -> tuple[int, int]:
     """Return cells and images when jobs that differ in their seeds alone share their cells."""
     seeds: dict[str, set[int]] = {}
     num_points: dict[str, int] = {}
-    for frame, number in zip(frames, grid.counts, strict=True):
+    for frame, number in zip(frames, count.per_job, strict=True):
         seeds.setdefault(frame.content, set()).update(frame.seeds)
         num_points[frame.content] = number
     num_images = sum(number * len(seeds[content]) for content, number in num_points.items())
@@ -111,6 +112,7 @@ def _make_plan(
     cells: tuple[Cell, ...],
     models: Mapping[str, PlannedModel],
     grid: Grid,
+    count: GridCount,
 ) -> Plan:
     return Plan(
         sweep=settings.name,
@@ -119,7 +121,7 @@ def _make_plan(
         cells=cells,
         models={key: models[key] for key in dict.fromkeys(cell.model_key for cell in cells)},
         samples=grid.samples,
-        notes=_notes(grid, len(cells)),
+        notes=_notes(grid, count, len(cells)),
     )
 
 
@@ -144,23 +146,24 @@ def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
     )
 
 
-def _notes(grid: Grid, num_cells: int) -> tuple[str, ...]:
+def _notes(grid: Grid, count: GridCount, num_cells: int) -> tuple[str, ...]:
     """Return what a reader of the plan should know beyond its axes and cells."""
     notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
     notes += [f"zip: {', '.join(axes)} side by side" for axes in grid.options.zips]
-    notes += [f"{rule}: {_cells(number)} left out" for rule, number in grid.removed.items()]
-    if grid.num_points > num_cells:
-        repeats = _cells(grid.num_points - num_cells)
-        notes.append(f"{repeats} left out: the same as others, so drawn once")
-    return (*notes, *grid.warnings)
+    notes += [f"{rule}: {_cells(number)} left out" for rule, number in count.removed.items()]
+    if count.num_points > num_cells:
+        repeats = count.num_points - num_cells
+        noun = "duplicate cell" if repeats == 1 else "duplicate cells"
+        notes.append(f"{repeats:,} {noun} (same prompt and parameters); each is drawn once")
+    return (*notes, *count.warnings)
 
 
 def _cells(number: int) -> str:
     return f"{number:,} cell" if number == 1 else f"{number:,} cells"
 
 
-def _describe_removed(grid: Grid) -> str:
-    return " ".join(f"{rule}: {number:,}." for rule, number in grid.removed.items())
+def _describe_removed(count: GridCount) -> str:
+    return " ".join(f"{rule}: {number:,}." for rule, number in count.removed.items())
 
 
 def varying_keys(jobs: Sequence[Job]) -> set[str]:

@@ -33,7 +33,7 @@ def grid(*jobs: JobPattern, **options: Any) -> Grid:
 
 def prompts(g: Grid) -> list[str]:
     found = [point.prompt for point in g.points()]
-    assert len(found) == g.num_points
+    assert len(found) == g.count().num_points
     return found
 
 
@@ -73,22 +73,22 @@ def test_rules_keep_exactly_the_points_that_a_plain_filter_keeps(exclude, only):
     ]
     chosen = [p for p in every if not only or any(fits(rule, p) for rule in only)]
     kept = [p for p in chosen if not any(fits(rule, p) for rule in exclude)]
-    assert g.num_points == len(kept)
-    assert g.num_removed == len(every) - len(kept)
+    assert g.count().num_points == len(kept)
+    assert g.count().num_removed == len(every) - len(kept)
     found = [
         {"model": jobs[p.job_index].fixed["model"], **{k: p.coordinates[k] for k in "abc"}}
         for p in g.points()
     ]
     assert found == kept
     idle = [r for r in [*only, *exclude] if not any(fits(r, p) for p in every)]
-    assert len(g.warnings) == len(idle)
+    assert len(g.count().warnings) == len(idle)
 
 
 def test_a_rule_looks_at_the_jobs_own_axes_at_the_subject_and_at_parts_of_it():
     jobs = [job("{subject}", {"subject": "{red|blue} {fox|cat}"}, style=s) for s in ["x", "y"]]
     g = grid(*jobs, exclude=[{"style": "x", "subject": "*fox"}, {"red_blue": "red", "style": "y"}])
     assert prompts(g) == ["red cat", "blue cat", "blue fox", "blue cat"]
-    assert g.removed == {
+    assert g.count().removed == {
         "exclude {style: x, subject: *fox}": 2,
         "exclude {red_blue: red, style: y}": 2,
     }
@@ -108,8 +108,8 @@ def test_a_value_with_glob_characters_matches_itself():
 
 def test_a_rule_that_matches_nothing_warns():
     g = grid(job("{a: 1|2}"), exclude=[{"a": "3"}])
-    assert g.num_points == 2
-    assert g.warnings == ["The rule exclude {a: 3} matches nothing: check its names."]
+    assert g.count().num_points == 2
+    assert g.count().warnings == ("The rule exclude {a: 3} matches nothing: check its names.",)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_rule_that_matches_nothing_warns():
 )
 def test_an_option_on_an_axis_that_does_not_exist_lists_those_that_do(options):
     with pytest.raises(ConfigError, match=r"no axis 'z'. Its axes: a, style, subject"):
-        _ = grid(job("{subject}", {"subject": "{a: 1|2}"}, style="x"), **options).num_points
+        _ = grid(job("{subject}", {"subject": "{a: 1|2}"}, style="x"), **options).count().num_points
 
 
 def test_zipped_axes_go_side_by_side_within_one_prompt():
@@ -170,7 +170,7 @@ def test_lengths_that_differ_are_an_error_that_gives_both(m, n, others):
     text = "{a} {b} {c: " + "|".join("pqr"[:others]) + "}"
     jobs = [job(text, {"a": values[0], "b": values[1]})]
     if m == n:
-        assert grid(*jobs, zip=[["a", "b"]]).num_points == m * others
+        assert grid(*jobs, zip=[["a", "b"]]).count().num_points == m * others
         return
     with pytest.raises(ConfigError, match=f"a has {m}, b has {n}"):
         grid(*jobs, zip=[["a", "b"]])
@@ -181,13 +181,22 @@ def test_a_sample_is_the_same_every_time_and_grows_without_losing_values():
     chosen = {}
     for count in (5, 20):
         g = grid(job("{a} {b: x|y}", {"a": values}), sample={"a": count})
-        assert g.num_points == 2 * count
+        assert g.count().num_points == 2 * count
         assert len(prompts(g)) == 2 * count
         chosen[count] = g.samples["a"]
         assert list(chosen[count]) == sorted(chosen[count], key=values.index)
     assert set(chosen[5]) < set(chosen[20])
     other = grid(job("{a}", {"a": values}), sample={"a": {"count": 20, "seed": 7}})
     assert other.samples["a"] != chosen[20]
+
+
+def test_one_vanished_value_of_a_recorded_sample_is_refused():
+    options = GridOptions.parse(sample={"a": 2})
+    jobs = [job("{a: 1|2|3|4}")]
+    resumed = Grid(jobs, options, Wildcards(), recorded_samples={"a": ["2", "4"]})
+    assert prompts(resumed) == ["2", "4"]
+    with pytest.raises(ConfigError, match="no longer there: 5"):
+        Grid(jobs, options, Wildcards(), recorded_samples={"a": ["2", "5"]})
 
 
 def test_hydras_axes_can_be_sampled_too_and_a_sample_comes_before_a_zip():
@@ -208,7 +217,7 @@ def test_a_wildcard_that_fills_a_slot_answers_to_both_names(tmp_path):
     for axis in ("pet", "subject"):
         options = GridOptions.parse(sample={axis: 2}, exclude=[{axis: "nothing"}])
         g = Grid([job("a {subject}", {"subject": "__pet__"})], options, wildcards)
-        assert g.num_points == 2
+        assert g.count().num_points == 2
         assert {key for point in g.points() for key in point.coordinates} == {"subject"}
 
 
@@ -218,10 +227,10 @@ def test_a_million_points_are_counted_and_filtered_without_being_built():
     jobs = [job("{subject}", {"subject": subject}, style="x")]
 
     def count() -> None:
-        assert grid(*jobs).num_points == 1_000_000
+        assert grid(*jobs).count().num_points == 1_000_000
         rules = [{"a": "1*", "b": ["2", "3*"]}, {"c": "5"}]
-        assert grid(*jobs, exclude=rules).num_points == 1_000_000 - 13_200 - 9_868
-        assert grid(*jobs, zip=[["a", "b"]]).num_points == 10_000
+        assert grid(*jobs, exclude=rules).count().num_points == 1_000_000 - 13_200 - 9_868
+        assert grid(*jobs, zip=[["a", "b"]]).count().num_points == 10_000
 
     assert cost(count) < 40  # a point that is built takes hundreds of a loop's turns
     assert next(grid(*jobs).points()).prompt == "0 0 0"
@@ -232,9 +241,27 @@ def test_what_would_need_an_endless_list_is_refused_at_once():
 
     def count() -> None:
         with pytest.raises(PlanTooLargeError, match="list of 1,073,741,824 values"):
-            _ = grid(job("{subject}", {"subject": subject}), exclude=[{"subject": "x*"}]).num_points
+            grid(job("{subject}", {"subject": subject}), exclude=[{"subject": "x*"}]).count()
 
     assert cost(count) < 40
+
+
+def test_a_text_of_its_own_for_each_job_stands_wherever_its_slot_does():
+    pattern = "{subject}, {of {subject}|of {b: x|y}}: {subject}"
+    jobs = [job(pattern, {"subject": subject}) for subject in "pq"]
+    g = grid(*jobs)
+    assert g.count().per_job == (3, 3)
+    assert prompts(g) == [f"{s}, of {i}: {s}" for s in "pq" for i in (s, "x", "y")]
+    assert [point.coordinates["subject"] for point in g.points()] == ["p"] * 3 + ["q"] * 3
+    assert g.axis_counts()["subject"] == 2
+    kept = grid(*jobs, exclude=[{"subject": "p"}])
+    assert kept.count().removed == {"exclude {subject: p}": 3}
+    assert prompts(kept) == ["q, of q: q", "q, of x: q", "q, of y: q"]
+
+
+def test_counting_twice_gives_the_same_count():
+    g = grid(job("{a: 1|2}"), exclude=[{"a": "3"}])
+    assert g.count() == g.count()
 
 
 def test_parts_of_the_subject_are_told_apart_from_the_other_axes():

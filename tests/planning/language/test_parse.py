@@ -144,6 +144,12 @@ def test_a_backslash_is_an_escape_only_before_a_special_character():
     )
 
 
+def test_space_after_a_wildcard_is_stripped_although_an_escape_came_before_it():
+    choice = only_item(r"{\: __x__ |b}")
+    assert choice.alternatives[0].items == (Text(": "), Wildcard("x"))
+    assert only_item(r"{a\ |b}") == Choice(texts("a ", "b"))
+
+
 def test_plain_prompts_of_other_tools_stay_as_they_are():
     for text in ["(red:1.2) fox", "[a|b]", "[from:to:0.5]", "<lora:x:1>", "a, b AND c", "100% $5"]:
         assert parse_pattern(text) == Pattern.literal(text)

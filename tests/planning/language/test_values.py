@@ -64,6 +64,11 @@ def test_a_column_of_a_table_gives_its_values_as_they_are(folder, name):
     assert texts(read_value("subject", f"@{name}:id", folder)) == ["0", "1", "2", "3", "4"]
 
 
+def test_a_files_suffix_may_be_in_capitals(folder):
+    (folder / "LIST.CSV").write_text("prompt\na\nb\n")
+    assert texts(read_value("subject", "@LIST.CSV:prompt", folder)) == ["a", "b"]
+
+
 def test_a_table_of_one_column_and_json_lines_of_texts_need_no_column(folder):
     assert texts(read_value("subject", "@one.csv", folder)) == ["a", "b"]
     assert texts(read_value("subject", "@list.jsonl", folder)) == NASTY

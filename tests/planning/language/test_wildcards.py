@@ -80,7 +80,7 @@ def test_a_project_shadows_the_package(project):
     wildcards = Wildcards.of_project(project)
     assert "colour" in wildcards.list_names()
     job = JobPattern(parse_pattern("__colour__"), {}, {})
-    assert Grid([job], GridOptions.parse(), wildcards).num_points == 2
+    assert Grid([job], GridOptions.parse(), wildcards).count().num_points == 2
 
 
 def test_every_packaged_list_can_be_read_and_has_values(tmp_path):
@@ -96,7 +96,7 @@ def test_every_packaged_list_can_be_read_and_has_values(tmp_path):
 def test_the_subjects_of_the_embedded_model_are_a_packaged_list(tmp_path):
     wildcards = Wildcards.of_project(tmp_path, files=packaged_words())
     job = JobPattern(parse_pattern("__tiny/subjects__"), {}, {})
-    assert Grid([job], GridOptions.parse(), wildcards).num_points > 100
+    assert Grid([job], GridOptions.parse(), wildcards).count().num_points > 100
 
 
 def test_an_extra_folder_must_exist(tmp_path):

@@ -6,7 +6,7 @@ model and no torch. GRAMMAR.md beside this file is its one page of documentation
 
 from promptlab.planning.language.blocks import format_count
 from promptlab.planning.language.errors import PatternError, Place
-from promptlab.planning.language.grid import Grid, Point
+from promptlab.planning.language.grid import Grid, GridCount, Point
 from promptlab.planning.language.job import JobPattern
 from promptlab.planning.language.options import GridOptions
 from promptlab.planning.language.parse import parse_pattern
@@ -17,6 +17,7 @@ from promptlab.planning.language.wildcards import Wildcards
 __all__ = [
     "Choice",
     "Grid",
+    "GridCount",
     "GridOptions",
     "JobPattern",
     "Pattern",

@@ -40,7 +40,7 @@ class Group:
     """One axis: its alternatives, each a sequence of texts and other axes."""
 
     key: str  # unique in the prompt
-    alternatives: tuple[Sequence_, ...]
+    alternatives: tuple[Sequence_, ...]  # none: its one text is given when a prompt is made
     take: Take | None = None
     is_recorded: bool = True  # False: a nameless choice inside of an alternative
     alias: str | None = None  # a wildcard that lends the axis its values
@@ -49,7 +49,12 @@ class Group:
     @property
     def is_wrapper(self) -> bool:
         """Whether the axis only gives a name to what it holds."""
-        return len(self.alternatives) == 1 and self.take is None
+        return len(self.alternatives) < 2 and self.take is None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the axis is a slot left open: each job has one text of its own for it."""
+        return not self.alternatives
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Bound:
                     "Take fewer, or add alternatives.",
                 )
             number = sum(numbers) if take is None else _count_taken(numbers, take)
-            counts[key] = number
+            counts[key] = 1 if group.is_given else number
         return counts
 
     def _product(self, sequence: Sequence_, counts: Mapping[str, int]) -> int:
@@ -241,13 +246,13 @@ def join(pieces: list[str]) -> str:
     return text[:-1] if is_after_empty and text.endswith(" ") else text
 
 
-def bind(pattern: Pattern, wildcards: Wildcards) -> Bound:
-    """Return the axes of a filled pattern.
+def bind(pattern: Pattern, wildcards: Wildcards, given: frozenset[str] = frozenset()) -> Bound:
+    """Return the axes of a filled pattern; slots of a `given` name are left open.
 
     Raises PatternError for a name with two meanings, a slot that nothing fills, a wildcard without
     values, and wildcards or axes that hold themselves.
     """
-    binder = _Binder(wildcards, pattern.axis_names)
+    binder = _Binder(wildcards, pattern.axis_names | given, given)
     root = binder.sequence(pattern, is_inside=False)
     bound = Bound(root, {key: binder.groups[key] for key in binder.definitions})
     for key, place in binder.references.items():
@@ -260,9 +265,10 @@ def bind(pattern: Pattern, wildcards: Wildcards) -> Bound:
 
 
 class _Binder:
-    def __init__(self, wildcards: Wildcards, names: frozenset[str]) -> None:
+    def __init__(self, wildcards: Wildcards, names: frozenset[str], given: frozenset[str]) -> None:
         self.wildcards = wildcards
-        self.names = names  # given by the user: not for nameless choices
+        self.names = names  # of the user's: not for nameless choices
+        self.given = given
         self.groups: dict[str, Group] = {}
         self.definitions: dict[str, tuple[object, Place | None]] = {}
         self.references: dict[str, Place | None] = {}
@@ -277,6 +283,8 @@ class _Binder:
         match item:
             case Text(text):
                 return text
+            case Slot(name, place) if name in self.given:
+                return self.define(name, Slot(name), (), None, place, False)
             case Slot(name, place):
                 self.references.setdefault(name, place)
                 return Ref(name)

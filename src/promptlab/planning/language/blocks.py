@@ -19,9 +19,9 @@ HIDDEN = frozenset({"prompt"})  # what a style goes around: a name, but no axis
 SUBJECT = "subject"
 
 
-# Values of slots that are plain texts. They are left out of the bound pattern, so that ten thousand
-# jobs that differ in their subject's words share one.
-Literals = Mapping[str, str]
+# The texts of slots that the bound pattern leaves open, so that ten thousand jobs that differ in
+# their subject's words share one.
+Given = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ class Blocks:
 
     bound: Bound
     watched: frozenset[str]  # axes kept whole: a sample, a zip or a rule looks at them
+    _lists: dict[tuple[object, ...], list[BlockValue]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def names(self) -> Mapping[str, str]:
@@ -55,13 +56,13 @@ class Blocks:
         """Axes whose product is the prompts: repeated ones, then the others in reading order."""
         found: dict[str, None] = dict.fromkeys(self.bound.repeated)
 
-        def visit(sequence: Sequence_) -> None:
+        def visit(sequence: Sequence_ = ()) -> None:
             for item in sequence:
                 if not isinstance(item, Ref) or item.key in found:
                     continue
                 group = self.bound.groups[item.key]
                 if group.is_wrapper and item.key not in self.watched:
-                    visit(group.alternatives[0])
+                    visit(*group.alternatives)
                 else:
                     found[item.key] = None
 
@@ -119,14 +120,14 @@ class Blocks:
             number *= self.bound.count(factor)
         return number
 
-    def values(self, key: str, chosen: Mapping[str, str], literals: Literals) -> Iterator[Value]:
-        """Yield the values of an axis: a literal's only one, or those of the pattern."""
-        if key in literals:
-            return iter([Value(literals[key], {})])
+    def values(self, key: str, chosen: Mapping[str, str], given: Given) -> Iterator[Value]:
+        """Yield the values of an axis: the given text alone, or those of the pattern."""
+        if key in given:
+            return iter([Value(given[key], {})])
         return self.bound.values(key, chosen)
 
     def values_of_block(
-        self, index: int, allowed: Mapping[str, frozenset[str]], literals: Literals
+        self, index: int, allowed: Mapping[str, frozenset[str]], given: Given
     ) -> Iterator[BlockValue]:
         """Yield the values of a block, without the values that a sample left out."""
 
@@ -138,7 +139,7 @@ class Blocks:
                 return
             key, *others = factors
             position = 0
-            for value in self.values(key, texts, literals):
+            for value in self.values(key, texts, given):
                 chosen = {**value.inner, key: value.text}
                 if any(
                     axis in chosen and chosen[axis] not in values
@@ -148,7 +149,16 @@ class Blocks:
                 yield from choose(others, {**texts, **chosen}, {**places, key: position})
                 position += 1
 
-        return choose(self.blocks[index], dict(literals), {})
+        return choose(self.blocks[index], dict(given), {})
+
+    def list_block(
+        self, index: int, allowed: Mapping[str, frozenset[str]], given: Given
+    ) -> list[BlockValue]:
+        """Return the values of a block; jobs with the same given texts share one list."""
+        key = (index, frozenset(allowed.items()), frozenset(given.items()))
+        if key not in self._lists:
+            self._lists[key] = list(self.values_of_block(index, allowed, given))
+        return self._lists[key]
 
     def check_listable(self, number: int, what: str) -> None:
         """Refuse to list more values than memory is worth."""
@@ -158,9 +168,9 @@ class Blocks:
                 f"{MAX_LISTED:,} are listed. Name smaller axes."
             )
 
-    def render(self, texts: Mapping[str, str], literals: Literals) -> tuple[str, dict[str, str]]:
+    def render(self, texts: Mapping[str, str], given: Given) -> tuple[str, dict[str, str]]:
         """Return the prompt of chosen values, and the value of every axis in it, in order."""
-        found = {**literals, **texts}
+        found = {**given, **texts}
 
         def text_of(sequence: Sequence_) -> str:
             return join([item if isinstance(item, str) else axis(item.key) for item in sequence])

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import product
 
 from promptlab.errors import ConfigError
@@ -28,8 +27,6 @@ from promptlab.planning.language.syntax import Pattern, Text
 from promptlab.planning.language.wildcards import Wildcards
 from promptlab.planning.language.zips import apply_zip
 
-_PLACEHOLDER = Pattern.literal("…")  # stands for any plain text: its axes are the same
-
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -39,6 +36,25 @@ class Point:
     prompt: str
     coordinates: Mapping[str, str]  # axes of the prompt, in reading order; those not in it left out
     subject_parts: frozenset[str]  # axes among them that belong to the subject alone
+
+
+@dataclass(frozen=True, slots=True)
+class GridCount:
+    """How many points a grid has, and what its rules did."""
+
+    per_job: tuple[int, ...]
+    removed: Mapping[str, int]  # rule → points that it took out
+    warnings: tuple[str, ...]  # rules that match nothing
+
+    @property
+    def num_points(self) -> int:
+        """Number of points of the whole grid."""
+        return sum(self.per_job)
+
+    @property
+    def num_removed(self) -> int:
+        """Number of points that the rules took out."""
+        return sum(self.removed.values())
 
 
 class Grid:
@@ -59,13 +75,9 @@ class Grid:
         """
         self.options = options
         self._reserved = reserved
-        self.warnings: list[str] = []
         self.samples: dict[str, tuple[str, ...]] = {}  # axis → the values that were chosen
-        self.removed: dict[str, int] = {}  # rule → points that it took out
         self._verdicts = Verdicts(options.rules)
-        self._bound: dict[tuple[object, ...], Blocks] = {}
-        self._patterns: list[object] = []  # keeps the objects alive whose ids are keys above
-        self._values: dict[tuple[object, ...], list[BlockValue]] = {}  # of blocks that jobs share
+        self._bound: dict[tuple[object, ...], Blocks] = {}  # shared by jobs of equal patterns
         self._watched = self._watched_names()
         self._jobs = [self._read(job, wildcards) for job in jobs]
         self._check_names()
@@ -81,23 +93,23 @@ class Grid:
         return frozenset([*self._verdicts.axes, *zipped, *self.options.samples])
 
     def _read(self, job: JobPattern, wildcards: Wildcards) -> GridJob:
-        literals: dict[str, str] = {}
         values: dict[str, Pattern] = {}
+        texts: dict[str, str] = {}
         for name, value in job.values.items():
             if all(isinstance(item, Text) for item in value.items):
-                literals[name] = value.text
-                value = _PLACEHOLDER
-            values[name] = value
-        key = (id(job.pattern), *((name, id(value)) for name, value in values.items()))
+                texts[name] = value.text
+            else:
+                values[name] = value
+        given = frozenset(texts)
+        key = (job.pattern, tuple(values.items()), given)
         blocks = self._bound.get(key)
         if blocks is None:
-            bound = bind(job.pattern.fill(values), wildcards)
-            self._check_reserved(bound, values)
+            bound = bind(job.pattern.fill(values, given), wildcards, given)
+            self._check_reserved(bound, job.values)
             aliased = (k for k, g in bound.groups.items() if g.alias in self._watched)
             blocks = self._bound[key] = Blocks(bound, self._watched.union(aliased))
-            self._patterns += [job.pattern, *values.values()]
-        literals = {name: text for name, text in literals.items() if name in blocks.bound.groups}
-        return GridJob(blocks, literals, job.fixed, self._values)
+        texts = {name: text for name, text in texts.items() if name in blocks.bound.groups}
+        return GridJob(blocks, texts, job.fixed)
 
     def _check_reserved(self, bound: Bound, values: Mapping[str, Pattern]) -> None:
         """Refuse an axis of a prompt that is called like a column or a key of the config."""
@@ -175,10 +187,9 @@ class Grid:
 
     # ------------------------------------------------------------------------------- results
 
-    @cached_property
-    def counts(self) -> tuple[int, ...]:
-        """Number of points of each job; fills `removed` and `warnings`."""
-        self.removed = dict.fromkeys(self._verdicts.removers(), 0)
+    def count(self) -> GridCount:
+        """Return how many points each job has and what the rules took out, by formula."""
+        removed = dict.fromkeys(self._verdicts.removers(), 0)
         matched = 0
         kept = []
         for job in self._jobs:
@@ -192,24 +203,13 @@ class Grid:
                 if remover is None:
                     number += points
                 else:
-                    self.removed[remover] += points
+                    removed[remover] += points
             kept.append(number)
-        self.warnings += [
+        warnings = [
             f"The rule {rule} matches nothing: check its names."
             for rule in self._verdicts.idle(matched)
         ]
-        return tuple(kept)
-
-    @property
-    def num_points(self) -> int:
-        """Number of points of the whole grid."""
-        return sum(self.counts)
-
-    @property
-    def num_removed(self) -> int:
-        """Number of points that the rules took out."""
-        _ = self.counts
-        return sum(self.removed.values())
+        return GridCount(tuple(kept), removed, tuple(warnings))
 
     @staticmethod
     def _classes(job: GridJob) -> Counter[int]:
@@ -235,7 +235,7 @@ class Grid:
                 mask &= value.mask
                 texts.update(value.texts)
             if self._verdicts.remover(mask) is None:
-                prompt, coordinates = job.blocks.render(texts, job.literals)
+                prompt, coordinates = job.blocks.render(texts, job.given)
                 yield Point(index, prompt, coordinates, job.blocks.subject_parts)
 
     def axis_counts(self) -> dict[str, int]:
@@ -245,10 +245,10 @@ class Grid:
             for key, group in blocks.bound.groups.items():
                 if group.is_recorded and key in blocks.names:
                     lists.setdefault(key, {})
-                    if group.alternatives != ((_PLACEHOLDER.text,),):
+                    if not group.is_given:
                         lists[key][group.alternatives] = blocks.bound.count(key)
         for job in self._jobs:
-            for key, text in job.literals.items():
+            for key, text in job.given.items():
                 if key in lists:
                     lists[key][text] = 1
         counts = {name: sum(found.values()) for name, found in lists.items()}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from promptlab.errors import ConfigError
-from promptlab.planning.language.blocks import Blocks, BlockValue, Literals
+from promptlab.planning.language.blocks import Blocks, BlockValue, Given
 from promptlab.planning.language.syntax import Pattern
 from promptlab.records import Scalar
 
@@ -32,9 +32,8 @@ class GridJob:
     """One job with its blocks; those that an option of the grid looks at get listed."""
 
     blocks: Blocks
-    literals: Literals
+    given: Given
     fixed: Mapping[str, Scalar]
-    known_values: dict[tuple[object, ...], list[BlockValue]]  # shared by the jobs of one grid
     listed: dict[tuple[int, ...], list[BlockValue]] = field(
         default_factory=dict
     )  # by block numbers
@@ -60,7 +59,7 @@ class GridJob:
                 f"{what}: {name} holds the repeated axis {', '.join(sorted(held))}; name that one."
             )
         self.blocks.check_listable(bound.count(key), f"{what}: {name}")
-        return [value.text for value in self.blocks.values(key, self.literals, self.literals)]
+        return [value.text for value in self.blocks.values(key, self.given, self.given)]
 
     def allowed(self, samples: Samples) -> dict[str, frozenset[str]]:
         """Return the values that samples leave to the axes of this job."""
@@ -74,11 +73,8 @@ class GridJob:
             if number in numbers:
                 return numbers
         self.blocks.check_listable(self.blocks.count(number), f"{what}: {name}")
-        key = (id(self.blocks), number, frozenset(self.literals.items()))
-        if key not in self.known_values:
-            values = self.blocks.values_of_block(number, self.allowed(samples), self.literals)
-            self.known_values[key] = list(values)
-        self.listed[(number,)] = self.known_values[key]
+        allowed = self.allowed(samples)
+        self.listed[(number,)] = self.blocks.list_block(number, allowed, self.given)
         return (number,)
 
     def block_of(self, name: str) -> int:
@@ -95,7 +91,7 @@ class GridJob:
         choices = [(numbers[0], values) for numbers, values in self.listed.items()]
         for number in self._unlisted():
             self.blocks.check_listable(self.blocks.count(number), "the sweep")
-            choices.append((number, list(self.blocks.values_of_block(number, {}, self.literals))))
+            choices.append((number, list(self.blocks.values_of_block(number, {}, self.given))))
         return [values for _, values in sorted(choices, key=lambda choice: choice[0])]
 
     def _unlisted(self) -> list[int]:

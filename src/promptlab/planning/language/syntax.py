@@ -81,6 +81,13 @@ class Pattern:
     def __str__(self) -> str:
         return print_pattern(self)
 
+    def __hash__(self) -> int:
+        return self._hash  # a grid looks patterns up job by job
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.items)
+
     @classmethod
     def literal(cls, text: str) -> Pattern:
         """Return the pattern whose only value is the text, whatever characters it holds."""
@@ -131,21 +138,23 @@ class Pattern:
             if isinstance(item, Text | Choice)
         )
 
-    def fill(self, values: Mapping[str, Pattern]) -> Pattern:
+    def fill(self, values: Mapping[str, Pattern], given: frozenset[str] = frozenset()) -> Pattern:
         """Return the pattern with each slot turned into the axis of its value.
 
-        A value may hold slots of its own. A slot without a value
-        stays where an axis of its name stands in the same prompt: it is one axis. Values that
-        no slot asks for are left aside. Raises PatternError for a slot that nothing fills, for
-        values that need each other in a circle, and for a name that is given twice.
+        A value may hold slots of its own. A slot without a value stays where an axis of its name
+        stands in the same prompt: it is one axis. So does a slot whose name is `given`: its text
+        comes later. Values that no slot asks for are left aside. Raises PatternError for a slot
+        that nothing fills, for values that need each other in a circle, and for a name that is
+        given twice.
         """
-        filled = _Filler(values).fill(self)
+        filled = _Filler(values, given).fill(self)
+        known = filled.axis_names | given
         for item in filled.walk():
-            if isinstance(item, Slot) and item.name not in filled.axis_names:
+            if isinstance(item, Slot) and item.name not in known:
                 raise PatternError(
                     item.place,
                     f"nothing fills the slot {{{item.name}}}.",
-                    f"Known here: {_list_names({*values, *filled.axis_names})}. Set "
+                    f"Known here: {_list_names({*values, *known})}. Set "
                     f"{item.name}=…, correct the name, or write \\{{{item.name}\\}} for the "
                     "characters themselves.",
                 )
@@ -155,8 +164,9 @@ class Pattern:
 class _Filler:
     """Fills slots from one mapping of values."""
 
-    def __init__(self, values: Mapping[str, Pattern]) -> None:
+    def __init__(self, values: Mapping[str, Pattern], given: frozenset[str]) -> None:
         self.values = values
+        self.given = given
         self.filled: dict[str, Choice] = {}  # a value is filled once, however often it is asked for
         self.open_names: list[str] = []
 
@@ -167,8 +177,10 @@ class _Filler:
         match item:
             case Slot(name, place) if name in self.values:
                 return self.value(name, place)
-            case Wildcard(_, place) if item.axis_name in self.values:
+            case Wildcard(_, place) if item.axis_name in self.values.keys() | self.given:
                 raise _given_twice(item.axis_name, place)
+            case Choice(_, name, _, place) if name in self.given:
+                raise _given_twice(str(name), place)
             case Choice(alternatives, name, take, place):
                 filled = tuple(self.fill(alternative) for alternative in alternatives)
                 choice = Choice(filled, name, take, place)
