@@ -118,7 +118,8 @@ def _hydra_for(
             folder = f"file://{os.path.abspath(args.config_dir)}"
             search_path.prepend("command-line", folder, anchor="schema")
         hydra = Hydra.create_main_hydra2("sweep", search_path)
-        args.overrides = open_slots(args.overrides, hydra.config_loader)
+        if not args.shell_completion:  # its arguments are a shell's, no overrides
+            args.overrides = open_slots(args.overrides, hydra.config_loader)
         yield hydra, args, parser
 
 

@@ -34,6 +34,7 @@ KEYS: Mapping[str, str] = {
     "style": "pattern",
     "model": "model",
     "seeds": "seeds",
+    "parent": "parent",
     "name": "sweep",
     "limit": "sweep",
     "reuse": "sweep",
@@ -56,7 +57,7 @@ def keys_of(*kinds: str) -> tuple[str, ...]:
 
 RESERVED_KEYS = frozenset(KEYS)
 GROUP_KEYS = keys_of("pattern", "model")  # config groups: their value is the name of an option
-CELL_KEYS = frozenset(keys_of("text", "pattern", "model", "seeds"))  # may differ from cell to cell
+OWN_COLUMN_KEYS = frozenset(keys_of("text", "pattern", "model", "seeds"))  # no further axes
 SWEEP_KEYS = keys_of("sweep", "stage", "narrowing", "lists")  # hold for the whole sweep
 # Every other root key is a sampling parameter of the model or a slot of a pattern.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from promptlab.configs.settings import CELL_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
+from promptlab.configs.settings import OWN_COLUMN_KEYS, RESERVED_KEYS, SWEEP_KEYS, Job, Settings
 from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
@@ -186,7 +186,7 @@ def _further_axes(jobs: Sequence[Job], grid: Grid) -> tuple[str, ...]:
         # A slot that has one value everywhere is no axis; what a prompt itself spans always is.
         if number > 1 or name not in config:
             keys[name] = None
-    return tuple(key for key in keys if key not in CELL_KEYS)
+    return tuple(key for key in keys if key not in OWN_COLUMN_KEYS)
 
 
 @dataclass
@@ -309,7 +309,7 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
         others={
             key: _scalar(value)
             for key, value in job.values.items()
-            if key not in CELL_KEYS
+            if key not in OWN_COLUMN_KEYS
             and key not in model.parameters
             and key.split(".")[0] not in SWEEP_KEYS
         },
