@@ -1,8 +1,9 @@
 """Starts Hydra on promptlab's configs: for a task of the command line, or for the jobs alone.
 
 Takes a command's arguments, returns nothing or its jobs. Does what `hydra.main` does without its
-marks on the process: no sys.argv, no environment, no exit on an error, and what Hydra keeps a
-process for itself is given back. Knows neither promptlab's own flags nor what jobs are for.
+marks on the process: no sys.argv (but for completion), no environment, no exit on an error, and
+what Hydra keeps once a process is given back. Knows neither promptlab's own flags nor what jobs
+are for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +45,7 @@ def run_hydra(task: JobTask, arguments: Sequence[str]) -> None:
         elif args.cfg:
             hydra.show_cfg(name, args.overrides, args.cfg, args.package, args.resolve)
         elif args.shell_completion:
-            hydra.shell_completion(config_name=name, overrides=args.overrides)
+            _complete(hydra, name, args.overrides)
         elif args.info is not None:
             hydra.show_info(args.info, config_name=name, overrides=args.overrides)
         elif args.experimental_rerun is not None:
@@ -172,6 +174,17 @@ def _is_multirun(hydra: Hydra, args: argparse.Namespace) -> bool:
     if mode is None or is_multirun != (mode == RunMode.MULTIRUN):
         args.overrides.append(f"hydra.mode={'MULTIRUN' if is_multirun else 'RUN'}")
     return is_multirun
+
+
+def _complete(hydra: Hydra, name: str, arguments: list[str]) -> None:
+    """Answer a shell; Hydra takes the name of the completed program from sys.argv."""
+    argv, sys.argv = sys.argv, ["promptlab"]
+    try:
+        hydra.shell_completion(config_name=name, overrides=arguments)
+    except ValueError as error:
+        raise ConfigError(f"-sc {' '.join(arguments)}: {error}.") from error
+    finally:
+        sys.argv = argv
 
 
 def _run_single(hydra: Hydra, name: str, task: JobTask, overrides: list[str]) -> None:
