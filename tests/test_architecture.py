@@ -52,7 +52,7 @@ FLOORS = (
     ("models.dalle.cpu",),
     ("models",),
     ("configs",),
-    ("records", "identity", "paths", "png", "machine", "errors", "progress", ""),
+    ("records", "identity", "paths", "atomic", "png", "machine", "errors", "progress", ""),
 )
 HEAVY = ("torch", "mlflow", "pandas", "min_dalle", "datasets", "transformers")
 

@@ -200,3 +200,13 @@ def test_an_object_store_that_is_away_is_one_message(monkeypatch, capsys):
     said = capsys.readouterr().err
     assert said.startswith("promptlab: The object store cannot be used: Could not connect")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [["sweep", "subject=caf\udce9"], ["show", "\udcff"]])
+def test_an_argument_that_is_not_utf_8_is_refused_with_what_to_do(arguments, capsys):
+    from promptlab.cli import main
+
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert "is not UTF-8 at position" in err
+    assert "LANG" in err

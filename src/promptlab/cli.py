@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import promptlab
 from promptlab.errors import PromptlabError, SweepInterruptedError
+from promptlab.identity import escape_surrogates
 
 VERBS = {
     "sweep": "draw a grid of images (Hydra's grammar: see promptlab sweep --help)",
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        check_encoding(arguments)
         return _run(arguments)
     except PromptlabError as error:
         return _explain(error)
@@ -61,6 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"The object store cannot be used: {error}. Expected one that answers and lets you "
             "write; check its address, bucket and credentials, then run the same command again."
         )
+
+
+def check_encoding(arguments: Sequence[str]) -> None:
+    """Refuse arguments that hold bytes outside of UTF-8: no file that we write could hold them."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise PromptlabError(
+                f"The argument {argument!r} is not UTF-8 at position {error.start}. Write it in "
+                "UTF-8, and check the terminal's locale (LANG)."
+            ) from None
 
 
 def is_full_error_wanted() -> bool:
@@ -106,9 +120,8 @@ def _explain(error: PromptlabError) -> int:
 
 
 def _print_error(message: str) -> int:
-    # A message may quote bytes that are no UTF-8, which a terminal would refuse.
-    printable = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    print(f"promptlab: {printable}", file=sys.stderr)
+    # A message may quote a file's name that is not UTF-8, which a terminal would refuse.
+    print(f"promptlab: {escape_surrogates(message)}", file=sys.stderr)
     return 1
 
 

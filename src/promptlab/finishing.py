@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from promptlab.identity import escape_surrogates
 from promptlab.machine import describe_numerics
 from promptlab.png import compress, hash_pixels
 from promptlab.records import Drawn, ImageFacts, Numerics, Result
@@ -25,14 +26,15 @@ def finish(result: Result, numerics: Numerics) -> Drawn:
     """Return the finished image of a checked result."""
     pixels, source = result.pixels, result.request.source
     height, width = (None, None) if pixels is None else pixels.shape[:2]
+    error = result.error or result.flag
     facts = ImageFacts(
         status=result.status,
-        error=result.error or result.flag,
+        error=error and escape_surrogates(error),  # it may quote the name of a file
         width=width,
         height=height,
         sha256=None if pixels is None else hash_pixels(pixels),
         prompt_truncated=result.is_prompt_truncated,
-        unseen=result.unseen,
+        unseen=escape_surrogates(result.unseen),
         seconds=float(result.seconds),
         cost_usd=result.cost_usd,
         batch_size=result.batch_size,

@@ -14,16 +14,16 @@ _EMPTY: tuple[Any, ...] = (None, "", (), [], {})
 def canonical_json(value: Any) -> str:
     """Return the one JSON text of a value: sorted keys, no spaces, no NaN, characters as they are.
 
-    Lone surrogates (bytes of a command line that are no UTF-8) are written as escapes, so that
-    any prompt has an id.
+    Lone surrogates are written as escapes, so that any text has an id.
     """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return text if text.isascii() else _escape_surrogates(text)
+    return text if text.isascii() else escape_surrogates(text)
 
 
-def _escape_surrogates(text: str) -> str:
+def escape_surrogates(text: str) -> str:
+    """Return a text that UTF-8 can hold: lone surrogates, as JSON and YAML allow them, escaped."""
     return text.encode("utf-8", errors="backslashreplace").decode("utf-8")
 
 

@@ -53,7 +53,7 @@ def text_chunk(keyword: str, text: str) -> bytes:
 
 def unicode_chunk(keyword: str, text: str) -> bytes:
     """Return an iTXt chunk, which may not hold NUL."""
-    encoded = text.replace("\0", " ").encode("utf-8", "backslashreplace")
+    encoded = text.replace("\0", " ").encode("utf-8")
     # keyword, NUL, not compressed, method 0, no language, no translated keyword
     return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + encoded)
 

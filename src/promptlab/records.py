@@ -11,6 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from promptlab.identity import escape_surrogates
 from promptlab.paths import image_path
 
 if TYPE_CHECKING:
@@ -279,6 +280,4 @@ def _plain(value: Any) -> Any:
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
-    if isinstance(value, str):  # lone surrogates become escapes
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    return value
+    return escape_surrogates(value) if isinstance(value, str) else value  # from a config's file

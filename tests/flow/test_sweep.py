@@ -397,3 +397,13 @@ def test_time_is_estimated_from_many_images_of_the_same_model(project: Project):
     slow = table.set_column(column, table.schema.field(column), pa.array([4.11]))
     pq.write_table(slow, part)
     assert "(0.11 s an image)" in project.run("sweep", "subject=a fox", "--plan").out
+
+
+def test_a_text_that_is_not_utf_8_in_a_file_is_one_error_before_anything_is_drawn(
+    project: Project,
+):
+    project.write("conf/style/bad.yaml", 'pattern: "{prompt} caf\\uDCE9"')
+    done = project.run("sweep", "subject=a fox", "style=bad")
+    assert done.code == 1
+    assert "is not UTF-8" in done.err
+    assert not project.runs

@@ -13,12 +13,13 @@ import pytest
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
+from promptlab.records import Result
 from promptlab.store import find_image, list_runs, newest_run, open_store, read_run
 from promptlab.store.compaction import compact
 from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import LocalStorage
-from tests.store.painting import make_plan, paint
+from tests.store.painting import Painter, make_plan, paint
 from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, essence, pixels_of
 
 PLAN = {"axes": {"temperature": [0.5, 1], "prompt": ["x", "y"], "is_warm": [True, None]}}
@@ -173,10 +174,10 @@ def check_whole_prompts(paths, plan):
     return check_whole(paths.root, plan)
 
 
-def test_a_lone_surrogate_is_written_as_an_escape(paths):
-    plan = make_plan(subjects=("caf\udce9",))
-    draw_plan(paths, plan)
-    assert read_run(paths).rows(["subject"])[0]["subject"] == "caf\\udce9"
+def test_an_error_that_quotes_a_file_name_which_is_not_utf_8_is_stored_with_escapes(paths):
+    model = Painter(lambda request: Result(request, error="no such file: caf\udce9"))
+    draw_plan(paths, make_plan(model=model))
+    assert {row["error"] for row in read_run(paths).rows()} == {"no such file: caf\\udce9"}
 
 
 @pytest.mark.parametrize("num_deleted", [0, 1, 3])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
 
+from promptlab import atomic
 from promptlab.errors import RunLockedError
 from promptlab.paths import RunPaths
 from promptlab.store import lock, open_store, read_run
@@ -90,6 +93,23 @@ def test_only_what_interrupted_writes_left_is_removed(tmp_path):
         (tmp_path / name).write_bytes(b"x")
     LocalStorage().remove_leftovers(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == [".hidden", "b.png", "c.tmp"]
+
+
+def test_a_disk_that_takes_only_a_part_of_a_write_gets_the_rest(tmp_path, monkeypatch):
+    class Small(io.FileIO):
+        def write(self, data):
+            return super().write(bytes(data)[:3])
+
+    monkeypatch.setattr("builtins.open", lambda path, mode, buffering: Small(path, mode))
+    atomic.write_files({str(tmp_path / "a.png"): b"ten bytes!"}, is_durable=True)
+    monkeypatch.undo()
+    assert (tmp_path / "a.png").read_bytes() == b"ten bytes!"
+
+
+def test_a_file_that_need_not_be_durable_waits_for_no_disk(tmp_path, steps):
+    with atomic.replacing(str(tmp_path / "index.html"), is_durable=False) as aside:
+        Path(aside).write_text("page")
+    assert steps == [("rename", inode(tmp_path / "index.html"))]
 
 
 @pytest.fixture

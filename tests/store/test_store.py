@@ -239,7 +239,7 @@ def test_a_full_disk_ends_the_run_with_one_message_and_the_same_command_goes_on(
     real_open = open
 
     def full_after_30(path, *args, **kwargs):
-        if str(path).endswith(".png.tmp") and len(os.listdir(paths.images)) > 30:
+        if str(path).endswith(f".png.{os.getpid()}.tmp") and len(os.listdir(paths.images)) > 30:
             return real_open("/dev/full", *args, **kwargs)
         return real_open(path, *args, **kwargs)
 

@@ -19,7 +19,7 @@ from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.language import Grid, GridCount, Point, format_count
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells, sweep_id_of
-from promptlab.planning.prompts import check_prompt, read_grid
+from promptlab.planning.prompts import check_prompt, check_text, read_grid
 from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Numerics, Scalar, Source
 
@@ -43,6 +43,7 @@ def expand(
     numerics of whoever will draw with a model's config: ids count them. Without it, that is this
     process.
     """
+    check_text(settings.name, "name")
     models = _Models(open_model, describe)
     sources = _Sources(find_source)
     frames = [_frame(job, models, sources) for job in jobs]
@@ -319,7 +320,8 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
 
 def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
     job, model = frame.job, frame.planned.model
-    check_prompt(point.prompt, f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}")
+    where = f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}"
+    check_prompt(point.prompt, where)
     subject = point.coordinates.get("subject")
     if subject is None:  # a template that shows no subject
         subject = str(job.config.get("subject") or "")
@@ -339,6 +341,8 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
         "slots": slots,
         "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
     }
+    for text in (subject, frame.style, frame.template, model.name, *map(str, axes.values())):
+        check_text(text, where)
     source = {} if frame.source is None else {"source": frame.source.sha256}
     return Cell(
         cell_id=hash_id({**arm, **source, "subject": subject, "prompt": point.prompt}),

@@ -181,7 +181,7 @@ def _unknown_keys_error(
 
 
 def check_prompt(prompt: str, where: str) -> None:
-    """Refuse what no store could hold: an empty prompt, NUL, bytes that are no UTF-8."""
+    """Refuse what no store could hold: an empty prompt, NUL, bytes that are not UTF-8."""
     if not prompt.strip():
         raise PromptError(f"The prompt is empty ({where}). Give a subject: subject='a fox'.")
     if "\0" in prompt:
@@ -189,10 +189,17 @@ def check_prompt(prompt: str, where: str) -> None:
             f"The prompt holds a NUL character at position {prompt.index(chr(0))} ({where}). "
             "Remove it: neither PNG metadata nor MLflow can hold one."
         )
+    check_text(prompt, where)
+
+
+def check_text(text: str, where: str) -> None:
+    """Refuse lone surrogates: names of files that are not UTF-8, and escapes in YAML, give them."""
+    if text.isascii():
+        return
     try:
-        prompt.encode("utf-8")
+        text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise PromptError(
-            f"The prompt holds bytes that are not UTF-8 at position {error.start} ({where}). "
-            "Write it in UTF-8; on the command line check the locale (LANG)."
+            f"{text!r} is not UTF-8 at position {error.start} ({where}). Expected text, or a "
+            "file's name, in UTF-8."
         ) from None

@@ -106,7 +106,7 @@ def quote_for_shell(word: str) -> str:
         if char in "\\'"
         else char
         if char.isprintable()
-        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "backslashreplace"))
+        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8"))
         for char in word
     )
     return f"$'{escaped}'"

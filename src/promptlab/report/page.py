@@ -18,6 +18,7 @@ from importlib import resources
 from typing import Any
 
 import promptlab
+from promptlab.identity import escape_surrogates
 from promptlab.report.data import STATUSES, Coded, SheetData
 from promptlab.report.thumbnails import Thumbnail
 from promptlab.verdicts.picks import EXPORT_FORMAT
@@ -70,7 +71,7 @@ def script_json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     text = text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates: \udxxx
+    return escape_surrogates(text)  # in notes from a picks.json, and in names of folders
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,7 @@ the page shows all of them.
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from promptlab.atomic import replacing
 from promptlab.errors import ReportError
 from promptlab.paths import slugify
 from promptlab.report.best import BestTable, best_of_cells, wrapped
@@ -129,7 +128,7 @@ def _write_png(source: _Source, table: BestTable, path: Path) -> str:
         footer += f" · the first {num_rows} × {num_columns} cells; the page has all"
     part = _table(source, table, slice(num_rows), slice(num_columns), footer)
     picture = draw_table(part, measures)
-    with _aside(path) as aside:
+    with replacing(str(path), is_durable=False) as aside:
         picture.save(aside, "PNG", optimize=picture.width * picture.height < 4_000_000)
     return str(path)
 
@@ -155,7 +154,7 @@ def _write_pdf(source: _Source, table: BestTable, path: Path) -> str:
             yield _on_page(draw_table(part, measures))
 
     drawn = draw_pages()
-    with _aside(path) as aside:
+    with replacing(str(path), is_durable=False) as aside:
         next(drawn).save(
             aside,
             "PDF",
@@ -216,7 +215,7 @@ def _write_best(source: _Source, table: BestTable, folder: Path) -> list[str]:
             )
         )
         for _, content in read_images(run, data, [number]):
-            with _aside(folder / name) as aside:
+            with replacing(str(folder / name), is_durable=False) as aside:
                 Path(aside).write_bytes(content)
             paths.append(str(folder / name))
     return paths
@@ -246,7 +245,7 @@ def _write_animation(
     paths = []
     for suffix, options in ((".webp", {"quality": 82, "method": 4}), (".gif", {"optimize": True})):
         path = output / f"contact_sheet{suffix}"
-        with _aside(path) as aside:
+        with replacing(str(path), is_durable=False) as aside:
             frames[0].save(
                 aside,
                 suffix[1:].upper(),
@@ -268,14 +267,3 @@ def _same_cells(data: SheetData, whole: BestTable, among: np.ndarray) -> BestTab
     columns = [whole.column_labels.index(label) for label in part.column_labels]
     best[np.ix_(rows, columns)] = part.best
     return BestTable(whole.rows, whole.columns, whole.row_labels, whole.column_labels, best)
-
-
-@contextlib.contextmanager
-def _aside(path: Path) -> Iterator[Path]:
-    """Give a path to write to that becomes `path` once it is whole."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield aside
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

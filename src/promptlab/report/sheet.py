@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from promptlab.atomic import replacing
 from promptlab.errors import ReportError
 from promptlab.paths import RunPaths
 from promptlab.report import page
@@ -303,13 +304,11 @@ def _relative_url(output: Path, run_root: str) -> str | None:
 
 def _write(path: Path, parts: Iterable[str]) -> None:
     """Write a text file in one step: a reader sees the old one or the new one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(parts)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with (
+        replacing(str(path), is_durable=False) as aside,
+        open(aside, "w", encoding="utf-8", newline="\n") as file,
+    ):
+        file.writelines(parts)
 
 
 def _remove_all_but(folder: Path, names: set[str]) -> None:

@@ -165,9 +165,7 @@ def rows_to_table(
     ]
     for axis in axes:
         columns[axis.column] = [_convert(row.cell.axes.get(axis.name), axis.kind) for row in rows]
-    arrays = [
-        pa.array(_storable(columns[field.name], field.type), type=field.type) for field in schema
-    ]
+    arrays = [pa.array(columns[field.name], type=field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
@@ -183,18 +181,6 @@ def _convert(value: Scalar, kind: str) -> Scalar:
     if kind == "str":
         return value if isinstance(value, str) else canonical_json(value)
     return float(value) if kind == "float" else value
-
-
-def _storable(values: list[Any], kind: pa.DataType) -> list[Any]:
-    """Write lone surrogates (bytes of a command line that are no UTF-8) as escapes."""
-    if not pa.types.is_string(kind):
-        return values
-    return [
-        value
-        if value is None or value.isascii()
-        else value.encode("utf-8", "backslashreplace").decode("utf-8")
-        for value in values
-    ]
 
 
 def conform(table: pa.Table, axes: Sequence[AxisColumn], columns: Sequence[str]) -> pa.Table:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Protocol
 
-TEMPORARY_SUFFIX = ".tmp"  # with a leading dot: no reader takes such a file for a part
+from promptlab import atomic
 
 
 class Storage(Protocol):
@@ -71,20 +71,10 @@ class LocalStorage:
         os.makedirs(path, exist_ok=True)
 
     def write_files(self, data_from_path: Mapping[str, bytes]) -> None:
-        for path, data in data_from_path.items():
-            with _written_aside(path) as aside, open(aside, "wb", buffering=0) as file:
-                file.write(data)
-                os.fsync(file.fileno())
-        for folder in {os.path.dirname(path) for path in data_from_path}:
-            _sync_folder(folder)
+        atomic.write_files(data_from_path, is_durable=True)
 
-    @contextlib.contextmanager
-    def publish(self, path: str) -> Iterator[str]:
-        with _written_aside(path) as aside:
-            yield aside
-            with open(aside, "rb") as file:
-                os.fsync(file.fileno())
-        _sync_folder(os.path.dirname(path))
+    def publish(self, path: str) -> contextlib.AbstractContextManager[str]:
+        return atomic.replacing(path, is_durable=True)
 
     def read_bytes(self, path: str) -> bytes:
         with open(path, "rb") as file:
@@ -115,7 +105,7 @@ class LocalStorage:
 
     def rename(self, old: str, new: str) -> None:
         os.replace(old, new)
-        _sync_folder(os.path.dirname(new))
+        atomic.sync_folders([new])
 
     def delete_files(self, paths: Iterable[str]) -> None:
         for path in paths:
@@ -124,32 +114,8 @@ class LocalStorage:
 
     def remove_leftovers(self, folder: str) -> None:
         for name in self.list_sizes(folder):
-            if name.startswith(".") and name.endswith(TEMPORARY_SUFFIX):
+            if name.startswith(".") and name.endswith(atomic.TEMPORARY_SUFFIX):
                 os.unlink(os.path.join(folder, name))
-
-
-@contextlib.contextmanager
-def _written_aside(path: str) -> Iterator[str]:
-    folder, name = os.path.split(path)
-    aside = os.path.join(folder, f".{name}{TEMPORARY_SUFFIX}")
-    try:
-        yield aside
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):  # the space of half a file is wanted on a full disk
-            os.unlink(aside)
-        raise
-
-
-def _sync_folder(folder: str) -> None:
-    """Make names of a folder durable, where the platform lets a folder be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class RemoteStorage:

@@ -109,7 +109,7 @@ def image_key(value: str) -> str:
     text = re.sub(r" +", " ", text).strip(" .")[:MAX_KEY_LENGTH].strip(" .")
     if text and text == value:
         return text
-    digest = hashlib.sha256(value.encode("utf-8", "backslashreplace")).hexdigest()[:6]
+    digest = hashlib.sha256(value.encode("utf-8")).hexdigest()[:6]
     return f"{text} {digest}".strip()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from promptlab.errors import ConfigError
+from promptlab.identity import escape_surrogates
 from promptlab.planning.language.rules import Rule, parse_rules
 
 
@@ -51,8 +52,8 @@ class GridOptions:
 
 
 def _rank(seed: int, value: str) -> bytes:
-    text = f"{seed}\0{value}".encode("utf-8", errors="backslashreplace")
-    return hashlib.sha256(text).digest()
+    text = escape_surrogates(f"{seed}\0{value}")  # the value may come from a file
+    return hashlib.sha256(text.encode("utf-8")).digest()
 
 
 def _parse_samples(value: Any) -> dict[str, Sample]:
