@@ -105,3 +105,23 @@ def test_cells_that_the_configs_no_longer_make_are_told(drawn: Project):
     done = drawn.run("sweep", "--from-picks", str(drawn.runs[0]))
     assert done.code == 1
     assert "1 of 1 picked cells" in done.err
+
+
+@pytest.mark.parametrize("seeds", ["seeds=3", "seeds=+3"])
+def test_more_seeds_of_a_picked_cell_are_fresh_ones(drawn: Project, seeds: str):
+    pick(drawn, subject="a fox", style="noto", seed=1)
+    first = ("--from-picks", str(drawn.runs[0]), seeds)
+    assert drawn.run("sweep", *first).code == 0
+    assert [row["seed"] for row in drawn.rows()] == [2, 3, 4]
+    assert "nothing to do" in drawn.run("sweep", *first).out
+    pick(drawn, seed=3)
+    drawn.run("sweep", "--from-picks", str(drawn.runs[1]), "seeds=2")
+    assert [row["seed"] for row in drawn.rows()] == [5, 6]
+
+
+def test_a_changed_cell_and_a_list_of_seeds_are_drawn_as_they_are_asked_for(drawn: Project):
+    pick(drawn, subject="a fox", style="noto", seed=1)
+    drawn.run("sweep", "--from-picks", str(drawn.runs[0]), "seeds=2", "temperature=0.5")
+    assert [row["seed"] for row in drawn.rows()] == [0, 1]
+    drawn.run("sweep", "--from-picks", str(drawn.runs[0]), "seeds=0-2")
+    assert [row["seed"] for row in drawn.rows()] == [0, 1, 2]

@@ -54,12 +54,16 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
 
 def lineage_of_picks(run_folder: str, overrides: Sequence[str]) -> Lineage:
     """Return what a sweep from a run's picks descends from."""
+    from promptlab.store import read_run
     from promptlab.verdicts.lineage import Lineage, find_parents
     from promptlab.verdicts.picks import picked_images
 
     picked = [(image.cell_id, image.image_id) for image in picked_images(run_folder)]
     plan, jobs = plan_of_run(run_folder)
-    parents = find_parents(plan, jobs, picked, run_folder)
+    seeds: dict[str, list[int]] = {}
+    for row in read_run(run_folder).rows(["cell_id", "seed"]):
+        seeds.setdefault(row["cell_id"], []).append(row["seed"])
+    parents = find_parents(plan, jobs, picked, seeds, run_folder)
     changed = {override.lstrip("+~").partition("=")[0] for override in overrides}
     return Lineage(parents, frozenset(changed))
 

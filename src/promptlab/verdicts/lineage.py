@@ -23,6 +23,7 @@ class Parent:
     overrides: tuple[str, ...]  # of its job
     coordinates: Mapping[str, Scalar]
     image_ids: tuple[str, ...]
+    seeds: tuple[int, ...] = ()  # that the run has drawn of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,17 @@ class Lineage:
 
 
 def find_parents(
-    plan: Plan, jobs: Sequence[Job], picked: Sequence[tuple[str, str]], run_folder: str
+    plan: Plan,
+    jobs: Sequence[Job],
+    picked: Sequence[tuple[str, str]],
+    seeds: Mapping[str, Sequence[int]],
+    run_folder: str,
 ) -> tuple[Parent, ...]:
-    """Return the picked cells of a run; `picked` holds (cell_id, image_id) as they were picked."""
+    """Return the picked cells of a run.
+
+    `picked` holds (cell_id, image_id) as they were picked, `seeds` those that the run has drawn
+    of each cell.
+    """
     image_ids: dict[str, list[str]] = {}
     for cell_id, image_id in picked:
         image_ids.setdefault(cell_id, []).append(image_id)
@@ -55,7 +64,12 @@ def find_parents(
         )
     overrides = {job.number: job.overrides for job in jobs}
     return tuple(
-        Parent(overrides[cells[cell_id].job_id], coordinates(cells[cell_id]), tuple(ids))
+        Parent(
+            overrides[cells[cell_id].job_id],
+            coordinates(cells[cell_id]),
+            tuple(ids),
+            tuple(seeds.get(cell_id, ())),
+        )
         for cell_id, ids in image_ids.items()
     )
 
@@ -70,9 +84,15 @@ def keep_descendants(plan: Plan, jobs: Sequence[Job], lineage: Lineage) -> Plan:
     """Return the plan with only the cells that descend from a picked one, each knowing it.
 
     The jobs of the parents are drawn again with new overrides; a job may hold more cells than the
-    picked ones (alternatives in its prompt), so what is not overridden has to agree.
+    picked ones (alternatives in its prompt), so what is not overridden has to agree. A new number
+    of seeds of the same cell means fresh ones: those after the last that its run has drawn.
     """
     overrides = {job.number: job.overrides for job in jobs}
+    wants_fresh = {
+        job.number
+        for job in jobs
+        if "seeds" in lineage.changed_keys and isinstance(job.config.get("seeds"), int)
+    }
     kept = []
     for cell in plan.cells:
         parents = [
@@ -83,12 +103,30 @@ def keep_descendants(plan: Plan, jobs: Sequence[Job], lineage: Lineage) -> Plan:
         ]
         if parents:
             ids = dict.fromkeys(image_id for parent in parents for image_id in parent.image_ids)
+            if cell.job_id in wants_fresh:
+                cell = replace(cell, seeds=_fresh_seeds(plan, cell, parents))
             kept.append(replace(cell, parent_ids=tuple(ids)))
     if not kept:
         raise ConfigError(
             "No cell descends from a picked one: the overrides leave nothing of them."
         )
     return narrow(plan, jobs, tuple(kept))
+
+
+def _fresh_seeds(plan: Plan, cell: Cell, parents: Sequence[Parent]) -> tuple[int, ...]:
+    """Return as many seeds as the cell has, after the last one that its parents have drawn of it.
+
+    A parent is the same cell if it drew the same images; a changed cell keeps its seeds.
+    """
+    same = [
+        parent
+        for parent in parents
+        if any(plan.request(cell, seed).image_id in parent.image_ids for seed in parent.seeds)
+    ]
+    if not same:
+        return cell.seeds
+    first = 1 + max(seed for parent in same for seed in parent.seeds)
+    return tuple(range(first, first + len(cell.seeds)))
 
 
 def _agree(
