@@ -62,9 +62,26 @@ def test_a_single_cell_without_multirun_draws_the_same_images(project: Project):
 
 
 def test_the_id_of_this_sweep_is_this_one(project: Project):
-    project.run("sweep", *GRID)
+    project.run("sweep", *GRID, "name=sweep")
     meta = yaml.safe_load((project.runs[0] / "sweep.yaml").read_text())
     assert meta["sweep_id"] == "9aa9ac807fbe0ff1", "runs from before would not be found again"
+
+
+def test_an_unnamed_sweep_is_named_after_its_subject(project: Project):
+    project.run("sweep", *GRID)
+    assert project.runs[0].name.endswith("_a-fox")
+    assert {row["sweep"] for row in project.rows()} == {"a-fox"}
+    project.run("sweep", "subject=狐")
+    assert project.rows()[0]["sweep"] == "sweep"
+
+
+def test_an_unnamed_run_from_before_sweeps_were_named_so_is_resumed(project: Project):
+    project.run("sweep", *GRID, "name=sweep")
+    run = project.runs[0]
+    assert "nothing to do" in project.run("sweep", *GRID).out
+    assert "nothing to do" in project.run("sweep", "--resume", str(run), "name=null").out
+    assert project.runs == [run]
+    assert yaml.safe_load((run / "sweep.yaml").read_text())["sweep_id"] == "9aa9ac807fbe0ff1"
 
 
 def test_the_same_command_again_finds_nothing_to_do(project: Project):
@@ -328,7 +345,7 @@ def test_a_plan_does_not_download_weights(project: Project, monkeypatch: pytest.
     assert done.code == 0, done.err
     assert "16 images" in done.out
     assert "to be downloaded first" in done.out
-    assert done.out.splitlines()[0] == "Sweep sweep (its id is known after the download)"
+    assert done.out.splitlines()[0] == "Sweep a-fox (its id is known after the download)"
 
 
 def test_a_model_that_cannot_load_leaves_no_newest_run(project: Project):

@@ -7,11 +7,13 @@ at the entry points.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from promptlab.errors import ConfigError
+from promptlab.paths import slugify
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +27,8 @@ WORD_FROM_TYPE = {
     str: "text",
     type(None): "null",
 }
+UNNAMED = "sweep"
+MAX_NAME_LENGTH = 40  # characters of a name that is taken from the subject
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
 # Every root key that promptlab reads itself, with what it is for.
@@ -78,6 +82,9 @@ class Settings:
     """What holds for the whole sweep rather than for one cell."""
 
     name: str  # the sweep's name: MLflow's experiment, the end of the run folder's name
+    former_name: str | None = (
+        None  # what unnamed sweeps were called before they had their subject's
+    )
     limit: int = DEFAULT_LIMIT  # images; a larger sweep asks for limit=N
     reuse: bool = True  # find images drawn in earlier runs
     runs_dir: str = "runs"  # a folder or an fsspec URL
@@ -110,8 +117,10 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
                     f"{key} cannot be an axis: it holds for the whole sweep. "
                     f"Got {first.get(key)!r} and {job.config.get(key)!r}."
                 )
+    name = first.get("name") or _name_from_choices(jobs[0])
     return Settings(
-        name=str(first.get("name") or _name_from_choices(jobs[0])),
+        name=str(name or _name_from_subject(jobs[0])),
+        former_name=None if name else UNNAMED,
         limit=first.get("limit", DEFAULT_LIMIT),
         reuse=first.get("reuse", True),
         runs_dir=first.get("runs_dir", "runs"),
@@ -119,9 +128,17 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
     )
 
 
-def _name_from_choices(job: Job) -> str:
+def _name_from_choices(job: Job) -> str | None:
     sweep = job.choices.get("sweeps")
-    return str(sweep).rsplit("/", 1)[-1] if sweep else "sweep"
+    return str(sweep).rsplit("/", 1)[-1] if sweep else None
+
+
+def _name_from_subject(job: Job) -> str:
+    """Return the first subject as a name: "a fox" gives "a-fox"."""
+    subject = job.config.get("subject")
+    if not isinstance(subject, str) or not re.search("[A-Za-z0-9]", subject):
+        return UNNAMED
+    return slugify(subject, MAX_NAME_LENGTH)
 
 
 def _stage(key: str, value: Any) -> Mapping[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ import fsspec
 from promptlab.configs.settings import Settings
 from promptlab.errors import ConfigError, StoreError
 from promptlab.paths import RunPaths, slugify
-from promptlab.planning.plan import Plan
+from promptlab.planning.plan import Plan, sweep_id_of
 from promptlab.store import list_runs, read_run
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -26,9 +26,10 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @dataclass(frozen=True, slots=True)
 class ChosenFolder:
-    """A run folder and whether something is in it already."""
+    """A run folder, and the plan under the name and id that the run has."""
 
     paths: RunPaths
+    plan: Plan
     exists: bool
 
 
@@ -36,22 +37,27 @@ def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) 
     """Return the folder that a plan is drawn into.
 
     A given folder is taken; one that holds another sweep is an error. Otherwise the newest run
-    of the same sweep goes on, unless `reuse=false` wants everything drawn again.
+    of the same sweep is resumed, unless `reuse=false` wants everything drawn again.
     """
+    plans = {plan.sweep_id: plan}
+    if settings.former_name is not None:
+        sweep_id = sweep_id_of(settings.former_name, plan.cells)
+        plans[sweep_id] = replace(plan, sweep=settings.former_name, sweep_id=sweep_id)
     if given is not None:
         known = read_sweep_id(given)
-        if known is not None and known != plan.sweep_id:
+        if known is not None and known not in plans:
             raise ConfigError(
                 f"{given} holds the sweep {known}, this is {plan.sweep_id}: the configs, the "
                 "model's weights or the overrides have changed since. Draw it as a sweep of its "
                 "own; images that are the same are found there and not drawn again."
             )
-        return ChosenFolder(RunPaths(given), known is not None)
+        return ChosenFolder(RunPaths(given), plans.get(known or "", plan), known is not None)
     if settings.reuse:
         for run in list_runs(settings.runs_dir):
-            if read_sweep_id(run) == plan.sweep_id:
-                return ChosenFolder(RunPaths(run), exists=True)
-    return ChosenFolder(_new_folder(settings), exists=False)
+            known = read_sweep_id(run)
+            if known in plans:
+                return ChosenFolder(RunPaths(run), plans[known], exists=True)
+    return ChosenFolder(_new_folder(settings), plan, exists=False)
 
 
 def read_sweep_id(run_folder: str) -> str | None:
@@ -74,7 +80,7 @@ def read_sweep_id(run_folder: str) -> str | None:
 def read_samples(run_folder: str | None, sample: Any) -> Mapping[str, Sequence[str]]:
     """Return the values that a run's samples chose when it began, if it asks for the same ones.
 
-    Lists may have grown since; the run that goes on still means the values that it began with.
+    Lists may have grown since; the run that is resumed still means the values that it began with.
     """
     if not sample or run_folder is None or read_sweep_id(run_folder) is None:
         return {}

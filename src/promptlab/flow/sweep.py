@@ -76,6 +76,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         runs_dir=settings.runs_dir,
     )
     folder = choose_run_folder(plan, settings, invocation.run_folder)
+    plan = folder.plan
     if invocation.is_plan_only:
         found = survey(folder.paths if folder.exists else None, plan, store_options)
         print(describe_plan(plan, settings, found, folder))
