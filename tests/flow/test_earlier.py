@@ -1,0 +1,36 @@
+"""An earlier run gives its plan back, and may have grown since its command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from promptlab.flow.earlier import plan_of_run
+from promptlab.flow.sources import Sources
+from promptlab.flow.sweep import draw_pending
+from promptlab.paths import RunPaths
+from promptlab.store import StoreOptions, open_store, read_run
+from tests.conftest import Project
+
+GRID = ("-m", "subject=a fox,a {red|blue} robot", "style=noto,openmoji", "seeds=2")
+
+
+def test_the_plan_of_a_run_is_the_one_that_was_drawn(project: Project):
+    project.run("sweep", *GRID)
+    plan, jobs = plan_of_run(str(project.runs[0]))
+    assert len(jobs) == 4
+    assert plan.sweep_id == read_run(str(project.runs[0])).record.sweep_id
+    assert {cell.cell_id for cell in plan.cells} == {row["cell_id"] for row in project.rows()}
+
+
+def test_a_run_that_was_extended_is_still_the_run_of_its_command(project: Project):
+    project.run("sweep", *GRID)
+    run = str(project.runs[0])
+    plan, _ = plan_of_run(run)
+    more = replace(plan.cells[0], seeds=(90, 91))
+    with open_store(RunPaths(run), plan, StoreOptions(reuse=False)) as store:
+        store.extend([more])
+        assert draw_pending(plan, store, Sources("runs")).num_drawn == 2
+    assert len(project.rows()) == 14
+    assert "12 already here, nothing to do" in project.run("sweep", *GRID).out
+    assert [str(path) for path in project.runs] == [run]
+    assert len(project.rows()) == 14
