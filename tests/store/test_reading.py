@@ -136,7 +136,7 @@ def test_the_newest_run_is_the_one_written_last(tmp_path):
     assert newest_run(str(tmp_path)) == str(tmp_path / "a")
     with pytest.raises(StoreError, match="There is no run"):
         newest_run(str(tmp_path / "nothing"))
-    with pytest.raises(StoreError, match="is no run folder"):
+    with pytest.raises(StoreError, match="is not a run folder"):
         read_run(str(tmp_path))
 
 

@@ -15,7 +15,10 @@ import pytest
 from promptlab.errors import StoreError
 from promptlab.finishing import finishing
 from promptlab.machine import describe_numerics
+from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
+from promptlab.planning.plan import PlannedModel
+from promptlab.png import read_text
 from promptlab.records import Request, Result
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
@@ -292,7 +295,7 @@ def check_rows(paths, plan):
 def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
     (tmp_path / "runs").write_text("a file where a folder is wanted")
     with (
-        pytest.raises(StoreError, match="is no folder"),
+        pytest.raises(StoreError, match="is not a folder"),
         open_store(RunPaths(str(tmp_path / "runs" / "one")), make_plan()),
     ):
         pass
@@ -420,3 +423,23 @@ def test_a_reused_image_of_a_sweep_from_picks_names_its_parents(paths):
     found = {name: read_run(sibling(paths, name)).rows() for name in expected}
     assert {tuple(row["parent_ids"]) for row in found["second"]} == {("b" * 16, "c" * 16)}
     assert all(row["parent_ids"] for row in found["third"]), "the image's own lineage stays"
+
+
+def test_steps_in_the_png_are_the_steps_taken(paths):
+    draw_plan(paths, make_plan(axes={"steps": [10, 20]}))
+    for row in read_run(paths).rows():
+        text = read_text(read_run(paths).image_bytes(row["image_id"]), "parameters")
+        assert f"\nSteps: {row['steps']}, Sampler: " in text
+    with open_store(sibling(paths, "embedded"), embedded_plan()) as store:
+        (request,) = store.pending("tiny")
+        store.add(drawn(request))
+    ((_, png),) = read_run(sibling(paths, "embedded")).iter_images()
+    assert "\nSteps: 100, Sampler: top-k, " in read_text(png, "parameters")  # its image tokens
+
+
+def embedded_plan():
+    """Return a plan of one image of the embedded model."""
+    planned = PlannedModel.of(open_model({"_target_": "promptlab.models.dalle.open_tiny"}))
+    (cell,) = make_plan(subjects=("a fox",), styles=("noto",), seeds=(0,)).cells
+    cell = replace(cell, model="tiny", model_key="tiny")
+    return replace(make_plan(), cells=(cell,), models={"tiny": planned})

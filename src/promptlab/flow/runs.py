@@ -1,4 +1,4 @@
-"""Which run folder a sweep writes: the one it began, or a new one; and the log kept in it.
+"""Which run folder a sweep writes, its own or a new one, and the log in it.
 
 Takes a plan and settings, returns paths. Does not know what a run folder holds beyond the first
 lines of sweep.yaml.
@@ -37,7 +37,7 @@ def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) 
     """Return the folder that a plan is drawn into.
 
     A given folder is taken; one that holds another sweep is an error. Otherwise the newest run
-    of the same sweep is resumed, unless `reuse=false` wants everything drawn again.
+    of the same sweep is resumed, unless `reuse=false` asks for everything to be drawn again.
     """
     plans = {plan.sweep_id: plan}
     if settings.former_name is not None:
@@ -61,7 +61,7 @@ def choose_run_folder(plan: Plan, settings: Settings, given: str | None = None) 
 
 
 def read_sweep_id(run_folder: str) -> str | None:
-    """Return the sweep_id in a run folder's sweep.yaml, None if there is no such file.
+    """Return the sweep_id in a run folder's sweep.yaml, None if the file does not exist.
 
     Looks for the one line: parsing the whole file would cost more than all else of a resume.
     """
@@ -80,7 +80,7 @@ def read_sweep_id(run_folder: str) -> str | None:
 def read_samples(run_folder: str | None, sample: Any) -> Mapping[str, Sequence[str]]:
     """Return the values that a run's samples chose when it began, if it asks for the same ones.
 
-    Lists may have grown since; the run that is resumed still means the values that it began with.
+    Lists may have grown since; a resumed run keeps the values that it began with.
     """
     if not sample or run_folder is None or read_sweep_id(run_folder) is None:
         return {}
@@ -89,7 +89,7 @@ def read_samples(run_folder: str | None, sample: Any) -> Mapping[str, Sequence[s
 
 
 def file_exists(path: str) -> bool:
-    """Tell whether a file is there, on a disk or behind a URL."""
+    """Tell whether a file exists, on a disk or behind a URL."""
     file_system, inside = fsspec.core.url_to_fs(path)
     return bool(file_system.exists(inside))
 
@@ -106,7 +106,7 @@ def _new_folder(settings: Settings) -> RunPaths:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written, on a full disk say, is no reason to stop or to complain."""
+    """A log whose failures are ignored: a full disk must not stop a sweep on its account."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         pass

@@ -41,7 +41,7 @@ def compact(
     superseded: Mapping[str, set[Key]],
     next_number: int,
 ) -> list[Part]:
-    """Merge what is worth it and return the parts that there are now.
+    """Merge the parts that are worth it; return the parts of the folder.
 
     `superseded` names, by part, the requests whose row in a later part counts instead.
     """

@@ -1,6 +1,6 @@
 """The run folder as its one writer sees it: parts, PNG files, sweep.yaml.
 
-Takes finished rows and writes them; repairs on opening what a crash left. Knows no plan, no
+Takes finished rows and writes them; repairs on opening what a crash damaged. Knows no plan, no
 queue and no model. Everything here expects the run's lock to be held.
 """
 
@@ -70,7 +70,7 @@ class RunFolder:
             self.index.read(storage, part)
 
     def _repair(self) -> PartList:
-        """Remove what an interrupted write left, set aside what cannot be read."""
+        """Remove the leftovers of interrupted writes, set aside damaged parts."""
         storage, paths = self._storage, self.paths
         for folder in (paths.root, paths.images, paths.images_parquet):
             storage.make_folder(folder)
@@ -88,7 +88,7 @@ class RunFolder:
                 "%s: set aside %s, damaged by a crash, a full disk or a failing one. %s",
                 paths.images_parquet,
                 name,
-                f"{num_rows} of its images are whole and stay, the others are drawn again."
+                f"{num_rows} of its images are whole and are kept, the others are drawn again."
                 if num_rows
                 else "Its images are drawn again.",
             )
@@ -100,13 +100,13 @@ class RunFolder:
     def _is_intact(self, part: Part, found: PartList) -> bool:
         """Look for damage: in all rows, and in the images that were written last.
 
-        The others' images are many gigabytes; should they be damaged, their PNG files are there.
+        The images of the others are many gigabytes, and their PNG files are a second copy.
         """
         is_last = part is found.parts[-1]
         return check_part(self._storage, part, with_images=is_last or is_small(part))
 
     def _rescue_rows(self, damaged: Part, found: PartList, number: int) -> int:
-        """Write what is whole of a part as another one that replaces it; return its rows."""
+        """Write the whole rows of a part as a new part that replaces it; return their number."""
         newer: set[Key] = set()  # rows drawn again since: the rescued part is later than theirs
         for part in found.parts:
             if part.number > damaged.number and check_part(self._storage, part, with_images=False):
@@ -178,7 +178,7 @@ class RunFolder:
                 self._next_number = max(self._next_number, part.number + 1)
 
     def begin_record(self, record: RunRecord) -> None:
-        """Write sweep.yaml: what is given, and what the run keeps from its first opening."""
+        """Write sweep.yaml: the record, and what the run keeps from its first opening."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         found = read_record(self._storage, self.paths)
         old = found or RunRecord()
@@ -214,19 +214,21 @@ def explained(paths: RunPaths, num_saved: int = 0) -> Iterator[None]:
         yield
     except OSError as error:
         kept = f"{num_saved} images are safe in {paths.root}. " if num_saved else ""
-        again = "the same command then goes on where it stopped."
+        again = "run the same command again; it resumes."
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"The disk is full: could not write to {paths.root}. {kept}Free some space; "
+            advice = (
+                f"The disk is full: could not write to {paths.root}. {kept}Free some space and "
+            )
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = (
                 f"Cannot write to {paths.root}: {error.strerror}. {kept}Expected a folder that you "
-                "may write to; change its permissions or name another (runs_dir=…); "
+                "may write to; change its permissions or name another (runs_dir=…), and "
             )
         elif error.errno is not None and error.errno in (errno.EEXIST, errno.ENOTDIR):
             advice = (
-                f"Cannot write to {paths.root}: {error.filename or paths.root} is no folder. "
-                "Name another (runs_dir=…); "
+                f"Cannot write to {paths.root}: {error.filename or paths.root} is not a folder. "
+                "Name another (runs_dir=…) and "
             )
         else:
-            advice = f"Could not write to {paths.root}: {error}. {kept}When that is mended, "
+            advice = f"Could not write to {paths.root}: {error}. {kept}Fix the problem and "
         raise StoreError(advice + again) from error

@@ -2,8 +2,8 @@
 
 Takes the path of a lock file, holds it until released or until the process is gone. Locally the
 kernel's own file lock decides, so that no dead process ever blocks, whether it was killed or the
-machine restarted; what the file says is for the message only. An object store has no such lock:
-there it is a lease, renewed while the process lives and free to take a minute after it died. A
+machine restarted; the text in the file only names the holder in messages. An object store has no
+such lock: there it is a lease, renewed while the process lives and free a minute after it died. A
 writer that could not renew it in time, because its machine slept, looks before it writes again.
 """
 
@@ -30,7 +30,7 @@ CheckLock = Callable[[], None]  # raises RunLockedError if the lock is another's
 LEASE_S = 60.0  # a lease that was not renewed for this long is free
 RENEWAL_S = 15.0
 _POLL_S = 0.2  # between two looks at a lock that another holds
-_SETTLING_S = 0.5  # two that take a stale lease at once: the last to write wins, both look again
+_SETTLING_S = 0.5  # when two take a stale lease at once, the last to write wins and both reread
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def _refuse(path: str, text: bytes) -> RunLockedError:
         holder = json.loads(text)
         who = f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
     except (ValueError, KeyError, TypeError):
-        who = "another process"  # it has the lock but has not yet written who it is
+        who = "another process"  # it holds the lock and has not written its name yet
     return RunLockedError(
         f"The run folder {folder} is being written by {who}. Only one process may write a run: "
         "wait for it or stop it, then run the same command again; it resumes."
@@ -126,7 +126,7 @@ class _Lease:
         self.url = url
         self.filesystem = RemoteStorage(url).filesystem
         self.owner = uuid.uuid4().hex
-        self.expires_at = 0.0  # seconds since 1970: a clock that goes on while the machine sleeps
+        self.expires_at = 0.0  # seconds since 1970: this clock counts sleep, too
         self._lock = threading.Lock()  # two threads renew: the lease's own, and that of a writer
 
     def take(self) -> None:
@@ -148,7 +148,7 @@ class _Lease:
                 self.renew()
             except RunLockedError:
                 return  # the writer finds out before it writes again
-            except Exception as error:  # a store that is away for a moment ends no sweep
+            except Exception as error:  # a store that does not answer for a moment ends no sweep
                 log.warning("Could not renew the lock %s: %s", self.url, error)
 
     def check(self) -> None:

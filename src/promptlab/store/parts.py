@@ -1,4 +1,4 @@
-"""The parts of images.parquet: which there are, which count, and the rows in them.
+"""The parts of images.parquet: which of them count, and their rows.
 
 Takes a run's folder of parts, returns Arrow tables in the run's one schema. Knows no plan, no
 lock and no thread; the reader, the writer and compaction all look at parts through this.

@@ -77,7 +77,7 @@ class Pipeline:
         self._raise_error()
 
     def close(self) -> None:
-        """Write what is left and end the thread; raises an error that was not raised yet."""
+        """Write the last batch and end the thread; raises an error that was not raised yet."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()

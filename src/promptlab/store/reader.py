@@ -27,7 +27,7 @@ _NUM_ATTEMPTS = 5  # to read parts while a writer compacts them
 
 
 class Run:
-    """One run folder, as it was when last looked at; `refresh` looks again."""
+    """One run folder as of the last look; `refresh` looks again."""
 
     def __init__(self, paths: RunPaths, storage: Storage) -> None:
         self.paths = paths
@@ -224,7 +224,7 @@ def read_run(path: str | RunPaths) -> Run:
     storage = open_storage(paths.root)
     if not _is_run(storage, paths):
         raise StoreError(
-            f"{paths.root} is no run folder: expected sweep.yaml or images.parquet in it. "
+            f"{paths.root} is not a run folder: expected sweep.yaml or images.parquet in it. "
             "`promptlab report` and the like take a folder such as runs/<date>_<time>_<sweep>."
         )
     return Run(paths, storage)

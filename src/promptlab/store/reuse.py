@@ -1,4 +1,4 @@
-"""Images that earlier runs hold already: found by image_id, read with their bytes.
+"""Images that earlier runs hold: found by image_id, read with their bytes.
 
 Takes image_ids and run folders; says where each image lies and yields it. Knows no plan and
 writes nothing. An image_id stands for everything that determines the image, so whatever run
@@ -82,7 +82,7 @@ def _finished_ids(storage: Storage, part: Part) -> set[str]:
 def read_images(found: FoundPart) -> Iterator[FoundImage]:
     """Yield the wanted images of a part, row group by row group.
 
-    An image whose bytes are neither in Parquet nor in its PNG file any more is left out.
+    An image is left out if its bytes are neither in Parquet nor in a PNG file.
     """
     open_ids = set(found.image_ids)
     try:

@@ -1,5 +1,5 @@
 # ruff: noqa: D102  (what each method does is said once, in Storage)
-"""Where bytes of a run folder go: a local file system, or any that fsspec reaches.
+"""Where the bytes of a run folder go: a local file system, or any that fsspec reaches.
 
 Takes paths and bytes; guarantees that a name never shows half a file. Knows nothing of images
 or Parquet. Locally: written aside, fsync, renamed, folder fsync. On an object store one put is
@@ -24,7 +24,7 @@ class Storage(Protocol):
     is_local: bool
 
     def make_folder(self, path: str) -> None:
-        """Create a folder and those above it, if they are not there."""
+        """Create a folder and its parents where they do not exist."""
 
     def write_files(self, data_from_path: Mapping[str, bytes]) -> None:
         """Write whole files of one folder; durable when it returns."""
@@ -39,19 +39,19 @@ class Storage(Protocol):
         """Open a file for reading at any position."""
 
     def list_sizes(self, folder: str) -> dict[str, int]:
-        """Return the files of a folder, name → bytes; {} if there is no such folder."""
+        """Return the files of a folder, name → bytes; {} if it does not exist."""
 
     def list_folders(self, folder: str) -> list[str]:
-        """Return the names of a folder's sub-folders; [] if there is no such folder."""
+        """Return the names of a folder's sub-folders; [] if it does not exist."""
 
     def modified_at(self, path: str) -> float | None:
-        """Return when a file was last written, in seconds since 1970; None if it is not there."""
+        """Return when a file was last written, in seconds since 1970; None if it does not exist."""
 
     def rename(self, old: str, new: str) -> None:
         """Give a file another name."""
 
     def delete_files(self, paths: Iterable[str]) -> None:
-        """Delete files; those that are gone already are fine."""
+        """Delete files; a file that does not exist is no error."""
 
     def remove_leftovers(self, folder: str) -> None:
         """Delete what interrupted writes left in a folder."""

@@ -1,4 +1,4 @@
-"""What of a plan is left to do: not in the run folder, and not in any earlier run.
+"""Which requests of a plan are open: neither in the run folder nor in an earlier run.
 
 Takes a plan and the index of a run folder; says which images are open and which cells wait for
 each. Writes nothing and locks nothing.
@@ -45,7 +45,7 @@ class StoreOptions:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What of a plan is there already."""
+    """How much of a plan is drawn already."""
 
     num_done: int  # rows that stay as they are
     num_failed: int  # of these, failed ones
@@ -65,7 +65,7 @@ class OpenRequests:
 
 
 def open_requests(plan: Plan, index: RowIndex, *, retry_failed: bool) -> OpenRequests:
-    """Return what of a plan has no row yet, or only a failed one that is to be retried."""
+    """Return the requests that have no row yet, or a failed one that is to be retried."""
     waiting: defaultdict[str, list[Waiting]] = defaultdict(list)
     requests: dict[str, dict[str, Request]] = {}
     num_done = num_failed = 0

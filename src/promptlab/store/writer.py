@@ -260,7 +260,7 @@ def open_store(
     `record` says where the sweep came from. Each listener gets the images of each part once it is
     on disk.
     Raises RunLockedError while another process writes the folder, StoreError if it cannot be
-    written. When the block is left by an exception, Ctrl-C included, what was added is written.
+    written. An exception in the block, Ctrl-C included, loses nothing that was added.
     """
     storage = open_storage(paths.root)
     with contextlib.ExitStack() as stack:
