@@ -35,6 +35,7 @@ from benchmarks.engine_min_dalle import MinDalleTimer
 from promptlab.machine import cpu_name
 from promptlab.models.dalle import upstream
 from promptlab.models.dalle.config import CONFIG_FROM_SIZE
+from promptlab.models.dalle.cpu_runner import CpuRunner
 from promptlab.models.dalle.cuda.runner import CudaRunner
 from promptlab.models.dalle.runner import Runner
 from promptlab.models.dalle.tokenizer import TokenizedPrompt
@@ -124,7 +125,7 @@ def run_case(
         if num_tokens % TURN_STEPS == 0:
             away_s += turn_of_min_dalle(with_detokenizer=False)
 
-    most = runner.sizes.most()
+    most = runner.most()
     started = time.perf_counter()
     runner.draw_block(requests[:most])  # with what a size costs once
     first_block_s = time.perf_counter() - started
@@ -209,8 +210,8 @@ def main() -> None:
     tokenizer = MadeUpTokenizer()
     largest = options.batch_size or max(case.num_prompts * case.num_seeds for case in options.cases)
     before = peak_memory_bytes()
-    runner_class = CudaRunner if options.device == "cuda" else Runner
-    runner = runner_class(config, tensors, tokenizer, options.dtype, options.device, largest)
+    runner_class = CudaRunner if options.device == "cuda" else CpuRunner
+    runner = runner_class(config, tensors, tokenizer, options.dtype, largest)
     timer = MinDalleTimer(modules, _MinDalleTokenizer(tokenizer), options.device)
     peak = measure_peak(getattr(torch, options.dtype), options.device)
 

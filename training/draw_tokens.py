@@ -66,7 +66,7 @@ def draw_tokens(model: DalleModel, pictures: Pictures, count: int) -> DrawnToken
             pictures.subjects[subject], pictures.aliases[subject], style, Change(), rng
         )
         requests.append(Request(f"{number:016x}", caption, number, params))
-    tokens, block = [], model.runner.sizes.most()
+    tokens, block = [], model.runner.most()
     since = time.monotonic()
     for start in range(0, count, block):
         part = requests[start : start + block]

@@ -199,7 +199,6 @@ class ModelRecord:
     device: str = ""
     image_size: tuple[int, ...] = ()  # width, height in px
     is_deterministic: bool = True
-    defaults: Mapping[str, Scalar] = field(default_factory=dict)  # of its sampling parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,16 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what is known of the image."""
-    from promptlab.planning.own_words import own_words
     from promptlab.planning.redraw import recorded_model, redraw_command
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)
-    axes = {axis.name: row[axis.column] for axis in found.axes}
-    command = redraw_command(row, recorded_model(found.record, row), own_words(row, axes))
+    command = redraw_command(row, recorded_model(found.record, row))
     if args.command:
         print(command)
         return 0
+    axes = {axis.name: row[axis.column] for axis in found.axes}
     print("\n".join(describe(row, axes, found.paths.root)))
     print(f"\nDraw it again:\n  {command}")
     return 0

@@ -14,6 +14,15 @@ from promptlab.records import Request, Result
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
+    "unable to find an engine",
+    "previous error during capture",
+)
+
 DrawBatch = Callable[[Sequence[Request]], Sequence[Result]]
 
 
@@ -80,14 +89,13 @@ def _draw_halves(batch: Sequence[Request], error: Exception, draw_batch: DrawBat
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an exception means that memory ran out, on any device.
 
-    torch raises its own type on accelerators and a plain RuntimeError on a CPU.
+    torch raises its own type on accelerators and a plain RuntimeError on a CPU. CUDA's libraries
+    have messages of their own; a capture reports what broke it as a previous error.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in text or "can't allocate memory" in text
-    )
+    return isinstance(error, RuntimeError) and any(sign in text for sign in OUT_OF_MEMORY)
 
 
 def is_lost(error: BaseException) -> bool:

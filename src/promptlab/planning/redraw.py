@@ -22,7 +22,7 @@ from promptlab.records import RunRecord
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
 _EXPANDED = re.compile(r'["$`\\!]')  # what a shell does not leave alone between double quotes
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
-_TYPED_WORDS = frozenset({"null", "true", "false", "nan", "inf", "infinity"})
+_TYPED_WORDS = frozenset({"null", "none", "true", "false", "nan", "inf", "infinity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +52,17 @@ def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel |
     return found
 
 
-def redraw_command(
-    row: Mapping[str, Any],
-    model: RecordedModel | None = None,
-    words: Mapping[str, str] | None = None,
-) -> str:
+def redraw_command(row: Mapping[str, Any], model: RecordedModel | None = None) -> str:
     """Return a line for a shell that draws exactly this image again.
 
     The row needs `model`, `prompt`, `seed`, `params` (canonical JSON) and `dtype`; `model` is for
-    its option and for what differs from its file in conf/; `words` are what the prompt is made of
-    (see own_words), by default the prompt itself.
+    its option and for what differs from its file in conf/.
     """
-    overrides = redraw_overrides(row, model, words)
+    overrides = redraw_overrides(row, model)
     return " ".join(["promptlab", "sweep", *map(quote_override, overrides)])
 
 
-def redraw_overrides(
-    row: Mapping[str, Any],
-    model: RecordedModel | None = None,
-    words: Mapping[str, str] | None = None,
-) -> list[str]:
+def redraw_overrides(row: Mapping[str, Any], model: RecordedModel | None = None) -> list[str]:
     """Return the Hydra overrides of a sweep that holds exactly this image."""
     node = model.node if model is not None and model.node is not None else {}
     settings = {
@@ -79,13 +70,13 @@ def redraw_overrides(
         for key, value in node.items()
         if key not in _INDIFFERENT_KEYS and value is not None
     }
-    prompt = str(Pattern.literal(row["prompt"]))
-    whole = {"template": "plain", "style": "none", "subject": prompt}
     params = json.loads(row["params"])
     source_id = row.get("source_id")
     return [
         f"model={hydra_value(row['model'] if model is None else model.option)}",
-        *(f"{name}={hydra_value(text)}" for name, text in (words or whole).items()),
+        "template=plain",
+        "style=none",
+        f"subject={hydra_value(str(Pattern.literal(row['prompt'])))}",
         *([] if source_id is None else [f"parent={hydra_value(source_id)}"]),
         *(f"{name}={hydra_value(value)}" for name, value in {**settings, **params}.items()),
         f"seeds=[{row['seed']}]",

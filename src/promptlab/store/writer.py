@@ -232,7 +232,6 @@ def _describe(plan: Plan, record: RunRecord) -> RunRecord:
             device=planned.numerics.device,
             image_size=tuple(planned.model.image_size),
             is_deterministic=planned.model.is_deterministic,
-            defaults={name: p.default for name, p in planned.model.parameters.items()},
         )
         for key, planned in plan.models.items()
     }

@@ -14,10 +14,11 @@ from promptlab.models.dalle import upstream
 from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import MIN_DALLE_MINI, DalleConfig
 from promptlab.models.dalle.decode import decode_block, decode_logits, prepare_text
-from promptlab.models.dalle.detokenizer import StripDetokenizer, load_detokenizer
+from promptlab.models.dalle.detokenizer import load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode
 from promptlab.models.dalle.network import Decoder, load_decoder, load_encoder
 from promptlab.models.dalle.sampling import BlockSettings
+from promptlab.models.dalle.strip_detokenizer import StripDetokenizer
 from promptlab.records import Request
 
 SMALL = dataclasses.replace(
@@ -50,7 +51,7 @@ class Both:
             ours = load_encoder(tensors, config, torch.float32, "cpu")
             self.ours: Decoder = load_decoder(tensors, config, torch.float32, "cpu")
         empty = [(ids[0], ids[-1]) for ids in prompts]
-        self.states = encode(ours, [*empty, *prompts], 64, "cpu")
+        self.states = encode(ours, [*empty, *prompts], 64)
         self.text_tokens = torch.ones((2 * len(prompts), 64), dtype=torch.int64)
         for row, ids in enumerate([*empty, *prompts]):
             self.text_tokens[row, : len(ids)] = torch.tensor(ids)
@@ -89,7 +90,7 @@ class Both:
     def settings(self, top_k: int = 1) -> BlockSettings:
         params = {"temperature": 1.0, "top_k": top_k, "supercondition_factor": FACTOR}
         requests = [Request(str(n), "", n, params) for n in range(len(self.prompts))]
-        return BlockSettings.of(requests, 256, "cpu")
+        return BlockSettings.of(requests, 256)
 
 
 @pytest.fixture(scope="module")

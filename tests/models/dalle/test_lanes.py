@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptlab.models.dalle import runner as runner_module
+from promptlab.models.dalle.cpu import lanes as lanes_module
 from promptlab.models.dalle.cpu import strips
 from promptlab.models.dalle.cpu.lanes import (
     CheckWanted,
@@ -127,7 +127,7 @@ def test_a_lane_answers_one_item_at_a_time() -> None:
 def test_a_large_model_detokenizes_with_one_thread_a_piece_on_any_number_of_cores(
     dtype: str, least_numbers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner_module, "WIDEST", 0)  # as if it were one
+    monkeypatch.setattr(lanes_module, "WIDEST", 0)  # as if it were one
     monkeypatch.setattr(strips, "LARGE_NUMBERS", least_numbers)  # 1: all in strips
     monkeypatch.setattr(strips, "STRIP_NUMBERS", 4 * 20 * 8)  # of four rows at the last level
     real, threads = Detokenizer.embed, []
@@ -141,7 +141,7 @@ def test_a_large_model_detokenizes_with_one_thread_a_piece_on_any_number_of_core
     for count in (1, 2, 5):
         torch.set_num_threads(count)
         runner = make_runner(dtype=dtype)
-        assert not runner.lanes
+        assert not runner.threads.is_side_by_side
         steps = runner.config.num_image_tokens
         generator = torch.Generator().manual_seed(7)
         pixels.append(runner.detokenize(torch.randint(96, (7, steps), generator=generator)))
@@ -154,7 +154,7 @@ def test_a_large_model_detokenizes_with_one_thread_a_piece_on_any_number_of_core
 def test_a_single_image_of_a_large_model_is_shared_by_all_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner_module, "WIDEST", 0)
+    monkeypatch.setattr(lanes_module, "WIDEST", 0)
     monkeypatch.setattr(strips, "LARGE_NUMBERS", 1)
     monkeypatch.setattr(strips, "STRIP_NUMBERS", 4 * 20 * 8)
     torch.set_num_threads(3)

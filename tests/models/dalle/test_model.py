@@ -14,13 +14,12 @@ import torch
 
 from promptlab.errors import ConfigError, ModelError, ParameterError
 from promptlab.models.dalle import open_folder, open_min_dalle
-from promptlab.models.dalle.cuda.runner import CudaRunner, draw_overlapped
-from promptlab.models.dalle.detokenizer import Detokenizer, StripDetokenizer
-from promptlab.models.dalle.runner import Runner
-from promptlab.models.dalle.tokenizer import WordTokenizer
+from promptlab.models.dalle.cpu_runner import CpuRunner
+from promptlab.models.dalle.detokenizer import load_detokenizer
+from promptlab.models.dalle.strip_detokenizer import StripDetokenizer
 from promptlab.models.dalle.weights import write_model_folder
 from promptlab.models.protocol import Model, normalize_params
-from promptlab.records import Request, Result
+from promptlab.records import Request
 from tests.models.dalle.tiny_models import (
     PARAMS,
     TINY,
@@ -39,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runner() -> Runner:
+def runner() -> CpuRunner:
     return make_runner()
 
 
@@ -124,7 +123,7 @@ def test_every_request_has_one_result_in_the_image_s_size(folder: Path) -> None:
     assert len(list(model.draw(requests[:1]))) == 1
 
 
-def test_a_failing_request_fails_alone(runner: Runner) -> None:
+def test_a_failing_request_fails_alone(runner: CpuRunner) -> None:
     good = random_requests(3, seed=2)
     bad = Request("bad", "w5", 1, {**PARAMS, "top_k": 10_000})
     results = {r.request.image_id: r for r in runner.draw([good[0], bad, *good[1:]])}
@@ -133,7 +132,7 @@ def test_a_failing_request_fails_alone(runner: Runner) -> None:
     assert all(results[request.image_id].error is None for request in good)
 
 
-def test_what_the_model_does_not_see_is_said(runner: Runner) -> None:
+def test_what_the_model_does_not_see_is_said(runner: CpuRunner) -> None:
     prompt = " ".join(["w5"] * 30) + " zyzzy"
     (result,) = runner.draw([Request("long", prompt, 1, PARAMS)])
     assert result.is_prompt_truncated
@@ -142,11 +141,11 @@ def test_what_the_model_does_not_see_is_said(runner: Runner) -> None:
 
 
 def test_out_of_memory_halves_the_block_and_changes_no_image(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    runner: CpuRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = random_requests(8, seed=3)
     expected = [result.pixels for result in runner.draw(requests)]
-    monkeypatch.setattr("promptlab.models.dalle.runner.MOST_LANES", 1)
+    monkeypatch.setattr("promptlab.models.dalle.cpu.lanes.MOST_LANES", 1)
     runner = make_runner()
     (lane,) = runner.lanes
     decode, sizes = lane.decode, []
@@ -165,14 +164,14 @@ def test_out_of_memory_halves_the_block_and_changes_no_image(
 
 
 def test_a_block_that_is_too_large_is_refused(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
+    runner: CpuRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner.sizes, "is_exact", lambda num_images: num_images <= 32)
     with pytest.raises(ModelError, match="at most"):
         runner.draw_block(random_requests(40, seed=9))
 
 
-def test_previews_show_the_images_so_far_and_change_nothing(runner: Runner) -> None:
+def test_previews_show_the_images_so_far_and_change_nothing(runner: CpuRunner) -> None:
     requests = random_requests(3, seed=4)
     seen: list[int] = []
 
@@ -187,7 +186,7 @@ def test_previews_show_the_images_so_far_and_change_nothing(runner: Runner) -> N
         assert np.array_equal(result.pixels, expected.pixels)
 
 
-def test_seamless_is_detokenized_as_one_picture(runner: Runner) -> None:
+def test_seamless_is_detokenized_as_one_picture(runner: CpuRunner) -> None:
     requests = random_requests(6, seed=5)
     picture = runner.draw_seamless(requests, num_columns=3)
     assert picture.shape == (40, 60, 3)
@@ -204,14 +203,10 @@ def test_seamless_is_detokenized_as_one_picture(runner: Runner) -> None:
         runner.draw_seamless(requests, num_columns=4)
 
 
-def test_strips_draw_what_whole_layers_draw(
-    runner: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strips_draw_what_whole_layers_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     from promptlab.models.dalle.cpu import strips
 
-    detokenizer = runner.detokenizer
-    assert isinstance(detokenizer, StripDetokenizer)
-    whole: Detokenizer = detokenizer.network
+    whole = load_detokenizer(random_tensors(TINY), TINY, torch.float32, "cpu")
     tokens = torch.randint(96, (1, 5, 5), generator=torch.Generator().manual_seed(1))
     expected = whole(tokens).int()
     assert expected.float().std() > 5
@@ -221,73 +216,5 @@ def test_strips_draw_what_whole_layers_draw(
         assert (StripDetokenizer(whole)(tokens).int() - expected).abs().max() <= 1
 
 
-def test_the_step_that_cuda_captures_draws_the_same_tokens(runner: Runner) -> None:
-    # Without a GPU the captured step runs uncaptured: another attention kernel, the same logic.
-    captured = CudaRunner(
-        TINY, random_tensors(TINY), WordTokenizer(VOCAB, TINY.text_length), "float32", "cpu", 8
-    )
-    requests = random_requests(8, seed=6)
-    prompts = [runner.tokenizer.tokenize(request.prompt).ids for request in requests]
-    ours, theirs = captured.decode(requests, prompts), runner.decode(requests, prompts)
-    assert (ours == theirs).float().mean() > 0.99  # a draw at a boundary may fall either way
-    again = captured.decode(requests[::-1], prompts[::-1])
-    assert torch.equal(again.flip(0), ours)
-    results = list(captured.draw(requests))
-    assert [result.request for result in results] == requests
-    assert all(result.error is None for result in results)
-
-
-class Recorder:
-    """Stands for a device: notes what is queued and finished, and can run out of memory."""
-
-    def __init__(self, most: int = 100, bad: str = ""):
-        self.most, self.bad = most, bad
-        self.events: list[str] = []
-
-    def queue(self, batch: Sequence[Request]) -> Sequence[Request]:
-        self.events.append(f"queue {len(batch)}")
-        if len(batch) > self.most:
-            raise torch.OutOfMemoryError("out of memory")
-        return batch
-
-    def finish(self, batch: Sequence[Request]) -> list[Result]:
-        self.events.append(f"finish {len(batch)}")
-        if any(request.image_id == self.bad for request in batch):
-            raise ValueError("bad request")
-        return [Result(request, pixels=np.zeros((1, 1, 3), np.uint8)) for request in batch]
-
-    def draw_block(self, batch: Sequence[Request]) -> list[Result]:
-        return self.finish(self.queue(batch))
-
-    def draw(self, requests: Sequence[Request], size: int) -> list[Result]:
-        return list(draw_overlapped(requests, size, self.queue, self.finish, self.draw_block))
-
-
-def test_a_block_is_finished_while_the_next_one_is_queued() -> None:
-    recorder = Recorder()
-    requests = random_requests(5, seed=1)
-    assert [r.request for r in recorder.draw(requests, 2)] == requests
-    assert recorder.events == [
-        "queue 2", "queue 2", "finish 2", "queue 1", "finish 2", "finish 1"
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("most", [1, 2, 3])
-def test_overlapped_drawing_loses_nothing_when_memory_runs_out(most: int) -> None:
-    requests = random_requests(13, seed=1)
-    results = Recorder(most=most).draw(requests, 8)
-    assert sorted(r.request.image_id for r in results) == sorted(r.image_id for r in requests)
-    assert all(result.error is None for result in results)
-
-
-def test_overlapped_drawing_lets_a_bad_request_fail_alone() -> None:
-    requests = random_requests(9, seed=1)
-    results = Recorder(bad=requests[4].image_id).draw(requests, 4)
-    errors = [r.request.image_id for r in results if r.error is not None]
-    assert errors == [requests[4].image_id]
-    assert len(results) == 9
-
-
-def test_nothing_to_draw_draws_nothing(runner: Runner) -> None:
+def test_nothing_to_draw_draws_nothing(runner: CpuRunner) -> None:
     assert list(runner.draw([])) == []
-    assert Recorder().draw([], 4) == []

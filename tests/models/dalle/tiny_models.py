@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from promptlab.models.dalle.config import DalleConfig, Defaults, DetokenizerConfig
-from promptlab.models.dalle.runner import Runner
+from promptlab.models.dalle.cpu_runner import CpuRunner
 from promptlab.models.dalle.tokenizer import WordTokenizer
 from promptlab.models.dalle.weights import expected_shapes
 from promptlab.records import Request
@@ -66,14 +66,13 @@ def make_runner(
     dtype: str = "float32",
     batch_size: int = 8,
     tensors: Mapping[str, Tensor] | None = None,
-) -> Runner:
+) -> CpuRunner:
     """Return a loaded model with seeded weights."""
-    return Runner(
+    return CpuRunner(
         config,
         tensors or random_tensors(config),
         WordTokenizer(VOCAB, config.text_length),
         dtype,
-        "cpu",
         batch_size,
     )
 

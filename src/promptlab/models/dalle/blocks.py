@@ -1,10 +1,10 @@
-"""How many images are decoded together, and proof that it does not show in them.
+"""How many images a CPU decodes together, without any effect on an image's bits.
 
-Takes a decoder and a number of images; returns the number of images that a block of them is padded
-to. Products over a fixed number of rows are exact per row, but a library may order its sums
-differently for another number of rows. So one number is the reference, and any other is used only
-after one layer and the logits, run at both sizes, have agreed in every bit on this machine.
-Knows nothing of requests.
+Takes a decoder and a number of images; returns the number of images that their block is padded to.
+Products over a fixed number of rows are exact per row, but a library may order its sums differently
+for another number of rows. So one number is the reference. Another one is used only after one layer
+and the logits, computed at both sizes, have agreed in every bit on this machine. Knows nothing of
+requests.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from promptlab.models.dalle.encode import padded_length
 from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import BlockSettings
 
-REFERENCE = {"cpu": 32, "cuda": 128}  # images, two rows each: where matrix units run well
-# Blocks hold a multiple of one of these numbers of images. AVX-512's products take six rows, three
-# images, at a time: 27 images are a tenth faster than 28. Other units like powers of two.
-STEPS = {"cpu": (3, 4), "cuda": (4,)}
-WHOLE = 4  # a block chosen for the memory holds a multiple of so many images
+REFERENCE = 32  # images
+# A block holds a multiple of one of these numbers of images: AVX-512's products take six rows
+# (three images) at a time; other units run best with powers of two.
+STEPS = (3, 4)
+WHOLE = 4  # a block sized by the free memory holds a multiple of this number of images
 MEMORY_SHARE = 0.4  # of the free memory, for the cache
-LARGEST = {"cpu": 64, "cuda": 512}  # images; beyond, nothing is gained
+LARGEST = 64  # images; larger blocks are not faster
 
 
 class BlockSizes:
@@ -37,17 +37,17 @@ class BlockSizes:
     def __init__(self, decoder: Decoder, text_length: int, largest: int):
         self.largest = largest
         self._decoder, self._text_length = decoder, text_length
-        self._reference = REFERENCE.get(decoder.device.type, REFERENCE["cpu"])
-        self._is_exact = {self._reference: True}
+        self._is_exact = {REFERENCE: True}
 
     def fit(self, num_images: int) -> int:
-        """Return the size of the block that so many images are padded to.
+        """Return the size of the block that `num_images` images are padded to.
 
         Raises ModelError for more images than a block of this machine holds.
         """
         size = self._rounded(num_images)
-        while not self.is_exact(size):  # the reference and `most` both are
-            if size >= max(self._reference, self.largest):
+        # Terminates, because the reference size and `most()` are always exact.
+        while not self.is_exact(size):
+            if size >= max(REFERENCE, self.largest):
                 raise ModelError(
                     f"Expected at most {self.most()} images in one block, got {num_images}."
                 )
@@ -57,7 +57,7 @@ class BlockSizes:
     def most(self) -> int:
         """Return the largest number of images to decode together."""
         most = self.largest
-        while most > self._reference and not self.is_exact(self._rounded(most)):
+        while most > REFERENCE and not self.is_exact(self._rounded(most)):
             most -= 1
         return most
 
@@ -68,26 +68,25 @@ class BlockSizes:
         return self._is_exact[num_images]
 
     def _rounded(self, num_images: int) -> int:
-        steps = STEPS.get(self._decoder.device.type, STEPS["cpu"])
-        return min(-(-num_images // step) * step for step in steps)
+        return min(-(-num_images // step) * step for step in STEPS)
 
     def _agrees(self, num_images: int) -> bool:
-        common = min(num_images, self._reference)
+        common = min(num_images, REFERENCE)
         steps = (0, self._decoder.num_steps // 3, self._decoder.num_steps - 1)
         own = self._probe(num_images, steps)[:, :common]
-        return torch.equal(own, self._probe(self._reference, steps)[:, :common])
+        return torch.equal(own, self._probe(REFERENCE, steps)[:, :common])
 
     @torch.inference_mode()
     def _probe(self, num_images: int, steps: tuple[int, ...]) -> torch.Tensor:
-        """Return the logits [step, image, token] of one layer over made-up states."""
+        """Return the logits [step, image, token] of one layer over seeded random states."""
         decoder = dataclasses.replace(self._decoder, layers=self._decoder.layers[:1])
         generator = torch.Generator().manual_seed(0)
-        most = max(num_images, self._reference)
+        most = max(num_images, REFERENCE)
 
         def noise(*shape: int) -> torch.Tensor:
             # The same numbers for the same row, whatever the number of rows.
             values = torch.randn(most, *shape, generator=generator)
-            return values.to(decoder.device, decoder.dtype)
+            return values.to(decoder.dtype)
 
         head_width = decoder.width // decoder.num_heads
         # [row, head, position, head width] of keys and of values, empty prompts' rows first
@@ -104,10 +103,10 @@ class BlockSizes:
         prompts = [(0, 3 + index % 5, 2) for index in range(num_images)]
         length = padded_length(3, self._text_length)
         states = {ids: noise(length, decoder.width)[0] for ids in [(0, 2), *prompts[:5]]}
-        ones = torch.ones(num_images, 1, device=decoder.device)
+        ones = torch.ones(num_images, 1)
         settings = BlockSettings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
         text = prepare_text(decoder, prompts, states, self._text_length)
-        previous = torch.arange(num_images, device=decoder.device) % decoder.logits.num_outputs
+        previous = torch.arange(num_images) % decoder.logits.num_outputs
         logits = []
         for position in range(decoder.num_steps):
             cache.hold(position + 1)
@@ -117,23 +116,20 @@ class BlockSizes:
         return torch.stack(logits)
 
 
-def default_batch_size(
-    config: DalleConfig, dtype: torch.dtype, device: str, num_caches: int = 1
-) -> int:
-    """Return how many images fit a cache, so that so many caches fit the memory free now."""
-    bytes_per_number = torch.finfo(dtype).bits // 8
-    cache_bytes = (
-        2 * 2 * config.num_decoder_layers * config.num_image_tokens * config.width
-    ) * bytes_per_number
-    fitting = int(free_memory_bytes(device) * MEMORY_SHARE / cache_bytes / num_caches)
-    most = LARGEST.get(device, LARGEST["cpu"])
-    return max(1, min(most, fitting // WHOLE * WHOLE))
+def default_batch_size(config: DalleConfig, dtype: torch.dtype, num_caches: int = 1) -> int:
+    """Return the number of images a cache for which `num_caches` caches fit the free memory."""
+    fitting = int(free_memory_bytes() * MEMORY_SHARE / cache_bytes(config, dtype) / num_caches)
+    return max(1, min(LARGEST, fitting // WHOLE * WHOLE))
 
 
-def free_memory_bytes(device: str) -> int:
+def cache_bytes(config: DalleConfig, dtype: torch.dtype) -> int:
+    """Return the bytes of one image's keys and values: of two rows, in every layer."""
+    numbers = 2 * 2 * config.num_decoder_layers * config.num_image_tokens * config.width
+    return numbers * torch.finfo(dtype).bits // 8
+
+
+def free_memory_bytes() -> int:
     """Return the bytes that a new allocation may take."""
-    if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             for line in lines:
@@ -144,4 +140,4 @@ def free_memory_bytes(device: str) -> int:
     try:
         return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) // 2
     except (AttributeError, ValueError, OSError):
-        return 4 * 2**30  # a platform that does not say: modest
+        return 4 * 2**30  # a modest guess where the platform does not report it

@@ -1,7 +1,7 @@
-"""The keys and values of the image tokens drawn so far, laid out for one query a row.
+"""The keys and values of the image tokens sampled so far, laid out for one query a row.
 
-Takes each step's keys and values of every layer; hands out the filled prefix, rounded up. Knows
-nothing of attention but how its kernels like to read.
+Takes each step's keys and values of every layer; returns the filled prefix, rounded up. Knows of
+attention only the memory layout that its CPU kernels read fastest.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class LayerCache:
 class Cache:
     """Keys and values of all image tokens so far, allocated once and used by block after block.
 
-    Matrices without gaps are what kernels read at full speed, so a layer's grow with the prefix,
-    and move then. Keys lie with their positions side by side, as their sum of weighted rows wants
-    it (bags.py); the last few have a matrix of their own until they are enough to move together.
-    What an earlier block left behind the prefix is finite and masked.
+    Kernels are fastest on contiguous memory, so each layer's matrices are copied to a larger layout
+    as the prefix grows. Keys are stored with their positions side by side, the layout of bags.py;
+    the last PREFIX_STEP keys have a matrix of their own, and are copied to the others together.
+    Positions behind the prefix hold finite numbers of an earlier block, which attention masks.
     """
 
     def __init__(self, decoder: Decoder, num_images: int):
@@ -48,20 +48,20 @@ class Cache:
 
         num_layers = len(decoder.layers)
         self._recent = [zeros(recent) for _ in range(num_layers)]
-        # Each layer's settled keys, each layer's values, and one that is free: where the first
-        # moves to, then the second to where the first was. Views share the list.
+        # Each layer's settled keys, each layer's values, and a free one: the first moves into it,
+        # the second into the place of the first, and so on. Views share the list.
         self._memory = [zeros(numbers) for _ in range(2 * num_layers + 1)]
         self._lay_out(PREFIX_STEP)
 
     def narrowed(self, num_images: int) -> Cache:
-        """Return a smaller block's view of the same memory, with nothing in it yet."""
+        """Return an empty cache for a smaller block, in the same memory."""
         view = copy.copy(self)
         view.num_images, view.num_rows = num_images, 2 * num_images
         view._lay_out(PREFIX_STEP)
         return view
 
     def hold(self, num_filled: int) -> None:
-        """Make room for so many positions, one more than before; what is there already stays."""
+        """Make room for `num_filled` positions, one more than before; keep those already filled."""
         if num_filled <= self.length:
             return
         before, length = self.layers, self.length
@@ -72,6 +72,11 @@ class Cache:
             new.settled_keys[:, :, length - PREFIX_STEP :] = old.recent_keys
         for old, new in zip(before, self.layers, strict=True):
             new.values[:, :length] = old.values
+
+    def clear(self) -> None:
+        """Overwrite all memory with zeros."""
+        for memory in (*self._memory, *self._recent):
+            memory.zero_()
 
     def write(self, layer: int, step: int, keys: Tensor, values: Tensor) -> None:
         """Put one step's keys and values [row, head, head width] into their place."""

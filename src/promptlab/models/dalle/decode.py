@@ -1,4 +1,4 @@
-"""The decode path, top to bottom: texts and sampling settings in, image tokens out.
+"""The decode path on a CPU, top to bottom: texts and sampling settings in, image tokens out.
 
     decode_block → prepare_text        keys and values of the text, once a block
                  → decode_step         once a token: decode_states → logits → sample
@@ -25,7 +25,13 @@ from torch import Tensor
 from promptlab.models.dalle.cache import PREFIX_STEP, Cache
 from promptlab.models.dalle.cpu.bags import weighted_sums
 from promptlab.models.dalle.cpu.linear import Linear
-from promptlab.models.dalle.encode import NUM_ROWS, Ids, padded_length, stack_states
+from promptlab.models.dalle.encode import (
+    NUM_ROWS,
+    Ids,
+    empty_prompt,
+    padded_length,
+    stack_states,
+)
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
 from promptlab.models.dalle.sampling import BlockSettings, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
@@ -40,25 +46,25 @@ class TextSegment:
     rows: slice  # of the conditional ones
     keys: Tensor  # [row * head, head width, position]
     values: Tensor  # [row * head, position, head width]
-    bias: Tensor | None  # float32 [row, 1, position]: -1e12 hides padding; None: there is none
+    bias: Tensor | None  # float32 [row, 1, position]: -1e12 hides padding; None: no padding
 
 
 @dataclass(frozen=True)
 class EmptyText:
     """One empty prompt in one layer: its two positions, multiplied into the projections.
 
-    Scores are linear in the states, and the update is in the weights: two small products take the
-    place of the projections of queries and of what was attended to.
+    Scores are linear in the states, and updates are linear in the attention weights. So two small
+    products replace the projections of the queries and of the attended values.
     """
 
-    images: Tensor | None  # whose unconditional rows read it; None: all
+    images: Tensor | None  # indices of the images that read it; None: all
     scores: Linear  # [image, width] -> [image, head * 2]
     update: Linear  # [image, head * 2] -> [image, width]
 
 
 @dataclass(frozen=True)
 class LayerText:
-    """What one layer's rows read: the first half the empty prompt, the others their segments."""
+    """One layer's text: the first half of the rows read the empty prompt, the rest a segment."""
 
     empties: Sequence[EmptyText]
     segments: Sequence[TextSegment]
@@ -83,7 +89,7 @@ def decode_block(
     the encoder's states of each of them and of its empty prompt.
     """
     text = prepare_text(decoder, prompts, states, text_length)
-    # What is not drawn yet reads as the start token, as in min-dalle: previews show it.
+    # Positions that are not sampled yet hold the start token, as in min-dalle; previews decode it.
     tokens = torch.full(
         (len(prompts), decoder.num_steps), decoder.start_token, device=decoder.device
     )
@@ -94,11 +100,6 @@ def decode_block(
         if on_tokens is not None:
             on_tokens(step + 1, tokens)
     return tokens
-
-
-def empty_prompt(ids: Ids) -> Ids:
-    """Return what the unconditional row reads: first and last token, as in min-dalle."""
-    return ids[0], ids[-1]
 
 
 def prepare_text(
@@ -112,7 +113,7 @@ def prepare_text(
     text_rows = stack_states([states[ids] for ids in distinct])
 
     def places(prompts: Sequence[Ids], length: int) -> Tensor:
-        """Return where the prompts' positions lie in `text_rows`: [row, position]."""
+        """Return the index of every position of the prompts in `text_rows`: [row, position]."""
         first = torch.tensor([starts[ids] for ids in prompts], device=decoder.device)
         return first[:, None] + torch.arange(length, device=decoder.device)
 
@@ -154,9 +155,9 @@ def prepare_text(
 def images_from_empty(
     empty_prompts: Sequence[Ids], device: torch.device
 ) -> Mapping[Ids, Tensor | None]:
-    """Return which images read which empty prompt; None: all.
+    """Return the images that read each empty prompt; None: all.
 
-    One for all is the rule: only a prompt that was cut has an end of its own.
+    Almost always all images share one; only a truncated prompt has another last token.
     """
     distinct = list(dict.fromkeys(empty_prompts))
     if len(distinct) == 1:
@@ -170,7 +171,7 @@ def images_from_empty(
 def multiply_in(
     attention: CrossAttention, images: Tensor | None, keys: Tensor, values: Tensor
 ) -> EmptyText:
-    """Return an empty prompt's text of keys and values [1, head, 2, head width]."""
+    """Return an empty prompt's EmptyText, from its keys and values [1, head, 2, head width]."""
     _, num_heads, num_positions, head_width = keys.shape
 
     def by_head(tensor: Tensor) -> Tensor:
@@ -179,7 +180,7 @@ def multiply_in(
         spread.diagonal(dim1=0, dim2=2).copy_(tensor[0].permute(1, 2, 0))
         return spread.view(num_heads * num_positions, num_heads * head_width)
 
-    # The packed weight, read off its products: a copy beside it would cost its memory again.
+    # The packed weight is recovered by multiplying a unit matrix: a copy would double its memory.
     units = torch.eye(num_heads * head_width, dtype=keys.dtype, device=keys.device)
     query_weight = attention.query(units).T.to(torch.float32)  # [out, in]
     scores = by_head(keys).to(torch.float32) @ query_weight
@@ -188,7 +189,7 @@ def multiply_in(
 
 
 def _text_bias(prompts: Sequence[Ids], length: int, device: torch.device) -> Tensor | None:
-    """Return [row, 1, position] that hides padding, or None where nothing is padded."""
+    """Return [row, 1, position] that hides padding, or None if no prompt is padded."""
     ids = torch.tensor([ids + (PAD_ID,) * (length - len(ids)) for ids in prompts], device=device)
     is_padding = ids == PAD_ID
     if not is_padding.any():
@@ -204,7 +205,7 @@ def decode_step(
     previous: Tensor,
     step: int,
 ) -> Tensor:
-    """Draw the next token of every image: int64 [image] from int64 [image]."""
+    """Return the next token of every image: int64 [image], from the previous int64 [image]."""
     logits = decode_logits(decoder, cache, text, settings, previous, step)
     return sample(
         logits,
@@ -287,7 +288,7 @@ def attend_to_text(
 def attend_to_empty(empties: Sequence[EmptyText], states: Tensor) -> Tensor:
     """Return cross-attention's update of unconditional rows, before its norm: [image, width].
 
-    Each empty prompt is read by all of them: the number of rows stays what it is.
+    Every row reads each empty prompt, so that the number of rows does not change.
     """
     updates: Tensor | None = None
     for empty in empties:

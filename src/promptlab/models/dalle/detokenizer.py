@@ -1,29 +1,22 @@
 """From image tokens to pixels: min-dalle's VQGAN decoder, generalised in its sizes.
 
-Takes a grid of tokens, returns uint8 pixels. An image is detokenized alone, at one fixed shape, so
-its pixels cannot depend on others; on an accelerator a batch has a fixed shape too. Weights lie
-channels-last. Knows nothing of prompts or sampling.
+Takes a batch of token grids, returns uint8 pixels. Weights and activations are channels-last. Knows
+nothing of prompts, of sampling or of how many images make a batch.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.cpu import strips
-from promptlab.models.dalle.cpu.conv import PackedConv, as_image
-from promptlab.models.dalle.cpu.team import Team
-from promptlab.models.dalle.cpu.winograd import FOURS, PAIRS, ColumnConv
 
 Tensors = Mapping[str, Tensor]
+EPSILON = 1e-5  # as in torch.nn.GroupNorm
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,9 @@ class GroupNorm:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x normalized."""
-        return functional.group_norm(x, self.num_groups, self.weight, self.bias)
+        if x.device.type == "cpu":
+            return functional.group_norm(x, self.num_groups, self.weight, self.bias)
+        return channels_last_group_norm(x, self.num_groups, self.weight, self.bias)
 
     @property
     def of(self) -> tuple[int, Tensor, Tensor]:
@@ -63,6 +58,28 @@ class GroupNorm:
     def activated(self, x: Tensor) -> Tensor:
         """Return x normalized, times its own sigmoid."""
         return functional.silu(self(x), inplace=True)
+
+
+def channels_last_group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return group_norm of x [image, channel, height, width], which stays channels-last.
+
+    torch's CUDA kernel copies such an image to another layout and back. Statistics, scale and
+    shift are float32; `weight` and `bias` must be, too.
+    """
+    num_images, channels, height, width = x.shape
+    groups = x.permute(0, 2, 3, 1).reshape(num_images, height * width, num_groups, -1)
+    count = height * width * groups.shape[-1]
+    mean = groups.mean((1, 3), dtype=torch.float32)  # [image, group]
+    root = torch.linalg.vector_norm(groups, dim=(1, 3), dtype=torch.float32)
+    variance = (root.square() / count - mean.square()).clamp_(min=0.0)
+    per_channel = (num_images, num_groups, channels // num_groups)
+    scale = (variance + EPSILON).rsqrt()[:, :, None] * weight.view(per_channel[1:])
+    shift = bias.view(per_channel[1:]) - mean[:, :, None] * scale
+    out = torch.empty_like(groups)
+    torch.addcmul(
+        shift[:, None], groups, scale[:, None], out=out
+    )  # computes in float32, rounds once
+    return out.view(num_images, height, width, channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -146,94 +163,18 @@ class Detokenizer:
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """Return uint8 [image, height, width, 3]: clipped, scaled and cut to whole numbers.
-
-    Cut, not rounded: as in min-dalle.
-    """
+    """Return uint8 [image, height, width, 3]: clipped, scaled and truncated, as in min-dalle."""
     x = x.to(torch.float32).clamp_(0.0, 1.0).mul_(255)
     return x.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-Fast = TypeVar("Fast")
+def clamp_tokens(tokens: Tensor, network: Detokenizer) -> Tensor:
+    """Return tokens that the network can decode.
 
-
-class StripDetokenizer:
-    """The same network for one image at a time on a CPU, its large levels in strips.
-
-    Threads share an image's strips; its bits do not depend on how many they are.
+    Unfinished images contain start tokens, which the detokenizer cannot decode: they become the
+    last valid token.
     """
-
-    def __init__(self, network: Detokenizer, num_threads: int = 1):
-        self.network = network
-        self._team = Team(num_threads)
-        self._fast: dict[int, Any] = {}  # by the id of the Conv that `network` keeps
-
-    def twin(self) -> StripDetokenizer:
-        """Return one with the same weights and memory of its own, for another thread."""
-        twin = copy.copy(self)
-        twin._team = Team()
-        return twin
-
-    @torch.inference_mode()
-    def __call__(self, tokens: Tensor) -> Tensor:
-        """Return uint8 [1, height, width, 3] of int64 [1, row, column]."""
-        with self._team.at_work():
-            return self._draw(tokens)
-
-    def _draw(self, tokens: Tensor) -> Tensor:
-        x = self.network.embed(tokens)
-        norm, conv = self.network.norm_out, self.network.conv_out
-        levels = iter(self.network.levels)
-        while not strips.goes_by_strips(x):
-            level = next(levels, None)
-            if level is None:
-                return to_pixels(conv(norm.activated(x)))
-            x = level(x)
-        activation = strips.measure(x, self._team)
-        for level in levels:
-            activation = self._level(level, activation)
-        fast = self._made(strips.FrameConv, conv)
-        drawn = strips.normalized_conv(activation, norm.of, fast, self._team)
-        pixels = to_pixels(as_image(drawn.pixels))
-        self._give(drawn, activation)
-        return pixels
-
-    def _level(self, level: Level, x: strips.Activation) -> strips.Activation:
-        for block in level.blocks:
-            if isinstance(block, AttentionBlock):
-                y = strips.measure(block(as_image(x.pixels)), self._team)
-            else:
-                y = self._block(block, x, is_last=level.upsample is None)
-            self._give(x)
-            x = y
-        if level.upsample is None:
-            return x
-        y = strips.upsampled_conv(x, self._made(strips.UpsampleConv, level.upsample), self._team)
-        self._give(x)
-        return y
-
-    def _block(
-        self, block: ResnetBlock, x: strips.Activation, *, is_last: bool
-    ) -> strips.Activation:
-        # Half precision has few digits to spare for factors of eight: only at the last level, whose
-        # errors no other multiplies.
-        has_digits = is_last or x.pixels.dtype == torch.float32
-        column_conv = functools.partial(ColumnConv, scheme=FOURS if has_digits else PAIRS)
-        conv1, conv2 = (self._made(column_conv, conv) for conv in (block.conv1, block.conv2))
-        shortcut = None if block.shortcut is None else self._made(PackedConv, block.shortcut)
-        h = strips.normalized_conv(x, block.norm1.of, conv1, self._team)
-        y = strips.normalized_conv(h, block.norm2.of, conv2, self._team, x.pixels, shortcut)
-        self._give(h)
-        return y
-
-    def _give(self, *activations: strips.Activation) -> None:
-        self._team.own.give(*(activation.pixels for activation in activations))
-
-    def _made(self, make: Callable[[Tensor, Tensor], Fast], conv: Conv) -> Fast:
-        """Return a convolution in the form that is faster here, made at its first use."""
-        if id(conv) not in self._fast:
-            self._fast[id(conv)] = make(conv.weight, conv.bias)
-        return self._fast[id(conv)]
+    return tokens.clamp(0, len(network.embedding) - 1)
 
 
 class _Loader:
@@ -250,9 +191,7 @@ class _Loader:
 
     def norm(self, name: str) -> GroupNorm:
         weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
-        if self.device.type == "cpu":  # its kernels take half-precision images with these
-            weight, bias = weight.to(torch.float32), bias.to(torch.float32)
-        return GroupNorm(self.num_groups, weight, bias)
+        return GroupNorm(self.num_groups, weight.to(torch.float32), bias.to(torch.float32))
 
     def block(self, name: str) -> ResnetBlock:
         has_shortcut = f"detokenizer.{name}.nin_shortcut.weight" in self.tensors

@@ -1,7 +1,7 @@
-"""Which device draws, and who computes on it.
+"""The device that a model runs on, its number format, and who computes there.
 
 Takes a config, a model folder and a device kind; returns the runner of that kind. The only module
-that knows both the CPU's and CUDA's; imports torch when a runner is opened, not before.
+that knows both the CPU's runner and CUDA's. It imports torch when it has to ask a device.
 """
 
 from __future__ import annotations
@@ -11,47 +11,93 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from promptlab.errors import ModelError
 from promptlab.models.dalle.config import DalleConfig
 
 if TYPE_CHECKING:
     from promptlab.models.dalle.runner import Runner
 
+# The driver's file, and that of a Windows host's driver under WSL2.
+CUDA_FILES = ("/dev/nvidiactl", "/dev/dxg")
+BFLOAT16_CAPABILITY = (8, 0)  # earlier cards emulate it, many times slower than float16
+
 
 def open_runner(
     config: DalleConfig, folder: Path, dtype: str, device: str, batch_size: int | None
 ) -> Runner:
-    """Return a model folder's model, its weights read straight to the device."""
-    from promptlab.models.dalle.runner import Runner
+    """Return a model folder's model, its weights read straight to the device.
+
+    Raises ModelError, before anything is read, if the card is missing or too small.
+    """
+    if device == "cuda":
+        check_card(config, dtype)
     from promptlab.models.dalle.tokenizer import open_tokenizer
     from promptlab.models.dalle.weights import open_tensors
 
-    runner_class = Runner
-    if device == "cuda":
-        from promptlab.models.dalle.cuda.runner import CudaRunner as runner_class  # noqa: N813
     tokenizer = open_tokenizer(folder, config.tokenizer, config.text_length)
     with open_tensors(folder) as tensors:
-        return runner_class(config, tensors, tokenizer, dtype, device, batch_size)
+        if device == "cuda":
+            from promptlab.models.dalle.cuda.runner import CudaRunner
+
+            return CudaRunner(config, tensors, tokenizer, dtype, batch_size)
+        from promptlab.models.dalle.cpu_runner import CpuRunner
+
+        return CpuRunner(config, tensors, tokenizer, dtype, batch_size)
 
 
 def sleep_when_waiting() -> None:
-    """Have torch's threads on a CPU wait for each other asleep, after a moment of spinning.
+    """Let torch's CPU threads wait for each other asleep, after a moment of spinning.
 
-    By default they spin for milliseconds, which takes the core from whoever they wait for: a
-    thread that shares it with the encoding of images, with MLflow or with another program. Falling
-    asleep at once costs a seventh of the speed on a machine that is free. The number was chosen
-    between the two (benchmarks/RESULTS.md), with a small model, which has now no threads that
-    wait (lanes.py). Works only where torch is not loaded yet; what the user has set stays.
+    By default they spin for milliseconds, which takes the core from other threads: the encoding of
+    images, MLflow, other programs. Sleeping at once slows a model whose threads share products.
+    The number is a compromise (benchmarks/LOG.md). It has an effect only before torch is loaded;
+    what the user has set is kept.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def find_device() -> str:
-    """Return "cuda" where torch can use one, else "cpu"; imports torch only if there may be one."""
-    if sys.platform == "linux" and not os.path.exists("/dev/nvidiactl"):
+    """Return "cuda" if torch can use a CUDA device, else "cpu".
+
+    torch is imported only if the system has a driver.
+    """
+    if sys.platform == "linux" and not any(map(os.path.exists, CUDA_FILES)):
         return "cpu"
     if sys.platform == "darwin":
         return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(device: str) -> str:
+    """Return the number format of dtype=auto: half precision that the card has units for."""
+    if device != "cuda":
+        return "float32"
+    import torch
+
+    if not torch.cuda.is_available():
+        return "bfloat16"  # for a plan made on another machine
+    is_native = torch.cuda.get_device_capability() >= BFLOAT16_CAPABILITY
+    return "bfloat16" if is_native else "float16"
+
+
+def padded_batch(config: DalleConfig, dtype: str, device: str) -> int | None:
+    """Return the padded number of images that a CUDA card's bits depend on; None on a CPU."""
+    import torch
+
+    if device != "cuda" or not torch.cuda.is_available():
+        return None
+    from promptlab.models.dalle.cuda import memory, sizes
+
+    return sizes.padded_images(config, getattr(torch, dtype), memory.total_bytes())
+
+
+def check_card(config: DalleConfig, dtype: str) -> None:
+    """Raise ModelError if there is no CUDA device, or if the model does not fit it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ModelError("device=cuda: torch finds no CUDA device; use device=cpu.")
+    padded_batch(config, dtype, "cuda")

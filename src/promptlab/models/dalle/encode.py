@@ -1,49 +1,77 @@
-"""The text's way through the encoder, in blocks of one fixed shape.
+"""Encoding prompts, in calls of one fixed shape.
 
 Takes token ids of prompts; returns their states, padded to a length that depends on the prompt
-alone. Every product runs over the same number of rows, so that a prompt's states do not depend on
-the prompts encoded beside it. Knows nothing of images.
+alone. Every product runs over the same number of rows, so a prompt's states do not depend on the
+prompts encoded beside it. Knows nothing of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from promptlab.models.dalle.network import Encoder, SelfAttention
 from promptlab.models.dalle.tokenizer import PAD_ID
+from promptlab.models.dalle.transfer import to_device
 
-NUM_ROWS = 64  # text positions in one block
+NUM_ROWS = 64  # text positions in one call
 SHORTEST = 16  # text positions that the shortest prompts are padded to
+MAX_REMEMBERED_PROMPTS = 512
 Ids = tuple[int, ...]
 
 
 def padded_length(num_ids: int, text_length: int) -> int:
-    """Return the length that a prompt of so many ids is padded to: 16, 32, … text_length."""
+    """Return the length that a prompt of `num_ids` ids is padded to: 16, 32, … text_length."""
     length = SHORTEST
     while length < num_ids:
         length *= 2
     return min(length, text_length)
 
 
+def empty_prompt(ids: Ids) -> Ids:
+    """Return what the unconditional row reads: first and last token, as in min-dalle."""
+    return ids[0], ids[-1]
+
+
+class PromptStates:
+    """The encoder's states of recent prompts."""
+
+    def __init__(self, encoder: Encoder, text_length: int, num_rows: int = NUM_ROWS):
+        self._encoder, self._text_length, self._num_rows = encoder, text_length, num_rows
+        self._states: OrderedDict[Ids, Tensor] = OrderedDict()  # least recently used first
+
+    def of(self, prompts: Sequence[Ids]) -> Mapping[Ids, Tensor]:
+        """Return the states of prompts and of their empty prompts, encoding the new ones."""
+        wanted = dict.fromkeys([*map(empty_prompt, prompts), *prompts])
+        new = [ids for ids in wanted if ids not in self._states]
+        self._states.update(encode(self._encoder, new, self._text_length, self._num_rows))
+        for ids in wanted:
+            self._states.move_to_end(ids)
+        states = {ids: self._states[ids] for ids in wanted}
+        while len(self._states) > MAX_REMEMBERED_PROMPTS:
+            self._states.popitem(last=False)
+        return states
+
+
 @torch.inference_mode()
 def encode(
-    encoder: Encoder, prompts: Iterable[Ids], text_length: int, device: str
+    encoder: Encoder, prompts: Iterable[Ids], text_length: int, num_rows: int = NUM_ROWS
 ) -> dict[Ids, Tensor]:
-    """Return each prompt's states: [padded_length, width], in the encoder's dtype."""
+    """Return each prompt's states: [padded_length, width], in the encoder's dtype and device."""
     prompts_by_length: dict[int, list[Ids]] = {}
     for ids in dict.fromkeys(prompts):
         prompts_by_length.setdefault(padded_length(len(ids), text_length), []).append(ids)
     states: dict[Ids, Tensor] = {}
     for length, group in prompts_by_length.items():
-        per_block = max(1, NUM_ROWS // length)
-        for start in range(0, len(group), per_block):
-            block = group[start : start + per_block]
+        per_call = max(1, num_rows // length)
+        for start in range(0, len(group), per_call):
+            block = group[start : start + per_call]
             rows = [ids + (PAD_ID,) * (length - len(ids)) for ids in block]
-            rows += [rows[-1]] * (per_block - len(block))
-            encoded = encode_block(encoder, torch.tensor(rows, device=device))
+            rows += [rows[-1]] * (per_call - len(block))
+            encoded = encode_block(encoder, to_device(torch.tensor(rows), encoder.device))
             states.update(zip(block, encoded, strict=False))
     return states
 
@@ -73,8 +101,8 @@ def attend(attention: SelfAttention, x: Tensor, bias: Tensor, encoder: Encoder) 
     return attention.post_norm(attention.out(attended))
 
 
-def stack_states(states: Sequence[Tensor]) -> Tensor:
-    """Return [row, width]: whole prompts after one another, padded to a multiple of NUM_ROWS."""
+def stack_states(states: Sequence[Tensor], num_rows: int = NUM_ROWS) -> Tensor:
+    """Return [row, width]: whole prompts one after another, padded to a multiple of `num_rows`."""
     rows = torch.cat(list(states))
-    missing = -len(rows) % NUM_ROWS
+    missing = -len(rows) % num_rows
     return torch.cat([rows, rows[-1:].expand(missing, -1)]) if missing else rows

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 from promptlab.errors import ConfigError, ModelError
 from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.dalle.cpu.allocator import keep_freed_memory
-from promptlab.models.dalle.devices import find_device, open_runner, sleep_when_waiting
+from promptlab.models.dalle.devices import (
+    choose_dtype,
+    find_device,
+    open_runner,
+    sleep_when_waiting,
+)
 from promptlab.models.dalle.tokenizer import Tokenizer, WordTokenizer, open_tokenizer
 from promptlab.models.protocol import Parameter, describe_for_a1111
 from promptlab.records import Request, Result, Scalar
@@ -43,8 +48,8 @@ class DalleModel:
     ):
         """Describe a model whose folder `locate` returns, fetching it if need be.
 
-        `batch_size` is the most images drawn together (None: chosen from the free memory); it
-        never changes an image.
+        `batch_size` is the largest number of images drawn together (None: chosen from the free
+        memory); it never changes an image.
         """
         _expect("device", device, DEVICES)
         _expect("dtype", dtype, DTYPES)
@@ -85,7 +90,7 @@ class DalleModel:
         """Number format that it computes in."""
         if self._dtype != "auto":
             return self._dtype
-        return "bfloat16" if self.device == "cuda" else "float32"
+        return choose_dtype(self.device)
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -133,11 +138,6 @@ class DalleModel:
         sleep_when_waiting()
         if self.device == "cpu":
             keep_freed_memory()
-        if self.device == "cuda":
-            import torch
-
-            if not torch.cuda.is_available():
-                raise ModelError("device=cuda: torch finds no CUDA device; use device=cpu.")
         self._runner = open_runner(
             self.config, self.folder, self.dtype, self.device, self._batch_size
         )
@@ -149,7 +149,7 @@ class DalleModel:
     def draw_with_previews(
         self, requests: Sequence[Request], on_preview: OnPreview, every: int = 32
     ) -> Iterator[Result]:
-        """Draw as `draw` does; every so many tokens, `on_preview` gets the images so far."""
+        """Draw as `draw` does; every `every` tokens, `on_preview` gets the images so far."""
         return self.runner.draw_with_previews(requests, on_preview, every)
 
     def draw_seamless(self, requests: Sequence[Request], num_columns: int) -> np.ndarray:
@@ -157,8 +157,10 @@ class DalleModel:
         return self.runner.draw_seamless(requests, num_columns)
 
     def unload(self) -> None:
-        """Free the weights."""
-        self._runner = None
+        """Free the weights, and the memory that was kept for them."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            runner.close()
 
 
 def _expect(name: str, value: str, accepted: tuple[str, ...]) -> None:

@@ -1,7 +1,8 @@
-"""The transformer's weights, fused and packed for one device: no arithmetic beyond that.
+"""The transformer's weights, fused and packed for one device.
 
-Takes a mapping of named tensors, returns the records that encode.py and decode.py compute with.
-Matrices are in the model's dtype; normalizations stay in float32 on every device.
+Takes a mapping of named tensors, returns the records that encoding and decoding compute with.
+Matrices are in the model's dtype; normalizations stay in float32 on every device. Knows nothing of
+prompts or steps.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.cpu.linear import Epilogue, Linear
 
 Tensors = Mapping[str, Tensor]
-GLU_MULTIPLE = 128  # mini's 2,730 outputs take a third longer than 2,816 at 56 rows
+CPU_MULTIPLE = 128  # outputs of a product that CPU kernels run fastest with
+CUDA_MULTIPLE = 16  # numbers in a row that keep it aligned for matrix units
 
 
 @dataclass(frozen=True)
@@ -28,9 +30,13 @@ class Norm:
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return x normalized, in x's dtype."""
-        if x.dtype != self.weight.dtype and x.device.type != "cpu":
-            return self(x.to(self.weight.dtype)).to(x.dtype)  # only CPU kernels mix dtypes
+        """Return x normalized: in x's dtype on a CPU, else in float32.
+
+        Only the CPU's kernel mixes dtypes. Elsewhere the result is not rounded back to half
+        precision: it is added to the float32 residual stream.
+        """
+        if x.device.type != "cpu":
+            x = x.to(self.weight.dtype)
         return functional.layer_norm(x, self.weight.shape, self.weight, self.bias)
 
 
@@ -56,10 +62,10 @@ class CrossAttention:
 
 
 @dataclass(frozen=True)
-class Glu:
-    """fc2(norm1(gelu(fc0(norm0(x))) * fc1(norm0(x)))).
+class CpuGlu:
+    """fc2(norm1(gelu(fc0(norm0(x))) * fc1(norm0(x)))): two products with fused epilogues.
 
-    `gate` and `value` have rows of zeros behind their own, up to a width that kernels like.
+    `gate` and `value` end in rows of zeros, up to CPU_MULTIPLE.
     """
 
     norm0: Norm
@@ -73,6 +79,35 @@ class Glu:
         h = self.norm0(x).to(dtype)
         h = self.value.times(h, self.gate(h))[:, : self.out.num_inputs]
         return self.out(self.norm1(h))
+
+
+@dataclass(frozen=True)
+class FusedGlu:
+    """The same with gate and value from one product, for devices without fused epilogues.
+
+    Both end in rows of zeros, up to CUDA_MULTIPLE, and `out` in columns of zeros.
+    """
+
+    norm0: Norm
+    gate_value: Linear  # fc0 over fc1
+    norm1: Norm
+    out: Linear  # fc2
+
+    def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return the update of the residual stream x [row, width]."""
+        gate, value = self.gate_value(self.norm0(x).to(dtype)).chunk(2, -1)
+        width = len(self.norm1.weight)
+        product = torch.empty(len(x), width, dtype=torch.float32, device=x.device)
+        torch.mul(functional.gelu(gate)[:, :width], value[:, :width], out=product)
+        normed = self.norm1(product)
+        if width == self.out.num_inputs:
+            return self.out(normed.to(dtype))
+        padded = torch.zeros(len(x), self.out.num_inputs, dtype=dtype, device=x.device)
+        padded[:, :width].copy_(normed)
+        return self.out(padded)
+
+
+Glu = CpuGlu | FusedGlu
 
 
 @dataclass(frozen=True)
@@ -115,6 +150,7 @@ class Encoder:
     final_norm: Norm
     num_heads: int
     dtype: torch.dtype
+    device: torch.device
 
 
 @dataclass(frozen=True)
@@ -148,14 +184,19 @@ class _Loader:
             self.tensor(f"{name}.weight", torch.float32), self.tensor(f"{name}.bias", torch.float32)
         )
 
-    def linear(self, *names: str, epilogue: Epilogue = "none", multiple: int = 1) -> Linear:
+    def linear(
+        self, *names: str, epilogue: Epilogue = "none", rows_of: int = 1, columns_of: int = 1
+    ) -> Linear:
         """Return one product of the named weights, stacked in that order.
 
-        Rows of zeros make the number of outputs a multiple of `multiple`.
+        Each gets rows of zeros up to a multiple of `rows_of`, and columns likewise.
         """
         weights = [self._scaled(f"{name}.weight") for name in names]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        weight = functional.pad(weight, (0, 0, 0, -len(weight) % multiple))
+        padded = [
+            functional.pad(weight, (0, -weight.shape[1] % columns_of, 0, -len(weight) % rows_of))
+            for weight in weights
+        ]
+        weight = padded[0] if len(padded) == 1 else torch.cat(padded)
         return Linear(weight.to(self.dtype), epilogue)
 
     def _scaled(self, name: str) -> Tensor:
@@ -193,10 +234,17 @@ class _Loader:
 
     def glu(self, layer: str) -> Glu:
         name = f"{layer}.glu"
-        return Glu(
+        if self.device.type != "cpu":
+            return FusedGlu(
+                self.norm(f"{name}.ln0"),
+                self.linear(f"{name}.fc0", f"{name}.fc1", rows_of=CUDA_MULTIPLE),
+                self.norm(f"{name}.ln1"),
+                self.linear(f"{name}.fc2", columns_of=CUDA_MULTIPLE),
+            )
+        return CpuGlu(
             self.norm(f"{name}.ln0"),
-            self.linear(f"{name}.fc0", epilogue="gelu", multiple=GLU_MULTIPLE),
-            self.linear(f"{name}.fc1", multiple=GLU_MULTIPLE),
+            self.linear(f"{name}.fc0", epilogue="gelu", rows_of=CPU_MULTIPLE),
+            self.linear(f"{name}.fc1", rows_of=CPU_MULTIPLE),
             self.norm(f"{name}.ln1"),
             self.linear(f"{name}.fc2"),
         )
@@ -214,6 +262,7 @@ def load_encoder(tensors: Tensors, config: DalleConfig, dtype: torch.dtype, devi
         final_norm=load.norm("encoder.final_ln"),
         num_heads=config.num_heads,
         dtype=dtype,
+        device=load.device,
     )
 
 

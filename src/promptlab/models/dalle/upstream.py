@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from promptlab.models.dalle.config import DalleConfig
+from promptlab.models.dalle.precision import get_tf32, set_tf32
 
 
 @contextmanager
@@ -22,14 +23,14 @@ def kept_torch_state() -> Iterator[None]:
     is_grad_enabled = torch.is_grad_enabled()
     num_threads = torch.get_num_threads()
     is_cudnn_enabled = torch.backends.cudnn.enabled
-    allows_tf32 = torch.backends.cudnn.allow_tf32
+    tf32 = get_tf32()
     try:
         yield
     finally:
         torch.set_grad_enabled(is_grad_enabled)
         torch.set_num_threads(num_threads)
         torch.backends.cudnn.enabled = is_cudnn_enabled
-        torch.backends.cudnn.allow_tf32 = allows_tf32
+        set_tf32(*tf32)
 
 
 def import_min_dalle() -> ModuleType:

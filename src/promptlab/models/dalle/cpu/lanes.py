@@ -1,10 +1,10 @@
-"""Blocks drawn, or images detokenized, side by side, each by one thread.
+"""Which threads compute: blocks, or images, side by side in one thread each, or all on one.
 
-Takes requests and one way to draw a block for each lane; yields one result a request, in order. In
-a small model, threads that share a product spend more time on meeting at its end than on the
-product. Threads with a block of their own each wait for nobody: they draw more, lose to a busy
-neighbour no more than what it takes, and an image's bits do not depend on how many there are.
-Knows nothing of what drawing a block means.
+Takes requests and one function a lane that draws a block; yields one result a request, in order. In
+a small model, threads that share a product wait for each other longer than the product takes. With
+one block per thread, no thread waits for another: throughput is higher, and another busy program
+costs only the CPU time it uses. An image's bits do not depend on the number of threads. Knows
+nothing of what drawing a block means.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -24,12 +25,12 @@ import torch
 from promptlab.records import Request, Result
 
 WIDEST = 512  # numbers in a state: wider models keep all threads busy with one product
-MOST_LANES = 16  # Python's lock lets few more work at once
-BLOCK_IMAGES = 32  # more do not draw faster
+MOST_LANES = 16  # Python's lock limits more
+BLOCK_IMAGES = 32  # larger blocks are not faster
 
 
 class Stopped(BaseException):
-    """Nobody waits for a block's results any more; not an error that a block could survive."""
+    """The results of a block are no longer wanted. No Exception: drawing again would not help."""
 
 
 CheckWanted = Callable[[], None]  # raises Stopped
@@ -39,9 +40,30 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True)
+class ThreadPolicy:
+    """Lanes that draw blocks side by side, and threads that share the images of a lane."""
+
+    num_lanes: int
+    num_shares: int
+    is_side_by_side: bool  # each lane computes in one thread
+
+    @staticmethod
+    def for_width(width: int) -> ThreadPolicy:
+        """Return the policy for a model with states of this width, in torch's threads."""
+        num_threads = min(torch.get_num_threads(), MOST_LANES)
+        if width <= WIDEST:
+            return ThreadPolicy(num_threads, 1, is_side_by_side=True)
+        return ThreadPolicy(1, num_threads, is_side_by_side=False)
+
+    def computing(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which torch uses the threads that the model's bits are made with."""
+        return one_thread() if self.is_side_by_side else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Have torch compute in one thread in this thread, and in those that start meanwhile."""
+    """Let torch use one thread in the current thread, and in those that start meanwhile."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -53,10 +75,10 @@ def one_thread() -> Iterator[None]:
 def draw_side_by_side(
     requests: Sequence[Request], most: int, lanes: Sequence[Lane]
 ) -> Iterator[Result]:
-    """Yield one result a request, in order, drawn in blocks of at most so many.
+    """Yield one result a request, in order, drawn in blocks of at most `most`.
 
-    While the caller handles results the lanes draw on, up to two blocks each ahead of it. When it
-    stops asking, the blocks that are being drawn are given up.
+    While the caller handles results, every lane draws up to two blocks ahead. When the caller
+    closes the iterator, unfinished blocks are abandoned.
     """
     is_unwanted = threading.Event()
     idle: queue.SimpleQueue[Lane] = queue.SimpleQueue()
@@ -93,11 +115,13 @@ def draw_side_by_side(
 def map_side_by_side(
     lanes: Sequence[Callable[[Item], Answer]], items: Sequence[Item]
 ) -> list[Answer]:
-    """Return every item's answer, in order; a lane answers one at a time, in one thread."""
+    """Return every item's answer, in order; each lane handles one item at a time, in one thread."""
     if len(lanes) == 1:
         with one_thread():
             return [lanes[0](item) for item in items]
-    idle: queue.LifoQueue[Callable[[Item], Answer]] = queue.LifoQueue()  # few lanes' memory
+    idle: queue.LifoQueue[Callable[[Item], Answer]] = (
+        queue.LifoQueue()
+    )  # the most recently used lane first: its memory is in the cache
     for lane in lanes:
         idle.put(lane)
 
@@ -113,14 +137,14 @@ def map_side_by_side(
 
 
 def one_thread_each(num_lanes: int) -> ThreadPoolExecutor:
-    """Return a pool of so many threads, in each of which torch computes in one."""
+    """Return a pool of `num_lanes` threads, in each of which torch uses one thread."""
     return ThreadPoolExecutor(num_lanes, "lane", initializer=torch.set_num_threads, initargs=(1,))
 
 
 def block_lengths(num_requests: int, most: int, num_lanes: int) -> list[int]:
-    """Return the lengths of the blocks: as many for every lane, so that none is idle at the end.
+    """Return the lengths of the blocks: the same number for every lane, so that none ends early.
 
-    Whole ones first; the last two of every lane share the rest, as equal as can be.
+    Full blocks come first; the last two of every lane share the rest as equally as possible.
     """
     num_rounds = -(-num_requests // (most * num_lanes))
     num_whole = max(0, num_rounds - 2) * num_lanes

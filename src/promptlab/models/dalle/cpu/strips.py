@@ -37,7 +37,7 @@ Norm = tuple[int, Tensor, Tensor]  # number of groups, weight, bias
 
 @dataclass(frozen=True)
 class Activation:
-    """One image's activation, with what the next norm needs to know of it."""
+    """One image's activation, with the statistics that the next norm needs."""
 
     pixels: Tensor  # [height, width, channel]
     statistics: tuple[Statistics, ...]  # a strip each, measured while it lay in the cache
@@ -127,7 +127,7 @@ def goes_by_strips(image: Tensor) -> bool:
 
 
 def measure(image: Tensor, team: Team) -> Activation:
-    """Return an activation of [1, channel, height, width] that came from elsewhere."""
+    """Return the activation of an image [1, channel, height, width]."""
     _, channels, height, width = image.shape
     pixels = team.own.take(height, width, channels, image.dtype).copy_(as_pixels(image))
     strips = _strips(*pixels.shape)
@@ -147,7 +147,7 @@ def normalized_conv(
     target = team.own.take(height, width, conv.num_outputs, source.pixels.dtype)
     mean, variance = _group_statistics(source, norm[0])
 
-    # What it would save of a batch's own statistics is nothing here: there are none.
+    # In inference mode there are no batch statistics to save, so these outputs stay empty.
     unused = {"save_mean": torch.empty(0), "save_invstd": torch.empty(0)}
 
     def normalize(rows: Tensor, out: Tensor) -> None:
@@ -178,7 +178,7 @@ def upsampled_conv(source: Activation, conv: UpsampleConv, team: Team) -> Activa
     def draw(strip: Strip, buffers: Buffers) -> Statistics:
         first, last = strip.start, strip.stop
         steps = buffers.take(last - first + 1, width, channels, pixels.dtype)
-        inner = range(max(first, 1), min(last + 1, height))  # beyond the image there are zeros
+        inner = range(max(first, 1), min(last + 1, height))  # rows beyond the image are zeros
         torch.sub(
             pixels[inner.start : inner.stop],
             pixels[inner.start - 1 : inner.stop - 1],
@@ -199,9 +199,9 @@ def upsampled_conv(source: Activation, conv: UpsampleConv, team: Team) -> Activa
 def _activated(
     pixels: Tensor, strip: Strip, normalize: Callable[[Tensor, Tensor], None], buffers: Buffers
 ) -> Tensor:
-    """Return silu(norm(strip)) with the row before and at least one after: lent.
+    """Return silu(norm(strip)) with the row before and at least one after, in a lent buffer.
 
-    Beyond the image there are zeros. Without those two rows their number is a multiple of
+    Rows beyond the image are zeros. Without those two rows, the number of rows is a multiple of
     FRAME_ROWS.
     """
     height, width, channels = pixels.shape

@@ -1,4 +1,4 @@
-"""How a CUDA device computes it: captured decoding, detokenizing on a second stream.
+"""How a CUDA device draws: captured steps, blocks in flight, memory and its failures.
 
-Takes a loaded model's parts, gives the tokens and pixels that the CPU path would; knows no prompts.
+Takes what runner.Runner takes, gives the same results; knows nothing of how a device is chosen.
 """

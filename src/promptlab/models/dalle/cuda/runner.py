@@ -1,154 +1,174 @@
-"""Drawing on a CUDA device: captured decoding, and pixels drawn while the next block decodes.
+"""Drawing on a CUDA device: captured decoding, and pixels computed while the next block decodes.
 
-Takes requests, yields results, as runner.Runner does. The host runs ahead of the device: a block's
-graph replays are only queued, so the block before it can be detokenized on a second stream
-meanwhile, in half precision, channels-last, in batches of one fixed shape.
+Takes requests, yields results, as runner.Runner asks. The host runs ahead of the device: a block is
+only queued, and the block before it is detokenized on a second stream meanwhile. Knows nothing of
+how failures are handled (overlap.py) or how large a block is (sizes.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from promptlab.models.batching import draw_in_batches, is_out_of_memory
+from promptlab.models.dalle.config import DalleConfig
+from promptlab.models.dalle.cuda import memory, sizes
+from promptlab.models.dalle.cuda.exact import attention_is_exact
 from promptlab.models.dalle.cuda.graphs import GraphDecoder
+from promptlab.models.dalle.cuda.overlap import draw_overlapped
 from promptlab.models.dalle.decode import OnTokens
-from promptlab.models.dalle.encode import Ids
-from promptlab.models.dalle.runner import Runner, make_results
+from promptlab.models.dalle.detokenizer import clamp_tokens, load_detokenizer
+from promptlab.models.dalle.encode import Ids, PromptStates
+from promptlab.models.dalle.lane import make_results
+from promptlab.models.dalle.network import load_decoder, load_encoder
+from promptlab.models.dalle.precision import exact_arithmetic
+from promptlab.models.dalle.runner import Runner
 from promptlab.models.dalle.sampling import BlockSettings
-from promptlab.models.dalle.tokenizer import TokenizedPrompt
+from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer
+from promptlab.models.dalle.transfer import to_host
 from promptlab.records import Request, Result
 
 log = logging.getLogger(__name__)
 
-DETOKENIZE_TOGETHER = 16  # images in one batch of the detokenizer
-
-Pending = TypeVar("Pending")
-
 
 @dataclass(frozen=True)
 class QueuedBlock:
-    """A block whose tokens the device is still drawing."""
+    """A block whose tokens the device is computing."""
 
     requests: Sequence[Request]
     prompts: Sequence[TokenizedPrompt]
     tokens: Tensor  # int64 [image, step]
-    is_decoded: torch.cuda.Event | None
-    started: float
+    is_decoded: torch.cuda.Event
 
 
 class CudaRunner(Runner):
-    """A Runner whose decoding is captured, and whose detokenizing overlaps it."""
+    """The weights on a CUDA device, one captured decoder, and a stream for the detokenizer."""
 
-    _graphs: GraphDecoder | None = None
-    _side: torch.cuda.Stream | None = None
+    def __init__(
+        self,
+        config: DalleConfig,
+        tensors: Mapping[str, Tensor],
+        tokenizer: Tokenizer,
+        dtype: str = "float16",
+        batch_size: int | None = None,
+    ):
+        """Bring weights to the device. Raises ModelError, before that, if the card is too small."""
+        super().__init__(config, tokenizer, getattr(torch, dtype))
+        self.padded = sizes.padded_images(config, self.dtype, memory.total_bytes())
+        with torch.inference_mode(), exact_arithmetic():
+            encoder = load_encoder(tensors, config, self.dtype, "cuda")
+            self.decoder = load_decoder(tensors, config, self.dtype, "cuda")
+            self.detokenizer = load_detokenizer(tensors, config, self.dtype, "cuda")
+            self.shapes_vary = attention_is_exact(self.decoder)
+        self._states = PromptStates(encoder, config.text_length, sizes.ENCODED_ROWS)
+        self._most = min(batch_size or sizes.MOST_IMAGES, self.padded)
+        self._graphs: GraphDecoder | None = None
+        self._side = torch.cuda.Stream()
+
+    def most(self) -> int:
+        """Return the largest number of images to decode together in the memory free now."""
+        if self._graphs is not None and self._graphs.num_images >= self._most:
+            return self._most
+        held = 0 if self._graphs is None else self._graphs.num_images
+        free = memory.free_bytes() + held * sizes.cache_bytes(self.config, self.dtype)
+        fitting = sizes.images_that_fit(self.config, self.dtype, self.padded, free, self._most)
+        return self._most if fitting * 2 > self._most else fitting
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
-        """Yield one result a request; out of memory halves the block."""
-        yield from draw_overlapped(
-            requests, self.sizes.most(), self.queue_block, self.finish_block, self.draw_block
-        )
+        """Yield one result a request, in order; out of memory halves the block."""
+        yield from draw_overlapped(requests, self)
 
-    def queue_block(self, requests: Sequence[Request]) -> QueuedBlock:
-        """Have a block's tokens drawn, without waiting for them."""
+    def draw_block(
+        self, requests: Sequence[Request], on_tokens: OnTokens | None = None
+    ) -> list[Result]:
+        """Draw requests together and return their results in order."""
         started = time.perf_counter()
+        return self.finish(self.queue(requests, on_tokens), started)
+
+    def queue(self, requests: Sequence[Request], on_tokens: OnTokens | None = None) -> QueuedBlock:
+        """Start a block, without waiting for it."""
         prompts = [self.tokenizer.tokenize(request.prompt) for request in requests]
-        tokens = self.decode(requests, [prompt.ids for prompt in prompts])
-        event = None
-        if tokens.is_cuda:
-            event = torch.cuda.Event()
-            event.record()
-        return QueuedBlock(requests, prompts, tokens, event, started)
+        tokens = self.decode(requests, [prompt.ids for prompt in prompts], on_tokens)
+        is_decoded = torch.cuda.Event()
+        is_decoded.record()
+        return QueuedBlock(requests, prompts, tokens, is_decoded)
 
-    def finish_block(self, block: QueuedBlock) -> list[Result]:
-        """Return a queued block's results."""
-        stream: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        if block.is_decoded is not None:
-            self._side = self._side or torch.cuda.Stream()
-            self._side.wait_event(block.is_decoded)
-            block.tokens.record_stream(self._side)
-            stream = torch.cuda.stream(self._side)
-        with stream:
-            pixels = self.detokenize(block.tokens)  # waits for this stream, not for the other
-        return make_results(block.requests, block.prompts, pixels, block.started)
+    def finish(self, block: QueuedBlock, started: float = 0.0) -> list[Result]:
+        """Return a queued block's results; waits for its own stream, not for the next block."""
+        self._side.wait_event(block.is_decoded)
+        block.tokens.record_stream(self._side)
+        with torch.cuda.stream(self._side):
+            pixels = self.detokenize(block.tokens)
+            tokens = to_host(block.tokens).numpy()
+        seconds = time.perf_counter() - started
+        return make_results(block.requests, block.prompts, tokens, pixels, seconds)
 
+    def shrink(self, num_images: int) -> None:
+        """Free all memory that can be rebuilt, and decode at most half of so many together."""
+        self._most = max(1, min(self._most, num_images // 2))
+        self._graphs = None
+        memory.release_unused()
+
+    def close(self) -> None:
+        """Free graphs and states, and return the memory to the driver."""
+        self._graphs = None
+        del self._states, self.decoder, self.detokenizer
+        memory.release_unused()
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        requests: Sequence[Request],
+        prompts: Sequence[Ids],
+        on_tokens: OnTokens | None = None,
+    ) -> Tensor:
+        """Return the image tokens of requests: int64 [image, step], still being computed."""
+        num_images = len(requests)
+        in_use = 1 << (num_images - 1).bit_length() if self.shapes_vary else self.padded
+        filled = [*prompts, *[prompts[-1]] * (in_use - num_images)]
+        padding = [requests[-1]] * (self.padded - num_images)
+        settings = BlockSettings.of([*requests, *padding], self.decoder.num_steps)
+        report = on_tokens and (lambda step, tokens: on_tokens(step, tokens[:num_images]))
+        with exact_arithmetic():
+            states = self._states.of(filled)
+            tokens = self._graphs_for(in_use).decode_block(filled, states, settings, report)
+        return tokens[:num_images]
+
+    @torch.inference_mode()
     def detokenize(self, tokens: Tensor) -> np.ndarray:
         """Return uint8 [image, height, width, 3] of int64 [image, step]."""
         grid = self.config.image_grid
-        tokens = tokens.clamp(max=self.config.detokenizer.vocab_size - 1)
-        images = []
-        for chunk in tokens.view(-1, grid, grid).split(DETOKENIZE_TOGETHER):
-            missing = DETOKENIZE_TOGETHER - len(chunk)
-            padded = torch.cat([chunk, chunk[-1:].expand(missing, -1, -1)])
-            images.append(self.detokenizer(padded)[: len(chunk)])
-        return torch.cat(images).cpu().numpy()
+        images = clamp_tokens(tokens, self.detokenizer).view(-1, grid, grid)
+        together = sizes.DETOKENIZED_IMAGES
+        drawn = []
+        with exact_arithmetic():
+            for batch in images.split(together):
+                missing = together - len(batch)
+                padded = torch.cat([batch, batch[-1:].expand(missing, -1, -1)])
+                drawn.append(self.detokenizer(padded)[: len(batch)])
+        return to_host(torch.cat(drawn)).numpy()
 
-    def padded_size(self, num_images: int) -> int:
-        """Return the size that is captured already, if so many images fit it."""
-        if self._graphs is not None and self._graphs.num_images >= num_images:
-            return self._graphs.num_images
-        return self.sizes.fit(num_images)
+    @torch.inference_mode()
+    def detokenize_picture(self, tokens: Tensor) -> np.ndarray:
+        """Return uint8 [height, width, 3] of one picture's int64 [row, column]."""
+        with exact_arithmetic():
+            pixels = self.detokenizer(clamp_tokens(tokens[None], self.detokenizer))
+        return to_host(pixels)[0].numpy()
 
-    def decode_padded(
-        self, prompts: Sequence[Ids], settings: BlockSettings, on_tokens: OnTokens | None
-    ) -> Tensor:
-        """Return the tokens of a whole block, padded to one of the sizes: int64 [image, step]."""
-        states = self.states_for(prompts)
-        try:
-            if self._graphs is None or self._graphs.num_images != len(prompts):
-                self._graphs = None  # freed before its successor is allocated
-                self._graphs = GraphDecoder(self.decoder, len(prompts), self.config.text_length)
-            return self._graphs.decode_block(prompts, states, settings, on_tokens)
-        except Exception:
-            self._graphs = None  # too large for the memory, or half captured
-            raise
-
-
-def draw_overlapped(
-    requests: Sequence[Request],
-    batch_size: int,
-    queue: Callable[[Sequence[Request]], Pending],
-    finish: Callable[[Pending], list[Result]],
-    draw_block: Callable[[Sequence[Request]], list[Result]],
-) -> Iterator[Result]:
-    """Yield one result a request, each block finished while the next one is queued.
-
-    A block that fails in either stage is drawn again by itself, in halves if memory ran out, one
-    by one otherwise: nothing that was queued before it is lost.
-    """
-    waiting: deque[tuple[Sequence[Request], Pending]] = deque()
-    start = 0
-    while start < len(requests) or waiting:
-        failed: tuple[Sequence[Request], Exception] | None = None
-        if start < len(requests):
-            block = requests[start : start + batch_size]
-            start += len(block)
-            try:
-                waiting.append((block, queue(block)))
-            except Exception as error:
-                failed = (block, error)
-        is_last = start >= len(requests)
-        while waiting and (len(waiting) > 1 or is_last or failed):
-            block, pending = waiting.popleft()
-            try:
-                results = finish(pending)
-            except Exception as error:
-                log.warning("Drawing %d images again: %s", len(block), error)
-                results = list(draw_in_batches(block, max(1, len(block) // 2), draw_block))
-            del pending
-            yield from results
-        if failed is not None:
-            block, reason = failed
-            if is_out_of_memory(reason) and len(block) > 1:
-                batch_size = (len(block) + 1) // 2
-                log.warning("Out of memory: going on with blocks of %d.", batch_size)
-            yield from draw_in_batches(block, min(batch_size, len(block)), draw_block)
+    def _graphs_for(self, num_images: int) -> GraphDecoder:
+        if self._graphs is None or self._graphs.num_images < num_images:
+            self._graphs = None  # freed before its successor is allocated
+            self._graphs = GraphDecoder(
+                self.decoder,
+                self.padded,
+                num_images,
+                self.config.text_length,
+                self.shapes_vary,
+                self._side,
+            )
+        return self._graphs
