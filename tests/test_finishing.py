@@ -80,3 +80,19 @@ def test_the_facts_are_those_of_the_result_its_source_and_whoever_drew_it():
     assert (facts.source_id, facts.cost_usd) == ("f" * 16, 0.04)
     failed = finish(Result(request, error="no"), NUMERICS)
     assert (failed.body, failed.facts.status, failed.facts.sha256) == (None, "failed", None)
+
+
+def test_what_delivering_raises_is_logged_when_ctrl_c_comes_first(caplog):
+    def refuse(drawn):
+        time.sleep(0.05)
+        raise OSError("the disk is full")
+
+    def draw_and_stop():
+        with finishing(refuse) as take:
+            take(result(0), NUMERICS)
+            take(result(1), NUMERICS)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        draw_and_stop()
+    assert [record.message for record in caplog.records] == ["the disk is full"]

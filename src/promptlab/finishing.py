@@ -8,6 +8,7 @@ first draws.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,8 @@ from promptlab.identity import escape_surrogates
 from promptlab.machine import describe_numerics
 from promptlab.png import compress, hash_pixels
 from promptlab.records import Drawn, ImageFacts, Numerics, Result
+
+log = logging.getLogger(__name__)
 
 MAX_QUEUED = 64  # images: 13 MB at 256 px, 200 MB at 1024 px
 
@@ -70,6 +73,13 @@ def finishing(deliver: Callable[[Drawn], None]) -> Iterator[Callable[[Result, Nu
             kept = dataclasses.replace(result, pixels=pixels)
             waiting.append(encoder.submit(finish_and_deliver, kept, numerics))
 
-        yield take
+        try:
+            yield take
+        except BaseException:
+            encoder.shutdown()
+            for error in filter(None, (future.exception() for future in waiting)):
+                log.error("%s", error)
+                break
+            raise
     for future in waiting:
         future.result()

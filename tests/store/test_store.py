@@ -443,3 +443,30 @@ def embedded_plan():
     (cell,) = make_plan(subjects=("a fox",), styles=("noto",), seeds=(0,)).cells
     cell = replace(cell, model="tiny", model_key="tiny")
     return replace(make_plan(), cells=(cell,), models={"tiny": planned})
+
+
+def test_a_listener_that_fails_stops_no_images(paths, caplog):
+    def fail(images):
+        raise RuntimeError("the page is gone")
+
+    stored = []
+    draw_plan(paths, make_plan(), listeners=[fail, stored.append])
+    assert len(check_whole(paths.root, make_plan())) == 8
+    assert sum(map(len, stored)) == 8
+    assert "the page is gone" in caplog.text
+
+
+def test_an_image_that_failed_in_an_earlier_run_is_not_reused_from_there(paths):
+    def fail(request):
+        return Result(request, error="ValueError: no")
+
+    draw_plan(paths, make_plan(subjects=("a fox",)))
+    failed = sibling(paths, "failed")
+    draw_plan(failed, make_plan(model=Painter(fail)), reuse=False)
+    os.utime(failed.sweep_yaml, (time.time() + 60,) * 2)  # the newest run
+    runs_dir = os.path.dirname(paths.root)
+    found = survey(None, make_plan(), StoreOptions(runs_dir=runs_dir))
+    assert (found.num_reused, found.num_pending) == (4, 4)
+    model = Painter()
+    store = draw_plan(sibling(paths, "third"), make_plan(model=model))
+    assert (store.num_reused, len(model.drawn), store.counts.ok) == (4, 4, 8)

@@ -147,7 +147,10 @@ class RunFolder:
             [row.facts.status for row in rows],
         )
         for listener in self._listeners:
-            listener(batch)
+            try:
+                listener(batch)
+            except Exception as error:  # the images are stored, and more are to come
+                log.error("%s: %s: %s", self.paths.root, type(error).__name__, error)
         small = [part for part in self.parts if is_small(part)]
         if sum(p.num_bytes for p in small) >= TARGET_BYTES or (
             sum(p.num_rows for p in small) >= TARGET_ROWS
