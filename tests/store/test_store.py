@@ -333,6 +333,9 @@ def test_a_reused_image_carries_its_new_cells_subject_style_and_axes(paths):
     other = sibling(paths, "second")
     store = draw_plan(other, replace(plan, cells=tuple(cells)))
     assert (store.num_reused, store.counts.total) == (2, 2)
+    fresh = sibling(paths, "fresh")
+    draw_plan(fresh, replace(plan, cells=tuple(cells)), reuse=False)
+    assert dict(read_run(other).iter_images()) == dict(read_run(fresh).iter_images())
     for row in check_whole(other.root, plan):
         with open(other.join(row["path"]), "rb") as file:
             facts = read_facts(file.read())
