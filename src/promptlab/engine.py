@@ -1,9 +1,8 @@
 """The engine: one model resident, requests of any cell mixed, one checked result a request.
 
 Takes a model and the pending requests; yields results as they finish. Knows nothing of cells,
-files or MLflow. The batches themselves belong to the model (see models/batching.py); what is
-guaranteed here holds for any model, a user's own included: every request is answered exactly
-once, and a model that raises loses no image already drawn.
+files or MLflow. The model makes its own batches (see models/batching.py). For any model, a user's
+own included, every request is answered exactly once, and an error loses no image already drawn.
 """
 
 from __future__ import annotations

@@ -55,4 +55,4 @@ class ReportError(PromptlabError):
 
 
 class SweepInterruptedError(PromptlabError):
-    """Ctrl-C in the middle of a sweep; the message says what is kept and how to go on."""
+    """Ctrl-C in the middle of a sweep; the message says how much is kept and how to resume."""

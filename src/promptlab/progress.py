@@ -1,6 +1,6 @@
 """A progress bar with images/s and ETA on a terminal, a line now and then elsewhere.
 
-Takes results as they come and passes them on. Does not know what they are.
+Takes results as they come and passes them on unread.
 """
 
 from __future__ import annotations

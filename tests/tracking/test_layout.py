@@ -13,11 +13,13 @@ from promptlab.store.schema import AxisColumn
 from promptlab.tracking.layout import (
     arm_metrics,
     full_image,
+    further_metrics,
     image_key,
     image_stem,
     make_layout,
     small_image,
 )
+from promptlab.tracking.report_run import report_metrics
 from tests.tracking.holding import make_database
 
 ROW = {
@@ -101,3 +103,11 @@ def test_metrics_count_failures_apart():
         "flagged": 1.0,
         "seconds_per_image": 1.0,
     }
+
+
+def test_metrics_name_money_and_unread_prompts_only_where_there_are_any():
+    paid = [{**ROW, "cost_usd": 0.25, "unseen": "unknown words: deco"}, {**ROW, "cost_usd": 0.5}]
+    assert further_metrics([ROW, *paid]) == {"unseen": 1.0, "cost_usd": 0.75}
+    assert further_metrics([ROW, {**ROW, "cost_usd": None, "unseen": ""}]) == {}
+    assert arm_metrics([ROW, *paid]).items() >= further_metrics(paid).items()
+    assert report_metrics([ROW, *paid]).items() >= further_metrics(paid).items()

@@ -1,4 +1,4 @@
-"""`promptlab show`: everything that made an image, and the command that draws it again."""
+"""`promptlab show`: all facts of an image, and the command that draws it again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what is known of the image."""
+    """Print all facts of the image, and the command that draws it again."""
     from promptlab.planning.redraw import recorded_model, redraw_command
     from promptlab.store import find_image
 

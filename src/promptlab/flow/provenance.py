@@ -1,4 +1,4 @@
-"""What goes into sweep.yaml besides the plan: where the sweep came from and what it ran on.
+"""The origin of a sweep for sweep.yaml: its command, configs, versions, git revision, machine.
 
 Takes the plan and its jobs, returns a RunRecord. Writes nothing, imports no torch.
 """

@@ -1,4 +1,4 @@
-"""What a sweep reports: a record of what became of it, and the lines for a terminal.
+"""The summary of a sweep: a record of its outcome, and the lines for a terminal.
 
 Takes the records of the flow, returns records and text. Prints, writes and reads nothing.
 """
@@ -25,7 +25,7 @@ THIS_PROCESS = "this process"
 
 @dataclass(slots=True)
 class Session:
-    """What this command draws, noted image by image."""
+    """The images that this command draws, counted one by one."""
 
     num_drawn: int = 0  # failures included
     errors: dict[str, str] = field(default_factory=dict)  # image_id -> why it failed
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class SweepSummary:
-    """What became of a sweep."""
+    """The outcome of a sweep in numbers and paths."""
 
     sweep: str
     drawn: int  # images that this command drew
@@ -100,7 +100,7 @@ class SweepSummary:
 
 
 def describe_start(plan: Plan, store: Store, paths: RunPaths) -> str:
-    """Return one line on what is about to be drawn."""
+    """Return one line on the images that will be drawn."""
     todo = f"{count(store.num_pending, 'image')} to draw" if store.num_pending else "nothing to do"
     known = _describe_known(store.num_done, store.num_reused)
     return (
@@ -181,12 +181,12 @@ def describe_unknown_words(plan: Plan) -> list[str]:
 
 
 def describe_interruption(plan: Plan, counts: Counts, paths: RunPaths) -> str:
-    """Return what is kept after Ctrl-C and how to resume."""
+    """Return how many images are kept after Ctrl-C, and the command that resumes."""
     return f"Interrupted: {_describe_kept(plan, counts, paths)}"
 
 
 def describe_lost_model(reason: str, plan: Plan, counts: Counts, paths: RunPaths) -> str:
-    """Return why a model cannot draw any more, what is kept and how to resume."""
+    """Return why the model is lost, how many images are kept, and the command that resumes."""
     return f"The model cannot draw any more: {reason}. {_describe_kept(plan, counts, paths)}"
 
 

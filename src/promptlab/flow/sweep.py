@@ -1,7 +1,7 @@
 """The whole flow of a sweep: jobs → plan → engine → store → tracking → contact sheet.
 
-Takes composed jobs, returns what became of them. Each stage is a call; plain records pass between
-them. Does not know Hydra, and no stage's inside.
+Takes composed jobs, returns the outcome. Each stage is a call; plain records pass between them.
+Knows neither Hydra nor any stage's inside.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """How one command wants its jobs drawn; what it draws is in the jobs."""
+    """How one command wants its jobs drawn."""
 
     argv: tuple[str, ...] = ()  # the command's arguments, to run it again
     is_plan_only: bool = False  # print the plan, draw nothing
@@ -129,7 +129,7 @@ def make_plan(
 
 
 def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
-    """Draw what is missing, one resident model after the other.
+    """Draw the images that the run lacks, one resident model after the other.
 
     Ctrl-C ends it early, and so does a model that cannot draw any more.
     """
@@ -167,9 +167,9 @@ def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numer
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:
-    """Build the contact sheet and return its files; nothing new keeps the sheet that is there.
+    """Build the contact sheet and return its files; without new images the old sheet stays.
 
-    Drawn images are worth more than their sheet, so it may fail alone.
+    Drawn images are worth more than their sheet: a sheet that fails is a warning.
     """
     known = [path for path in (paths.index_html, paths.contact_sheet_png) if file_exists(path)]
     try:

@@ -38,7 +38,7 @@ def expand(
 ) -> Plan:
     """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
 
-    `recorded_samples` is what the run that is resumed chose when it began; `find_source` returns
+    `recorded_samples` are the values that a resumed run chose when it began; `find_source` returns
     the source with an image_id, for cells that are drawn from an image. `describe` returns the
     numerics of whoever will draw with a model's config: ids count them. Without it, that is this
     process.
@@ -148,7 +148,7 @@ def narrow(plan: Plan, jobs: Sequence[Job], cells: tuple[Cell, ...]) -> Plan:
 
 
 def _notes(grid: Grid, count: GridCount, num_cells: int) -> tuple[str, ...]:
-    """Return what a reader of the plan should know beyond its axes and cells."""
+    """Return notes on samples, links and rules: which values and cells they leave."""
     notes = [f"sample: {len(values):,} values of {axis}" for axis, values in grid.samples.items()]
     notes += [f"zip: {', '.join(axes)} side by side" for axes in grid.options.zips]
     notes += [f"{rule}: {_cells(number)} left out" for rule, number in count.removed.items()]
@@ -184,7 +184,7 @@ def _further_axes(jobs: Sequence[Job], grid: Grid) -> tuple[str, ...]:
     keys = dict.fromkeys(key for job in jobs for key in job.values if key in varying)
     config = jobs[0].config
     for name, number in grid.axis_counts().items():
-        # A slot that has one value everywhere is no axis; what a prompt itself spans always is.
+        # A slot with one value everywhere is no axis; an axis that a prompt itself spans always is.
         if number > 1 or name not in config:
             keys[name] = None
     return tuple(key for key in keys if key not in OWN_COLUMN_KEYS)

@@ -1,7 +1,7 @@
 """The plan: which cells a sweep holds, which axes span them, which models draw them.
 
-Plain data and its queries. How configs become a plan is `expand`'s business; what is already
-drawn is the store's. Imports no torch.
+Plain data and its queries. `expand` makes a plan from configs; the store knows which of its images
+exist already. Imports no torch.
 """
 
 from __future__ import annotations

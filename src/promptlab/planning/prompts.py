@@ -44,7 +44,7 @@ def read_grid(
     """Return the grid over all jobs' prompts.
 
     `models` and `fixed` hold, job by job, the model and the axes that the job has one value of;
-    `recorded_samples` is what the run that goes on chose.
+    `recorded_samples` are the values that a resumed run chose when it began.
     """
     options = jobs[0].config  # equal over all jobs, see `settings_from_jobs`
     reader = _Reader(project)
@@ -139,7 +139,7 @@ class _Reader:
 
 
 def _pattern(job: Job, group: str) -> Pattern:
-    """Return the pattern of the chosen template or style; without one, what it is put around."""
+    """Return the pattern of the chosen template or style; without one, {subject} or {prompt}."""
     node = job.config.get(group)
     inner = "{subject}" if group == "template" else "{prompt}"
     text = inner if node is None else node.get("pattern") if isinstance(node, Mapping) else None

@@ -18,9 +18,9 @@ from promptlab.configs.quoting import quote
 from promptlab.planning.language import Pattern
 from promptlab.records import RunRecord
 
-# What decides where and how fast an image is drawn, and never what it shows.
+# Settings that decide where and how fast an image is drawn, and never change its pixels.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
-_EXPANDED = re.compile(r'["$`\\!]')  # what a shell does not leave alone between double quotes
+_EXPANDED = re.compile(r'["$`\\!]')  # characters that a shell expands in double quotes
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
 _TYPED_WORDS = frozenset({"null", "none", "true", "false", "nan", "inf", "infinity"})
 

@@ -1,4 +1,4 @@
-"""What `seeds` may say: a count, a list, or a range.
+"""The values of the key `seeds`: a count, a list, or a range.
 
 Takes a config value, returns the seeds in order. Knows nothing else.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from promptlab.errors import ConfigError
 
-MAX_SEED = 2**63 - 1  # what a signed 64-bit column holds
+MAX_SEED = 2**63 - 1  # the largest value of a signed 64-bit column
 MAX_NUM_SEEDS = 1_000_000  # a slip such as seeds=0-999999999 must not fill memory
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")

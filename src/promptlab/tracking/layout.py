@@ -167,4 +167,16 @@ def arm_metrics(rows: Sequence[Row]) -> dict[str, float]:
     }
     if drawn:
         metrics["seconds_per_image"] = sum(row["seconds"] for row in drawn) / len(drawn)
+    return metrics | further_metrics(rows)
+
+
+def further_metrics(rows: Sequence[Row]) -> dict[str, float]:
+    """Return prompts not read whole and money, each only where there is any."""
+    metrics = {}
+    num_unseen = sum(bool(row.get("unseen")) for row in rows)
+    if num_unseen:
+        metrics["unseen"] = float(num_unseen)
+    costs = [row["cost_usd"] for row in rows if row.get("cost_usd") is not None]
+    if costs:
+        metrics["cost_usd"] = float(sum(costs))
     return metrics

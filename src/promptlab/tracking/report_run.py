@@ -19,7 +19,7 @@ from promptlab.records import RunRecord
 from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import BulkClient, KnownRun
-from promptlab.tracking.layout import MAX_PARAM_LENGTH, param_key
+from promptlab.tracking.layout import MAX_PARAM_LENGTH, further_metrics, param_key
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def report_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
     if seconds > 0:
         metrics["images_per_second"] = len(drawn) / seconds
-    return metrics
+    return metrics | further_metrics(rows)
 
 
 def report_tags(record: RunRecord) -> dict[str, str]:

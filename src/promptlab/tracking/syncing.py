@@ -68,7 +68,9 @@ _ROW_COLUMNS = (
     "params",
     "seed",
     "status",
+    "unseen",
     "seconds",
+    "cost_usd",
     "created_at",
 )
 

@@ -84,8 +84,8 @@ def keep_descendants(plan: Plan, jobs: Sequence[Job], lineage: Lineage) -> Plan:
     """Return the plan with only the cells that descend from a picked one, each knowing it.
 
     The jobs of the parents are drawn again with new overrides; a job may hold more cells than the
-    picked ones (alternatives in its prompt), so what is not overridden has to agree. A new number
-    of seeds of the same cell means fresh ones: those after the last that its run has drawn.
+    picked ones (alternatives in its prompt), so keys that are not overridden have to agree. A new
+    number of seeds of the same cell means fresh ones: those after the last that its run has drawn.
     """
     overrides = {job.number: job.overrides for job in jobs}
     wants_fresh = {

@@ -1,6 +1,6 @@
 """DALL·E-family models: min-dalle's mini and mega, the small packaged one, any folder of theirs.
 
-The functions here are what a config's `_target_` names. They are light: no torch, no weights.
+A config's `_target_` names one of the functions here. They are light: no torch, no weights.
 """
 
 from __future__ import annotations
