@@ -473,3 +473,18 @@ def test_an_image_that_failed_in_an_earlier_run_is_not_reused_from_there(paths):
     model = Painter()
     store = draw_plan(sibling(paths, "third"), make_plan(model=model))
     assert (store.num_reused, len(model.drawn), store.counts.ok) == (4, 4, 8)
+
+
+def test_a_cell_that_is_asked_for_more_seeds_draws_those_alone(paths):
+    with open_store(paths, make_plan(seeds=(0, 1))) as store:
+        store.add(drawn(store.pending("painter")[0]))
+        store.extend(make_plan(seeds=(1, 2, 0)).cells[:1])
+        requests = store.pending("painter")
+        assert [request.seed for request in requests] == [1, 0, 1, 0, 1, 0, 1, 2]
+        for request in requests:
+            store.add(drawn(request))
+    cells = make_plan(seeds=(0, 1)).cells
+    check_whole(paths.root, replace(make_plan(), cells=(*make_plan(seeds=(2,)).cells[:1], *cells)))
+    record = read_run(paths).record
+    assert (record.num_cells, record.num_images) == (4, 9)
+    assert record.axes["seed"] == (0, 1, 2)

@@ -94,11 +94,12 @@ class Store:
                 self._reuse(image, keep_text=is_here)
 
     def extend(self, cells: Sequence[Cell]) -> None:
-        """Ask for more cells of the plan's models."""
+        """Ask for more cells of the plan's models, or for more seeds of its cells."""
         self.flush()  # what was drawn since the opening counts as done
-        more = replace(self._plan, cells=tuple(cells))
-        self._plan = replace(self._plan, cells=(*self._plan.cells, *cells))
-        self._folder.axes = axis_columns(_axis_values(cells), self._folder.axes)
+        joined, new = _join_cells(self._plan.cells, cells)
+        more = replace(self._plan, cells=new)
+        self._plan = replace(self._plan, cells=joined)
+        self._folder.axes = axis_columns(_axis_values(new), self._folder.axes)
         self._folder.record = replace(
             self._folder.record,
             num_cells=len(self._plan.cells),
@@ -219,6 +220,22 @@ def _axis_values(cells: Iterable[Cell]) -> dict[str, dict[Scalar, None]]:
         for name, value in cell.axes.items():
             values[name][value] = None
     return values
+
+
+def _join_cells(
+    known: Sequence[Cell], asked: Sequence[Cell]
+) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
+    """Return all cells, each once with all its seeds, and those asked for with new seeds alone."""
+    joined = {cell.cell_id: cell for cell in known}
+    new = []
+    for cell in asked:
+        old = joined.get(cell.cell_id)
+        seeds = dict.fromkeys([*(old.seeds if old else ()), *cell.seeds])
+        added = tuple(seeds)[len(old.seeds) if old else 0 :]
+        joined[cell.cell_id] = replace(old or cell, seeds=tuple(seeds))
+        if added:
+            new.append(replace(cell, seeds=added))
+    return tuple(joined.values()), tuple(new)
 
 
 def _describe(plan: Plan, record: RunRecord) -> RunRecord:
