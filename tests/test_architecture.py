@@ -56,7 +56,18 @@ FLOORS = (
     ("models.dalle.cpu",),
     ("models",),
     ("configs",),
-    ("records", "identity", "paths", "atomic", "png", "machine", "errors", "progress", ""),
+    (
+        "records",
+        "identity",
+        "redaction",
+        "paths",
+        "atomic",
+        "png",
+        "machine",
+        "errors",
+        "progress",
+        "",
+    ),
 )
 HEAVY = ("torch", "mlflow", "pandas", "min_dalle", "datasets", "transformers")
 

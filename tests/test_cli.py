@@ -89,6 +89,23 @@ def test_doctor_says_what_is_here(project: Project):
     assert done.code == 0
 
 
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("./mlruns", "mlruns"),
+        ("http://127.0.0.1:9", "Connection refused"),
+    ],
+)
+def test_doctor_refuses_a_store_that_a_sweep_could_not_open(project, monkeypatch, uri, reason):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    process = project.start("doctor")
+    output, _ = process.communicate()
+    (line,) = [line for line in output.splitlines() if " MLflow " in line]
+    assert line.startswith("!! ")
+    assert reason in line
+    assert process.returncode == 1
+
+
 def test_doctor_goes_on_past_a_check_that_breaks(project: Project, monkeypatch):
     from promptlab.commands import doctor
 
@@ -97,23 +114,6 @@ def test_doctor_goes_on_past_a_check_that_breaks(project: Project, monkeypatch):
     assert done.code == 1
     assert "ZeroDivisionError" in done.out
     assert "mlflow.db" in done.out
-
-
-def test_ui_starts_mlflow_on_the_store_of_this_folder(project: Project, monkeypatch):
-    started = []
-
-    class Ended:
-        returncode = 0
-
-    monkeypatch.setattr("subprocess.run", lambda command, **_: started.append(command) or Ended)
-    assert project.run("ui", "--port", "5001").code == 0
-    ((_, *command),) = started
-    assert command[:3] == ["-m", "mlflow", "ui"]
-    assert f"sqlite:///{project.path / 'mlflow.db'}" in command
-    assert command[-2:] == ["--port", "5001"]
-    started.clear()
-    assert "http://there:5000" in project.run("ui", "--uri", "http://there:5000").out
-    assert started == []
 
 
 VERB_LIST = tuple(VERBS)

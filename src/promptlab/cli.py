@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import promptlab
 from promptlab.errors import PromptlabError, SweepInterruptedError
 from promptlab.identity import escape_surrogates
+from promptlab.redaction import redact_text
 
 VERBS = {
     "sweep": "draw a grid of images (Hydra's grammar: see promptlab sweep --help)",
@@ -121,7 +122,7 @@ def _explain(error: PromptlabError) -> int:
 
 def _print_error(message: str) -> int:
     # A message may quote a file's name that is not UTF-8, which a terminal would refuse.
-    print(f"promptlab: {escape_surrogates(message)}", file=sys.stderr)
+    print(f"promptlab: {escape_surrogates(redact_text(message))}", file=sys.stderr)
     return 1
 
 

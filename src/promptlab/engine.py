@@ -16,6 +16,7 @@ from promptlab.models.batching import describe_error, is_lost
 from promptlab.models.complete import complete
 from promptlab.models.protocol import Model
 from promptlab.records import Request, Result
+from promptlab.redaction import redact_text
 
 BLOCK_SIZE = 4096  # requests handed to a model at once: bounds memory, far above any batch
 BLACK = "every pixel is black"
@@ -98,7 +99,7 @@ def check_result(result: Result) -> Result:
     """
     pixels = result.pixels
     if result.error is not None:
-        return dataclasses.replace(result, pixels=None)
+        return dataclasses.replace(result, pixels=None, error=redact_text(result.error))
     if pixels is None:
         return dataclasses.replace(result, error="the model returned neither pixels nor an error")
     if pixels.dtype == "uint8" and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from promptlab.identity import escape_surrogates
 from promptlab.paths import image_path
+from promptlab.redaction import redact
 
 if TYPE_CHECKING:
     import numpy as np
@@ -254,9 +255,9 @@ class RunRecord:
         return cls(**given, further=further)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the record as sweep.yaml holds it, in plain values."""
+        """Return the record as sweep.yaml holds it: plain values, no credentials."""
         known = {c.name: getattr(self, c.name) for c in fields(self) if c.name != "further"}
-        return _plain({**known, **self.further})
+        return redact(_plain({**known, **self.further}))
 
     def to_yaml(self) -> str:
         """Return the text of sweep.yaml."""

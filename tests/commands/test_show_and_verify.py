@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import shlex
-from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -185,14 +184,3 @@ def test_verify_refuses_weights_other_than_those_that_drew_the_run(project: Proj
     done = project.run("verify")
     assert done.code == 1
     assert "The weights of paint have changed" in done.err
-
-
-def test_a_beginning_that_many_images_share_names_a_few_of_them(project: Project):
-    project.run("sweep", "subject=a fox", "seeds=100")
-    beginnings = Counter(row["image_id"][0] for row in project.rows())
-    beginning, number = beginnings.most_common(1)[0]
-    done = project.run("show", beginning)
-    assert done.code == 1
-    assert f"is the beginning of {number} images' ids" in done.err
-    assert done.err.count(", ") == 5
-    assert "…. Add digits." in done.err

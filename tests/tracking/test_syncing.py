@@ -1,6 +1,5 @@
 """MLflow may be there, away, stopped, slow or in a bad mood: in the end it equals the Parquet."""
 
-import argparse
 import errno
 import logging
 import sqlite3
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from promptlab.commands import sync as sync_command
+from promptlab.cli import main
 from promptlab.errors import TrackingError
 from promptlab.records import Result, RunRecord
 from promptlab.store import StoreOptions, open_store, read_run
@@ -23,7 +22,7 @@ from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.syncing import Syncer
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import damage, draw_and_stop, draw_plan, drawn
-from tests.tracking.holding import check_equal_to_parquet, make_database
+from tests.tracking.holding import check_equal_to_parquet, make_database, runs_by_arm
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),  # MLflow's own
@@ -257,8 +256,9 @@ def test_a_full_disk_is_not_blamed_on_mlflow(paths):
 def test_the_sync_command_goes_where_the_sweep_was_tracked(paths, uri, capsys):
     draw_plan(paths, make_plan(), record=RunRecord(config={"tracking": {"uri": uri}}))
     for expected in ("8 were missing", "0 were missing"):
-        sync_command.run(argparse.Namespace(folder=paths.root, runs_dir="runs", uri=None))
-        assert f"{uri} holds 8 images" in (said := capsys.readouterr().out)
+        assert main(["sync", paths.root]) == 0
+        said = capsys.readouterr().out
+        assert f"{uri} holds 8 images" in said
         assert expected in said
 
 
@@ -328,3 +328,61 @@ def test_a_follower_that_dies_is_reported_with_its_last_words(
     (message,) = caplog.messages
     assert message.startswith("Tracking has stopped (RuntimeError: the wheel is broken). Bring")
     assert f"promptlab sync {paths.root}" in message
+
+
+def test_what_was_deleted_in_mlflow_stays_deleted_until_it_is_asked_for(
+    paths, tmp_path, uri, caplog
+):
+    options = TrackingOptions(uri=uri)
+    draw_plan(paths, make_plan(sweep="deleted"))
+    sync(paths, options)
+    client = MlflowClient(tracking_uri=uri)
+    deleted = next(run for arm, run in runs_by_arm(uri, paths.root).items() if arm != "report")
+    client.delete_run(deleted.info.run_id)
+    draw_plan(paths, make_plan(sweep="deleted", seeds=range(4)))
+    with caplog.at_level(logging.WARNING):
+        report = sync(paths, options)
+    assert (report.num_runs, report.num_images, report.num_written) == (2, 8, 4)
+    assert "one MLflow run of" in caplog.text
+    assert "promptlab sync --restore" in caplog.text
+    assert len(runs_by_arm(uri, paths.root)) == 2
+    assert sync(paths, options, restore=True).num_written == 4
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_an_experiment_deleted_in_mlflow_is_restored_only_when_asked_for(paths, tmp_path, uri):
+    options = TrackingOptions(uri=uri)
+    draw_plan(paths, make_plan(sweep="deleted whole"))
+    sync(paths, options)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("deleted whole")
+    client.delete_experiment(experiment.experiment_id)
+    with pytest.raises(TrackingError, match=r"'deleted whole' was deleted in MLflow.*--restore"):
+        sync(paths, options)
+    assert client.get_experiment(experiment.experiment_id).lifecycle_stage == "deleted"
+    assert main(["sync", paths.root, "--restore"]) == 0
+    check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_the_experiment_may_be_named_by_mlflows_own_variable(paths, uri, monkeypatch):
+    draw_plan(paths, make_plan(sweep="mine"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the environment")
+    sync(paths, TrackingOptions(uri=uri))
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert main(["sync", paths.root]) == 0  # the run remembers it
+    client = MlflowClient(tracking_uri=uri)
+    assert client.get_experiment_by_name("mine") is None
+    assert client.get_experiment_by_name("of the environment") is not None
+
+
+def test_a_sync_from_another_folder_and_shell_goes_to_the_store_of_the_sweep(
+    paths, uri, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    draw_tracked(paths, make_plan(sweep="elsewhere"), None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["sync", paths.root]) == 0
+    assert f"{uri} holds 8 images" in capsys.readouterr().out
+    assert list((tmp_path / "elsewhere").iterdir()) == []

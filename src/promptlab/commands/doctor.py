@@ -93,19 +93,27 @@ def find_disk(runs_dir: str) -> Iterator[Finding]:
 
 
 def find_tracking() -> Iterator[Finding]:
-    """Yield where MLflow's store is and whether it answers."""
+    """Yield where MLflow's store is and whether it answers, opened as a sweep opens it."""
+    from promptlab.redaction import redact_text
     from promptlab.tracking import resolve_tracking_uri
+    from promptlab.tracking.connect import open_client
+    from promptlab.tracking.database import check_folder, has_content
+    from promptlab.tracking.location import database_of
 
-    uri = resolve_tracking_uri(None)
-    if uri.startswith(("http://", "https://")):
-        import urllib.request
-
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5) as answer:
-            yield Finding("MLflow", f"{uri} answers", is_good=answer.status == 200)
+    uri = resolve_tracking_uri()
+    shown = redact_text(uri)
+    database = database_of(uri)
+    try:
+        if database is not None and not has_content(database):
+            check_folder(database.parent)
+            yield Finding("MLflow", f"{shown} (made by the first sweep)")
+            return
+        open_client(uri, may_change=False)
+    except Exception as error:  # of MLflow, SQLAlchemy or the network: what a sweep would meet
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        yield Finding("MLflow", redact_text(f"{uri}: {reason}"), is_good=False)
         return
-    path = Path(uri.removeprefix("sqlite:///"))
-    state = f"{path.stat().st_size / 1e6:.1f} MB" if path.is_file() else "made by the first sweep"
-    yield Finding("MLflow", f"{uri} ({state})")
+    yield Finding("MLflow", f"{shown} answers")
 
 
 def find_models() -> Iterator[Finding]:

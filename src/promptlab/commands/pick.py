@@ -187,12 +187,12 @@ def _report(root: str) -> None:
 
 def _sync(root: str) -> None:
     """Bring MLflow up to the run, if it ever held it."""
-    from promptlab.commands.sync import recorded_options
     from promptlab.paths import RunPaths
     from promptlab.store import read_run
     from promptlab.store.storage import open_storage
-    from promptlab.tracking import TrackingOptions, sync
+    from promptlab.tracking import options_of_run, sync
     from promptlab.tracking.marks import MARKER_FILE
 
     if open_storage(root).modified_at(RunPaths(root).join(MARKER_FILE)) is not None:
-        sync(root, TrackingOptions(**recorded_options(read_run(root).record)))
+        run = read_run(root)
+        sync(root, options_of_run(run.paths, run.record))

@@ -25,7 +25,7 @@ def run_arguments(arguments: Sequence[str]) -> int:
     picks_folder = flags.from_picks
     folder = flags.resume or flags.retry_failed
     if folder is not None:
-        recorded_flags, recorded = split_flags(recorded_arguments(folder))
+        recorded_flags, recorded = split_flags(recorded_arguments(folder, overrides))
         picks_folder = recorded_flags.from_picks
         overrides = [*recorded, *overrides]
     lineage = None

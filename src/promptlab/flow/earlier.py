@@ -15,6 +15,7 @@ from promptlab.configs.settings import Job, settings_from_jobs
 from promptlab.errors import StoreError
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
+from promptlab.redaction import lacks_secret
 from promptlab.store import read_run
 from promptlab.verdicts.lineage import Lineage, find_parents
 from promptlab.verdicts.picks import picked_images
@@ -39,7 +40,7 @@ def lineage_of_picks(run_folder: str, overrides: Sequence[str]) -> Lineage:
     for row in read_run(run_folder).rows(["cell_id", "seed"]):
         seeds.setdefault(row["cell_id"], []).append(row["seed"])
     parents = find_parents(plan, jobs, picked, seeds, run_folder)
-    changed = {override.lstrip("+~").partition("=")[0] for override in overrides}
+    changed = {key_of_override(override) for override in overrides}
     return Lineage(parents, frozenset(changed))
 
 
@@ -54,9 +55,26 @@ def plan_of_run(run_folder: str) -> tuple[Plan, list[Job]]:
     return expand(jobs, dataclasses.replace(settings, limit=sys.maxsize)), jobs
 
 
-def recorded_arguments(run_folder: str) -> list[str]:
-    """Return the arguments of the command that began a run."""
+def recorded_arguments(run_folder: str, given: Sequence[str] | None = None) -> list[str]:
+    """Return the arguments of the command that began a run.
+
+    Those that were recorded without their credential are left out; to resume the run, they must be
+    among the `given` ones.
+    """
     recorded = read_run(run_folder).record.argv
     if recorded is None:
         raise StoreError(f"{run_folder} does not say which command began it (sweep.yaml, argv).")
-    return list(map(str, recorded))
+    lacking = [argument for argument in recorded if lacks_secret(argument)]
+    changed = {key_of_override(override) for override in given or ()}
+    for argument in lacking if given is not None else ():
+        if key_of_override(argument) not in changed:
+            raise StoreError(
+                f"{argument} was recorded without its credential. Give it again, after the other "
+                f"arguments: {key_of_override(argument)}=…"
+            )
+    return [argument for argument in recorded if argument not in lacking]
+
+
+def key_of_override(argument: str) -> str:
+    """Return the key that an override sets."""
+    return argument.lstrip("+~").partition("=")[0]

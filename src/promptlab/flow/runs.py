@@ -19,6 +19,7 @@ from promptlab.configs.settings import Settings
 from promptlab.errors import ConfigError, StoreError
 from promptlab.paths import RunPaths, slugify
 from promptlab.planning.plan import Plan, sweep_id_of
+from promptlab.redaction import redact_text
 from promptlab.store import list_runs, read_run
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -112,6 +113,13 @@ class _LogFile(logging.FileHandler):
         pass
 
 
+class _Redacted(logging.Formatter):
+    """Leaves credentials out, whatever a message quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact_text(super().format(record))
+
+
 @contextmanager
 def keep_log(paths: RunPaths) -> Iterator[None]:
     """Write promptlab's log records to sweep.log for as long as the context is open."""
@@ -119,7 +127,7 @@ def keep_log(paths: RunPaths) -> Iterator[None]:
         yield  # an object store cannot be appended to; the console has the log
         return
     handler = _LogFile(paths.log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(_Redacted(LOG_FORMAT))
     logger = logging.getLogger("promptlab")
     logger.addHandler(handler)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from promptlab.errors import ModelLostError
 from promptlab.records import Request, Result
+from promptlab.redaction import redact_text
 
 log = logging.getLogger(__name__)
 
@@ -110,5 +111,5 @@ def is_lost(error: BaseException) -> bool:
 
 def describe_error(error: BaseException) -> str:
     """Return one line for an image's `error` column: the type and the message's first line."""
-    first_line = next(iter(str(error).splitlines()), "")
+    first_line = redact_text(next(iter(str(error).splitlines()), ""))
     return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__

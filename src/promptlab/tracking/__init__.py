@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from promptlab.tracking.follow import Tracking, open_tracking
-    from promptlab.tracking.options import (
-        TrackingOptions,
-        default_artifact_root,
-        resolve_tracking_uri,
-    )
+    from promptlab.tracking.location import options_of_run, resolve_tracking_uri
+    from promptlab.tracking.options import TrackingOptions
     from promptlab.tracking.syncing import SyncReport, sync
 
 _MODULE_FROM_NAME = {
     "SyncReport": "syncing",
     "Tracking": "follow",
     "TrackingOptions": "options",
-    "default_artifact_root": "options",
     "open_tracking": "follow",
-    "resolve_tracking_uri": "options",
+    "options_of_run": "location",
+    "resolve_tracking_uri": "location",
     "sync": "syncing",
 }
 
@@ -32,8 +29,8 @@ __all__ = [
     "SyncReport",
     "Tracking",
     "TrackingOptions",
-    "default_artifact_root",
     "open_tracking",
+    "options_of_run",
     "resolve_tracking_uri",
     "sync",
 ]

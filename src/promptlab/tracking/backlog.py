@@ -42,7 +42,7 @@ class Backlog:
 
     def missing(self, part: Part, rows: Sequence[Row]) -> list[Row]:
         """Return the rows of a part whose images are to be logged."""
-        missing = [row for row in rows if row["status"] != "failed" and not self._knows(row)]
+        missing = [row for row in rows if is_drawn(row) and not self._knows(row)]
         self._part, self._num_left_of_part = part.name, len(missing)
         return missing
 
@@ -72,6 +72,11 @@ class Backlog:
             self._num_left_of_part if part.name == self._part else part.num_rows
             for part in self._open_parts(parts)
         )
+
+
+def is_drawn(row: Mapping[str, Any]) -> bool:
+    """Tell whether a row has an image."""
+    return row["status"] != "failed"
 
 
 def key_of(row: Mapping[str, Any]) -> Key:

@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from promptlab import __version__
+from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import slugify
+from promptlab.redaction import redact, redact_text
+from promptlab.tracking.connect import open_client
+from promptlab.tracking.database import artifact_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,6 +51,7 @@ class KnownRun:
     metrics: dict[str, float] = field(default_factory=dict)
     artifact_uri: str = ""
     is_finished: bool = False
+    is_deleted: bool = False  # by a person, in MLflow
     is_new: bool = True
 
 
@@ -58,20 +63,13 @@ class BulkClient:
 
     num_threads = min(4, os.cpu_count() or 1)
 
-    def __init__(self, uri: str, experiment: str, artifact_root: str | None) -> None:
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
-        # Short patience with a server that is away, MLflow's own is four minutes: the next part
-        # or the next sync tries again.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        # What people draw is their own business, and offline there is nobody to tell.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
+    def __init__(
+        self, uri: str, experiment: str, artifact_root: str | None, *, restore: bool = False
+    ) -> None:
+        self.client: MlflowClient = open_client(uri)
+        self.experiment_id = self._find_experiment(experiment, artifact_root, restore)
 
-        self.client: MlflowClient = MlflowClient(tracking_uri=uri)
-        self.experiment_id = self._find_experiment(experiment, artifact_root)
-
-    def _find_experiment(self, name: str, artifact_root: str | None) -> str:
+    def _find_experiment(self, name: str, artifact_root: str | None, restore: bool) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self.client.get_experiment_by_name(name)
@@ -86,17 +84,33 @@ class BulkClient:
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
+            if not restore:
+                raise TrackingError(
+                    f"The experiment {name!r} was deleted in MLflow and stays deleted, so nothing "
+                    "was logged. Bring it back with `promptlab sync --restore RUN`, or name the "
+                    "sweep differently (name=…)."
+                )
             self.client.restore_experiment(found.experiment_id)
+        folder = artifact_folder(found.artifact_location)
+        if folder is not None and not folder.parent.exists():
+            raise TrackingError(
+                f"MLflow keeps the images of {name!r} in {folder}, which does not exist. If the "
+                f"project was moved, move {folder.parent.name}/ to the new place too, beside "
+                "MLflow's database."
+            )
         return found.experiment_id
 
     def find_runs(self, run_id: str) -> dict[str, KnownRun]:
-        """Return the MLflow runs of a run folder by arm, the oldest of each."""
+        """Return the MLflow runs of a run folder by arm: the oldest of each that is not deleted."""
+        from mlflow.entities import ViewType
+
         runs: list[MlflowRun] = []
         token = None
         while True:
             page = self.client.search_runs(
                 [self.experiment_id],
                 filter_string=f"tags.`{RUN_ID_TAG}` = '{run_id}'",
+                run_view_type=ViewType.ALL,
                 max_results=_PAGE,
                 page_token=token,
             )
@@ -104,7 +118,7 @@ class BulkClient:
             token = page.token
             if not token:
                 break
-        runs.sort(key=lambda run: run.info.start_time, reverse=True)
+        runs.sort(key=lambda run: (run.info.lifecycle_stage != "deleted", -run.info.start_time))
         return {
             run.data.tags[ARM_TAG]: KnownRun(
                 run.info.run_id,
@@ -112,11 +126,19 @@ class BulkClient:
                 dict(run.data.metrics),
                 run.info.artifact_uri,
                 is_finished=run.info.status == "FINISHED",
+                is_deleted=run.info.lifecycle_stage == "deleted",
                 is_new=False,
             )
             for run in runs
             if ARM_TAG in run.data.tags
         }
+
+    def restore_runs(self, runs: Iterable[KnownRun]) -> None:
+        """Bring deleted runs back."""
+        for run in runs:
+            if run.is_deleted:
+                self.client.restore_run(run.run_id)
+                run.is_deleted = False
 
     def create_run(
         self, name: str, params: Mapping[str, str], tags: Mapping[str, str], started_at_ms: int
@@ -129,12 +151,12 @@ class BulkClient:
             "mlflow.source.name": "promptlab",
             "mlflow.source.type": "LOCAL",
             "promptlab.version": __version__,
-            **tags,
+            **redact(tags),
         }
         run = self.client.create_run(
             self.experiment_id, start_time=started_at_ms, tags=tags, run_name=name
         )
-        pairs = [Param(key, value) for key, value in params.items()]
+        pairs = [Param(key, value) for key, value in redact(params).items()]
         for start in range(0, len(pairs), 100):  # MLflow takes 100 at once
             self.client.log_batch(run.info.run_id, params=pairs[start : start + 100])
         return KnownRun(run.info.run_id, dict(tags), artifact_uri=run.info.artifact_uri)
@@ -182,7 +204,7 @@ class BulkClient:
         new_metrics = {
             key: value for key, value in metrics.items() if run.metrics.get(key) != value
         }
-        new_tags = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        new_tags = {key: value for key, value in redact(tags).items() if run.tags.get(key) != value}
         if new_metrics or new_tags:
             self.client.log_batch(
                 run.run_id,
@@ -230,7 +252,7 @@ class BulkClient:
             name=name,
             digest=digest,
             source_type="s3" if source.startswith("s3://") else "local",
-            source=json.dumps({"uri": source}),
+            source=json.dumps({"uri": redact_text(source)}),
             profile=json.dumps({"num_rows": num_rows}),
         )
         self.client.log_inputs(run.run_id, [DatasetInput(dataset, [])])

@@ -6,7 +6,9 @@ Takes exceptions of any library, returns sentences. Imports no MLflow.
 from __future__ import annotations
 
 from promptlab.paths import RunPaths
-from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
+from promptlab.redaction import redact_text
+from promptlab.tracking.location import resolve_tracking_uri
+from promptlab.tracking.options import TrackingOptions
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -39,16 +41,25 @@ def describe_lost(paths: RunPaths, num_lost: int) -> str:
 
 def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseException) -> str:
     """Return one message for whatever MLflow said, and what to do."""
-    uri = resolve_tracking_uri(options.uri)
+    uri = redact_text(resolve_tracking_uri(options.uri))
     if is_unreachable(error):
         what, then = "cannot be reached", "when it is back"
         error = _chain(error)[-1]  # "Connection refused", without who tried how often
     elif isinstance(error, OSError):  # a full disk, a folder that may not be written
-        what, then = "could not be brought up to date", "when that is mended"
+        what, then = "could not be brought up to date", "when that is fixed"
     else:
-        what, then = "refused a call", "when that is mended"
-    reason = next(iter(str(error).splitlines()), type(error).__name__)[:300]
+        what, then = "refused a call", "when that is fixed"
+    reason = redact_text(next(iter(str(error).splitlines()), type(error).__name__))[:300]
     return (
         f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; {then}, "
         f"bring it up to date with: promptlab sync {paths.root}"
+    )
+
+
+def describe_deleted(paths: RunPaths, num_deleted: int) -> str:
+    """Return one message on MLflow runs that a person deleted."""
+    runs = "one MLflow run" if num_deleted == 1 else f"{num_deleted} MLflow runs"
+    return (
+        f"{runs} of {paths.root} were deleted in MLflow and stay deleted. To log them again: "
+        f"promptlab sync --restore {paths.root}"
     )

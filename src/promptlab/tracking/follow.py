@@ -23,9 +23,10 @@ from typing import IO
 
 from promptlab.paths import RunPaths
 from promptlab.store.storage import open_storage
+from promptlab.tracking.location import bind_run, experiment_of, resolve_tracking_uri
 from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.messages import News, Order
-from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
+from promptlab.tracking.options import TrackingOptions
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class Tracking:
         # Options go through the pipe: a URI may hold a password, and anyone can list arguments.
         options = dataclasses.asdict(self._options)
         options["uri"] = resolve_tracking_uri(self._options.uri)
+        options["experiment"] = experiment_of(self._options)
+        bind_run(self._paths, options["uri"], options["experiment"])
         self._send(Order("follow", root if "://" in root else os.path.abspath(root), options))
         return process
 

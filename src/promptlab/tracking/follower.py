@@ -21,7 +21,7 @@ from promptlab.errors import PromptlabError, RunLockedError
 from promptlab.paths import RunPaths
 from promptlab.store.reader import read_run
 from promptlab.tracking.client import BulkClient
-from promptlab.tracking.explain import describe_failure, describe_lost
+from promptlab.tracking.explain import describe_deleted, describe_failure, describe_lost
 from promptlab.tracking.marks import hold_tracking_lock
 from promptlab.tracking.messages import News, Order
 from promptlab.tracking.options import TrackingOptions
@@ -104,6 +104,8 @@ class Follower:
             num_written = syncer.sync_images(lambda _: tell(News(num_left=syncer.num_left)))
             if is_final:
                 syncer.finish()
+                if syncer.num_deleted:
+                    tell(News(warning=describe_deleted(self._paths, syncer.num_deleted)))
                 if syncer.num_lost:
                     tell(News(warning=describe_lost(self._paths, syncer.num_lost)))
                 tell(News(is_finished=True))

@@ -12,7 +12,8 @@ from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
 from promptlab.store.lock import wait_for_lock
 from promptlab.store.storage import open_storage
-from promptlab.tracking.options import TrackingOptions, resolve_tracking_uri
+from promptlab.tracking.location import resolve_tracking_uri
+from promptlab.tracking.options import TrackingOptions
 
 LOCK_FILE = ".tracking.lock"
 LOCK_PATIENCE_S = 30.0

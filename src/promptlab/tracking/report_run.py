@@ -16,6 +16,7 @@ from typing import Any
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import RunRecord
+from promptlab.redaction import redact_text
 from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import BulkClient, KnownRun
@@ -44,7 +45,10 @@ def log_report_run(
     sizes = storage.list_sizes(run.paths.root)
     for name in _FILES:
         if name in sizes:
-            client.log_file(mlflow_run, name, storage.read_bytes(run.paths.join(name)))
+            content = storage.read_bytes(run.paths.join(name))
+            if name == "sweep.yaml":  # an older promptlab wrote it as it was
+                content = redact_text(content.decode("utf-8", "replace")).encode()
+            client.log_file(mlflow_run, name, content)
     _log_sheet(client, mlflow_run, run, sizes)
     client.finish(mlflow_run, int(max(row["created_at"] for row in rows).timestamp() * 1000))
 

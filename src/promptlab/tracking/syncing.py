@@ -20,6 +20,7 @@ import pyarrow as pa
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
+from promptlab.redaction import redact_text
 from promptlab.store.parts import (
     Part,
     is_corruption,
@@ -29,9 +30,14 @@ from promptlab.store.parts import (
 )
 from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import Storage, open_storage
-from promptlab.tracking.backlog import Backlog, Row, key_of
+from promptlab.tracking.backlog import Backlog, Row, is_drawn, key_of
 from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
-from promptlab.tracking.explain import describe_failure, describe_lost, is_unreachable
+from promptlab.tracking.explain import (
+    describe_deleted,
+    describe_failure,
+    describe_lost,
+    is_unreachable,
+)
 from promptlab.tracking.layout import (
     TABLE_FILE,
     Layout,
@@ -42,12 +48,15 @@ from promptlab.tracking.layout import (
     small_image,
     table_json,
 )
-from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
-from promptlab.tracking.options import (
-    TrackingOptions,
+from promptlab.tracking.location import (
     default_artifact_root,
+    experiment_of,
+    read_record,
     resolve_tracking_uri,
+    write_record,
 )
+from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
+from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.picked import pick_metrics, pick_tags
 from promptlab.tracking.report_run import REPORT_KEY, log_report_run
 from promptlab.verdicts import picks
@@ -88,7 +97,7 @@ class SyncReport:
 class Syncer:
     """One run folder and its MLflow experiment."""
 
-    def __init__(self, run: Run, options: TrackingOptions) -> None:
+    def __init__(self, run: Run, options: TrackingOptions, *, restore: bool = False) -> None:
         self._run = run
         self._storage = open_storage(run.paths.root)
         self._parts: Sequence[Part] = ()  # as last listed
@@ -96,15 +105,26 @@ class Syncer:
         self._record = run.record
         self._run_id = self._record.run_id or hash_id(run.paths.name)
         uri = resolve_tracking_uri(options.uri)
-        self.client = BulkClient(uri, run.sweep, default_artifact_root(uri))
+        name = experiment_of(options) or run.sweep
+        self.client = BulkClient(uri, name, default_artifact_root(uri), restore=restore)
+        stored = read_record(run.paths)
+        if stored is None or stored.uri == redact_text(uri):  # a sync elsewhere is for this once
+            write_record(run.paths, uri, experiment_of(options), self.client.experiment_id)
         self._runs = self.client.find_runs(self._run_id)
+        if restore:
+            self.client.restore_runs(self._runs.values())
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
         self._backlog = Backlog()
 
     @property
     def num_runs(self) -> int:
         """Number of MLflow runs known."""
-        return len(self._runs)
+        return len(self._runs) - self.num_deleted
+
+    @property
+    def num_deleted(self) -> int:
+        """Number of MLflow runs that a person deleted; nothing is logged to them."""
+        return sum(run.is_deleted for run in self._runs.values())
 
     @property
     def num_lost(self) -> int:
@@ -200,7 +220,7 @@ class Syncer:
         """Tell whether an earlier process logged an image."""
         arm = layout.arm_key(row)
         run = self._runs.get(arm)
-        if run is None or run.is_new or row["status"] == "failed":
+        if run is None or run.is_new or run.is_deleted or not is_drawn(row):
             return False
         if arm not in self._held_images:
             self._held_images[arm] = self.client.list_images(run)
@@ -209,6 +229,9 @@ class Syncer:
 
     def _log_arm(self, arm: str, rows: Sequence[Row], layout: Layout) -> int:
         run = self._ensure_run(arm, rows[0], layout)
+        if run.is_deleted:
+            self._backlog.mark_done(map(key_of, rows))
+            return 0
         png_from_stem = {}
         found = set()
         for row in rows:
@@ -252,13 +275,15 @@ class Syncer:
         columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
         rows = self._run.rows(columns)
         history = picks.read_picks(self._run.paths.root)
+        num_images = 0
         for arm, arm_rows in _group(rows, layout).items():
             run = self._ensure_run(arm, arm_rows[0], layout)
+            if run.is_deleted:
+                continue
+            num_images += sum(map(is_drawn, arm_rows))
             tags = dict(pick_tags(arm_rows, history))
             drawn = [
-                row
-                for row in arm_rows
-                if row["status"] != "failed" and key_of(row) not in self._backlog.lost
+                row for row in arm_rows if is_drawn(row) and key_of(row) not in self._backlog.lost
             ]
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
@@ -271,10 +296,11 @@ class Syncer:
                 self._runs[REPORT_KEY] = self.client.create_run(
                     "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
                 )
-            log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
+            if not self._runs[REPORT_KEY].is_deleted:
+                log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
         if not self._backlog.lost:
             mark_as_tracked(self._run.paths, self._options)
-        return sum(row["status"] != "failed" for row in rows) - len(self._backlog.lost)
+        return num_images - len(self._backlog.lost)
 
 
 def _with_images(
@@ -312,25 +338,30 @@ def sync(
     options: TrackingOptions = TrackingOptions(),  # noqa: B008  frozen
     *,
     progress: Callable[[int], object] | None = None,
+    restore: bool = False,
 ) -> SyncReport:
     """Bring MLflow up to a run folder; a second sync changes nothing.
 
     `progress` is told how many images were logged, batch by batch. Raises TrackingError if
     MLflow cannot be reached or refuses; what was logged until then stays, and the next sync goes
-    on from there.
+    on from there. `restore` brings back what was deleted in MLflow.
     """
     opened = read_run(run)
     with hold_tracking_lock(opened.paths):
         try:
-            syncer = Syncer(opened, options)
+            syncer = Syncer(opened, options, restore=restore)
             num_written = syncer.sync_images(progress)
             num_images = syncer.finish()
+        except TrackingError:
+            raise
         except Exception as error:
             from mlflow.exceptions import MlflowException
 
             if not isinstance(error, MlflowException | OSError) and not is_unreachable(error):
                 raise
             raise TrackingError(describe_failure(options, opened.paths, error)) from error
+    if syncer.num_deleted:
+        log.warning("%s", describe_deleted(opened.paths, syncer.num_deleted))
     if syncer.num_lost:
         log.warning("%s", describe_lost(opened.paths, syncer.num_lost))
     return SyncReport(syncer.num_runs, num_images, num_written, syncer.num_lost)

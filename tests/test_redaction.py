@@ -1,0 +1,62 @@
+"""No credential is written down, whatever it stands in; everything else stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from promptlab.redaction import MARK, redact, redact_text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("http://bob:SECRET@host:9/x", f"http://bob:{MARK}@host:9/x"),
+        ("tracking.uri=http://bob:S@C:RET@host", f"tracking.uri=http://bob:{MARK}@host"),
+        ("postgresql+psycopg2://u:SECRET@db/x", f"postgresql+psycopg2://u:{MARK}@db/x"),
+        ("s3://KEY:SECRET@bucket/runs is full", f"s3://KEY:{MARK}@bucket/runs is full"),
+        (
+            "GET https://h/a?n=1&X-Amz-Signature=SECRET&z=2 failed",
+            f"GET https://h/a?n=1&X-Amz-Signature={MARK}&z=2 failed",
+        ),
+        ("https://h/a?api_key=SECRET", f"https://h/a?api_key={MARK}"),
+        ("+model.api_key=SECRET two", f"+model.api_key={MARK}"),
+        ("++http.token=SECRET", f"++http.token={MARK}"),
+    ],
+)
+def test_a_credential_in_a_text_is_replaced_and_the_rest_stays(text: str, expected: str) -> None:
+    assert redact_text(text) == expected
+    assert redact_text(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a fox, 3:4 @ noon",
+        "http://127.0.0.1:5000/#/experiments/1?a=b",
+        "sqlite:////home/x/mlflow.db",
+        "max_tokens=30",
+        "subject=a key = a secret",
+        "model.tokenizer=bpe",
+        "keyboard=qwerty",
+        "http://host:9/path/a@b",
+    ],
+)
+def test_a_text_without_credentials_stays_as_it_is(text: str) -> None:
+    assert redact_text(text) == text
+
+
+def test_values_are_judged_by_their_keys_at_any_depth() -> None:
+    config = {
+        "model": {"api_key": "x", "headers": {"Authorization": "Bearer x"}, "max_tokens": 3},
+        "store": [{"aws_secret_access_key": "y", "key": "kept", "token": None}],
+    }
+    assert redact(config) == {
+        "model": {"api_key": MARK, "headers": {"Authorization": MARK}, "max_tokens": 3},
+        "store": [{"aws_secret_access_key": MARK, "key": "kept", "token": None}],
+    }
+
+
+def test_credentials_of_the_environment_are_replaced_wherever_they_stand(monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter-two")
+    monkeypatch.setenv("ACME_API_KEY", "abc")  # too short to be told from a word
+    assert redact({"note": "said hunter-two, abc"}) == {"note": f"said {MARK}, abc"}

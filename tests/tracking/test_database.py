@@ -1,0 +1,144 @@
+"""MLflow's database is made once and whole, used only when whole, and moved with its folder."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+
+from promptlab.errors import TrackingError
+from promptlab.tracking import TrackingOptions, sync
+from promptlab.tracking.connect import open_client
+from promptlab.tracking.database import check, prepare, relocate_artifacts
+from tests.store.painting import make_plan
+from tests.store.sweeping import draw_plan
+from tests.tracking.holding import check_equal_to_parquet, make_database
+
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+MAKE = "import sys; from pathlib import Path; from promptlab.tracking.database import prepare; "
+
+
+def sync_elsewhere(paths, uri):
+    """Sync in a process of its own: MLflow's client remembers where a run's artifacts are."""
+    command = [sys.executable, "-P", "-m", "promptlab.cli", "sync", paths.root, "--uri", uri]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_three_processes_at_once_make_one_whole_database(tmp_path):
+    database = tmp_path / "mlflow.db"
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", f"{MAKE}prepare(Path(sys.argv[1]))", str(database)],
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    ends = [maker.communicate()[1].decode() for maker in makers]
+    assert [maker.returncode for maker in makers] == [0, 0, 0], ends
+    check(database)
+    client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+    assert [e.name for e in client.search_experiments()] == ["Default"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".mlflow.db.lock",
+        "mlartifacts",
+        "mlflow.db",
+    ]
+
+
+def test_what_a_killed_maker_left_aside_is_replaced(tmp_path):
+    (tmp_path / ".mlflow.db.tmp").write_bytes(b"SQLite format 3\0 and no more")
+    prepare(tmp_path / "mlflow.db")
+    check(tmp_path / "mlflow.db")
+    assert not (tmp_path / ".mlflow.db.tmp").exists()
+
+
+def test_a_half_made_database_is_recognized_and_the_advice_works(tmp_path):
+    database = tmp_path / "mlflow.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("create table runs (run_uuid text)")
+        connection.execute("create table _alembic_tmp_runs (run_uuid text)")
+    connection.close()
+    with pytest.raises(TrackingError, match=r"half made.*holds no run.*rm "):
+        open_client(f"sqlite:///{database}")
+    database.unlink()
+    open_client(f"sqlite:///{database}")
+
+
+def test_a_database_of_another_version_is_recognized_and_kept(tmp_path):
+    uri = make_database(tmp_path)
+    client = MlflowClient(tracking_uri=uri)
+    client.create_run("0")
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        connection.execute("update alembic_version set version_num = '27a6a02d2cf1'")
+    connection.close()
+    copy = shutil.copy(tmp_path / "mlflow.db", tmp_path / "older.db")
+    with pytest.raises(TrackingError, match=f"another version.*mlflow db upgrade sqlite:///{copy}"):
+        open_client(f"sqlite:///{copy}")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.mkdir(), "unable to open database file"),
+        (lambda path: path.write_text("no database " * 100), "file is not a database"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_at_once_by_its_true_reason(make, reason, tmp_path):
+    make(tmp_path / "mlflow.db")
+    with pytest.raises(TrackingError, match=reason):
+        open_client(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_database_below_a_file_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match="it is no folder"):
+        open_client(f"sqlite:///{tmp_path}/file/mlflow.db")
+
+
+@pytest.mark.parametrize("name", ["what?now", "50%41off"])
+def test_a_folder_whose_name_means_something_in_a_uri_holds_its_database(name, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    client = open_client(f"sqlite:///{folder}/mlflow.db")
+    client.create_experiment("here")
+    with sqlite3.connect(folder / "mlflow.db") as connection:
+        names = [row[0] for row in connection.execute("select name from experiments")]
+    connection.close()
+    assert "here" in names
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("move", [shutil.move, shutil.copytree])
+def test_a_project_that_was_moved_or_copied_has_its_images_in_its_new_place(move, paths, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    uri = make_database(old)
+    draw_plan(paths, make_plan(sweep="moving"))
+    sync_elsewhere(paths, uri)
+    move(str(old), str(new))
+    before = sorted(old.rglob("*"))
+    draw_plan(paths, make_plan(sweep="moving", seeds=range(4)))
+    moved = TrackingOptions(uri=f"sqlite:///{new}/mlflow.db")
+    assert sync(paths, moved).num_written == 8
+    check_equal_to_parquet(moved.uri, paths.root, tmp_path)
+    assert sorted(old.rglob("*")) == before
+    relocate_artifacts(new / "mlflow.db")  # again: nothing changes
+    check_equal_to_parquet(moved.uri, paths.root, tmp_path)
+
+
+def test_a_database_moved_without_its_images_is_refused_with_what_to_do(paths, tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    new.mkdir()
+    uri = make_database(old)
+    draw_plan(paths, make_plan(sweep="half moved"))
+    sync(paths, TrackingOptions(uri=uri))
+    shutil.move(old / "mlflow.db", new / "mlflow.db")
+    shutil.move(old / "mlartifacts", tmp_path / "somewhere")
+    with pytest.raises(TrackingError, match=r"does not exist.*move mlartifacts/ to the new place"):
+        sync(paths, TrackingOptions(uri=f"sqlite:///{new}/mlflow.db"))
+    assert not list(old.rglob("*.png"))
