@@ -29,6 +29,12 @@ FLOORS = (
     ("planning",),
     ("planning.language",),
     ("engine", "finishing"),
+    ("models.diffusers",),
+    ("models.diffusers.model",),
+    ("models.diffusers.painter",),
+    ("models.diffusers.pipeline", "models.diffusers.previews", "models.diffusers.texts"),
+    ("models.diffusers.adapters", "models.diffusers.families", "models.diffusers.hub"),
+    ("models.diffusers.files", "models.diffusers.fingerprint"),
     ("models.dalle",),
     ("models.dalle.model",),
     ("models.dalle.devices",),
@@ -69,7 +75,7 @@ FLOORS = (
         "",
     ),
 )
-HEAVY = ("torch", "mlflow", "pandas", "min_dalle", "datasets", "transformers")
+HEAVY = ("torch", "mlflow", "pandas", "min_dalle", "datasets", "transformers", "diffusers")
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,7 @@ def run_python(code: str) -> str:
         "promptlab.cli, promptlab.commands.sweep, promptlab.commands.models",
         "promptlab.flow.sweep",
         "promptlab.models.registry, promptlab.models.protocol, promptlab.models.dalle",
+        "promptlab.models.diffusers, promptlab.models.machine",
         "hydra_plugins.promptlab_launcher",
     ],
 )

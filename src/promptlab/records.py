@@ -200,6 +200,7 @@ class ModelRecord:
     device: str = ""
     image_size: tuple[int, ...] = ()  # width, height in px
     is_deterministic: bool = True
+    padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

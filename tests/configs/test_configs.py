@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from promptlab.configs.locations import packaged_sweeps
 from promptlab.configs.settings import settings_from_jobs
 from promptlab.configs.vocabulary import find_options, list_options, read_option
 from promptlab.models.dalle import open_tiny
+from promptlab.models.diffusers.families import find_family
+from promptlab.models.protocol import Parameter, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
@@ -30,12 +34,26 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@dataclass
+class PaintPipeline(PaintModel):
+    """Has the parameters of a pipeline of diffusers."""
+
+    pipeline: str = ""
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Those of the pipeline's family."""
+        return find_family(self.pipeline, {}).parameters()
+
+
 def plan_of(*arguments: str) -> Plan:
     """Return the plan of a command line, every model replaced by one that needs no weights."""
     jobs = compose_jobs(arguments)
 
     def open_paint(node: object) -> PaintModel:
         assert isinstance(node, dict)
+        if "pipeline" in node:
+            return PaintPipeline(name=node["name"], pipeline=node["pipeline"])
         return PaintModel(name=str(node.get("size") or "tiny"))
 
     return expand(jobs, settings_from_jobs(jobs), open_paint)
@@ -104,7 +122,21 @@ def test_every_option_describes_itself(group):
 def test_every_model_names_its_parameters_as_plain_keys():
     for option in find_options("model").values():
         content = read_option(option)
-        assert {"temperature", "top_k", "supercondition_factor"} <= content.keys(), option.name
+        if content["model"]["_target_"].startswith("promptlab.models.dalle"):
+            parameters = {"temperature", "top_k", "supercondition_factor"}
+            assert parameters <= content.keys(), option.name
+
+
+def test_every_ready_pipeline_gives_parameters_that_its_family_accepts():
+    nodes = {name: read_option(option) for name, option in find_options("model").items()}
+    ready = {name: node for name, node in nodes.items() if node["model"].get("pipeline")}
+    assert len(ready) == 10
+    for name, content in ready.items():
+        family = find_family(content["model"]["pipeline"], {})
+        given = {key: value for key, value in content.items() if key != "model"}
+        family.settle(normalize_params(name, family.parameters(), given))
+        assert family.name != "other"
+        assert content["model"]["name"] == name
 
 
 def test_the_embedded_model_opens_without_loading_anything():

@@ -72,6 +72,24 @@ def test_parameters_that_act_the_same_are_one_image():
     assert all(cell.params["steps"] == 10 for cell in plan.cells)
 
 
+def test_a_value_without_effect_is_a_cell_of_its_own_in_its_place_on_the_axis():
+    plan = make_plan(SteppedModel(), *(make_job(i, steps=n) for i, n in enumerate((5, 10, 99))))
+    assert [cell.axes["steps"] for cell in plan.cells] == [5, 10, 99]
+    assert len({cell.cell_id for cell in plan.cells}) == 3
+    (alone,) = make_plan(SteppedModel(), make_job(steps=10)).cells
+    assert alone.cell_id == plan.cells[1].cell_id
+
+
+def test_another_padded_batch_is_another_sweep():
+    def of(padded_batch: int | None) -> Plan:
+        numerics = Numerics("cpu", "float32", padded_batch)
+        return expand(
+            [make_job()], Settings("t"), lambda n: PaintModel(), describe=lambda n: numerics
+        )
+
+    assert len({of(size).sweep_id for size in (None, 1, 2)}) == 3
+
+
 @dataclass
 class WordyModel(PaintModel):
     """Brings a list of the words that it knows."""

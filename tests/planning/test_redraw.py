@@ -89,6 +89,12 @@ def test_what_differs_from_the_models_file_is_asked_for_and_devices_are_not():
     assert not any("device" in o or "batch_size" in o or "_target_" in o for o in overrides)
 
 
+def test_the_batch_size_that_shows_in_the_bits_is_asked_for():
+    config = {"_target_": "mine.Model", "batch_size": None}
+    overrides = redraw_overrides(make_row("a fox"), RecordedModel("mine", "mine", config, 4))
+    assert "model.batch_size=4" in overrides
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-5, 5) | NASTY,

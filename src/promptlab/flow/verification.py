@@ -147,7 +147,7 @@ def _rows_by_model(run: Run, rows: Sequence[Row]) -> Iterator[tuple[PlannedModel
             )
         groups.setdefault((recorded.key, row["dtype"]), (recorded, []))[1].append(row)
     for (_, dtype), (recorded, of_model) in groups.items():
-        node = recorded.node
+        node = recorded.config or None
         if node is not None and "dtype" in node:
             node = {**node, "dtype": dtype}
         planned = PlannedModel.of(open_model(node), recorded.option, node)

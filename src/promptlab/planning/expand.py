@@ -199,7 +199,7 @@ class _Models:
     opened: dict[str, PlannedModel] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)
     _last: tuple[Any, str] | None = None
-    _params: dict[tuple[Any, ...], dict[str, Scalar]] = field(default_factory=dict)
+    _params: dict[tuple[Any, ...], _Params] = field(default_factory=dict)
 
     def key(self, node: Any, option: str | None) -> str:
         """Return the model_key of a config node, opening the model at its first use."""
@@ -216,7 +216,7 @@ class _Models:
         self._last = (node, self._keys[text])
         return self._keys[text]
 
-    def params(self, model_key: str, given: Mapping[str, Any]) -> dict[str, Scalar]:
+    def params(self, model_key: str, given: Mapping[str, Any]) -> _Params:
         """Return all sampling parameters in the model's own kinds, defaults filled in."""
         key = (model_key, *((name, type(value), value) for name, value in given.items()))
         try:
@@ -226,7 +226,8 @@ class _Models:
         except TypeError:  # an unhashable value: a list where a number is expected
             key = ()
         model = self.opened[model_key].model
-        params = dict(model.settle(normalize_params(model.name, model.parameters, given)))
+        asked = normalize_params(model.name, model.parameters, given)
+        params = _Params(asked, dict(model.settle(asked)))
         if key:
             self._params[key] = params
         return params
@@ -262,13 +263,26 @@ class _Sources:
 
 
 @dataclass(frozen=True, eq=False)
+class _Params:
+    """The sampling parameters of a job."""
+
+    asked: Mapping[str, Scalar]  # what axes and rules go by
+    acting: Mapping[str, Scalar]  # what determines the image: one that has no effect is settled
+
+    @property
+    def without_effect(self) -> dict[str, Scalar]:
+        """The parameters that were asked for and act as others."""
+        return {k: v for k, v in self.asked.items() if self.acting[k] != v}
+
+
+@dataclass(frozen=True, eq=False)
 class _Frame:
     """What all cells of one job share."""
 
     job: Job
     planned: PlannedModel
     model_key: str
-    params: Mapping[str, Scalar]
+    params: _Params
     template: str
     style: str
     seeds: tuple[int, ...]
@@ -280,7 +294,7 @@ class _Frame:
         """The axes that rules and zips may name, but for those of the prompt."""
         return {
             **self.others,
-            **self.params,
+            **self.params.asked,
             "model": self.planned.model.name,
             "template": self.template,
             "style": self.style,
@@ -332,12 +346,16 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
     }
     axes: dict[str, Scalar] = {}
     for name in further_axes:
-        axes[name] = point.coordinates.get(name, frame.params.get(name, frame.others.get(name)))
+        value = frame.params.asked.get(name, frame.others.get(name))
+        axes[name] = point.coordinates.get(name, value)
+    numerics, without_effect = frame.planned.numerics, frame.params.without_effect
+    batch = [] if numerics.padded_batch is None else [numerics.padded_batch]
     arm = {
+        **({"asked": without_effect} if without_effect else {}),
         "style": frame.style,
         "template": frame.template,
-        "model": [model.name, model.fingerprint, frame.planned.numerics.dtype],
-        "params": frame.params,
+        "model": [model.name, model.fingerprint, numerics.dtype, *batch],
+        "params": frame.params.acting,
         "slots": slots,
         "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
     }
@@ -354,7 +372,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
         prompt=point.prompt,
         model=model.name,
         model_key=frame.model_key,
-        params=frame.params,
+        params=frame.params.acting,
         axes=axes,
         seeds=frame.seeds,
         source=frame.source,

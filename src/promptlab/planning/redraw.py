@@ -32,6 +32,13 @@ class RecordedModel:
     key: str  # in sweep.yaml
     option: str  # of the config group `model`
     node: Mapping[str, Any] | None  # its config
+    padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Its config, with the batch size that was chosen if none was given."""
+        node = self.node or {}
+        return node if self.padded_batch is None else {**node, "batch_size": self.padded_batch}
 
 
 def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel | None:
@@ -46,7 +53,8 @@ def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel |
             is_same_dtype = model.dtype == row["dtype"]
             if found is None or is_same_dtype:
                 node = record.models_config.get(key)
-                found = RecordedModel(key, model.option or model.name, node)
+                option = model.option or model.name
+                found = RecordedModel(key, option, node, model.padded_batch)
             if is_same_dtype:
                 break
     return found
@@ -64,11 +72,14 @@ def redraw_command(row: Mapping[str, Any], model: RecordedModel | None = None) -
 
 def redraw_overrides(row: Mapping[str, Any], model: RecordedModel | None = None) -> list[str]:
     """Return the Hydra overrides of a sweep that holds exactly this image."""
-    node = model.node if model is not None and model.node is not None else {}
+    config = {} if model is None else model.config
+    indifferent = _INDIFFERENT_KEYS
+    if model is not None and model.padded_batch is not None:
+        indifferent -= {"batch_size"}
     settings = {
         f"model.{key}": row["dtype"] if key == "dtype" else value
-        for key, value in node.items()
-        if key not in _INDIFFERENT_KEYS and value is not None
+        for key, value in config.items()
+        if key not in indifferent and value is not None
     }
     params = json.loads(row["params"])
     source_id = row.get("source_id")

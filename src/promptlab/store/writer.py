@@ -249,6 +249,7 @@ def _describe(plan: Plan, record: RunRecord) -> RunRecord:
             device=planned.numerics.device,
             image_size=tuple(planned.model.image_size),
             is_deterministic=planned.model.is_deterministic,
+            padded_batch=planned.numerics.padded_batch,
         )
         for key, planned in plan.models.items()
     }

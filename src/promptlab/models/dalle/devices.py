@@ -7,7 +7,6 @@ that knows both the CPU's runner and CUDA's. It imports torch when it has to ask
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,8 +16,6 @@ from promptlab.models.dalle.config import DalleConfig
 if TYPE_CHECKING:
     from promptlab.models.dalle.runner import Runner
 
-# The driver's file, and that of a Windows host's driver under WSL2.
-CUDA_FILES = ("/dev/nvidiactl", "/dev/dxg")
 BFLOAT16_CAPABILITY = (8, 0)  # earlier cards emulate it, many times slower than float16
 
 
@@ -55,20 +52,6 @@ def sleep_when_waiting() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-
-
-def find_device() -> str:
-    """Return "cuda" if torch can use a CUDA device, else "cpu".
-
-    torch is imported only if the system has a driver.
-    """
-    if sys.platform == "linux" and not any(map(os.path.exists, CUDA_FILES)):
-        return "cpu"
-    if sys.platform == "darwin":
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def choose_dtype(device: str) -> str:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 from promptlab.errors import ModelError, WeightsMissingError
 from promptlab.models.dalle.config import CONFIG_FILE, CONFIG_FROM_SIZE
 from promptlab.models.dalle.weights import expected_shapes, write_model_folder
+from promptlab.models.machine import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +81,6 @@ def is_present(size: str, weights: str | None = None) -> bool:
     return is_converted or all(
         isinstance(try_to_load_from_cache(REPOSITORY, name), str) for name in _file_names(size)
     )
-
-
-def cache_folder() -> Path:
-    """Return where converted models are kept: $PROMPTLAB_CACHE, else the user's cache."""
-    if own := os.environ.get("PROMPTLAB_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptlab"
 
 
 def local_files(folder: Path, size: str) -> SourceFiles:

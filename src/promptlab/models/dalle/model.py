@@ -16,11 +16,11 @@ from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.dalle.cpu.allocator import keep_freed_memory
 from promptlab.models.dalle.devices import (
     choose_dtype,
-    find_device,
     open_runner,
     sleep_when_waiting,
 )
 from promptlab.models.dalle.tokenizer import Tokenizer, WordTokenizer, open_tokenizer
+from promptlab.models.machine import find_device
 from promptlab.models.protocol import Parameter, describe_for_a1111
 from promptlab.records import Request, Result, Scalar
 

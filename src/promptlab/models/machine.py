@@ -1,0 +1,41 @@
+"""What a model asks of the machine: which device draws, its memory, where files are kept.
+
+Takes nothing, returns plain values. Knows no model; imports torch only where there may be a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# The driver's file, and that of a Windows host's driver under WSL2.
+CUDA_FILES = ("/dev/nvidiactl", "/dev/dxg")
+
+
+def find_device() -> str:
+    """Return "cuda" if torch can use a CUDA device, else "cpu".
+
+    torch is imported only if the system has a driver.
+    """
+    if sys.platform == "linux" and not any(map(os.path.exists, CUDA_FILES)):
+        return "cpu"
+    if sys.platform == "darwin":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def device_memory() -> int:
+    """Return the memory of the first CUDA device in bytes."""
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def cache_folder() -> Path:
+    """Return promptlab's cache, which may be deleted: $PROMPTLAB_CACHE, else the user's cache."""
+    if own := os.environ.get("PROMPTLAB_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "promptlab"

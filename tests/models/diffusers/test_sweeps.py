@@ -1,0 +1,209 @@
+"""A folder that diffusers saved, from the command line to the sheet."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from promptlab.errors import ModelError
+from promptlab.models.diffusers import open_pipeline
+from promptlab.store import read_run
+from tests.conftest import Project
+
+SMALL = ("steps=2", "width=32", "height=32", "tracking=null")
+Sweep = Callable[..., Any]
+
+
+@pytest.fixture
+def sweep(project: Project, build) -> Sweep:
+    """Return a function that sweeps over a family's pipeline in this process."""
+
+    def run(family: str, *arguments: str, batch_size: int | None = 2) -> Any:
+        from promptlab.cli import main
+
+        chosen = [f"model.path={build(family)}", f"model.batch_size={batch_size or 'null'}"]
+        project.capsys.readouterr()
+        code = main(["sweep", "-m", "model=diffusers", *chosen, *SMALL, *arguments])
+        return code, *project.capsys.readouterr()
+
+    return run
+
+
+def pixels_by_cell(project: Project) -> dict[tuple[str, int], str]:
+    return {(row["prompt"], row["seed"]): row["sha256"] for row in project.rows()}
+
+
+def test_a_folder_that_diffusers_saved_becomes_a_sheet(project, sweep):
+    code, _, err = sweep("sd15", "subject=a fox,a robot", "style=noto,none", "seeds=3")
+    assert code == 0, err
+    rows = project.rows()
+    assert len(rows) == 12
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["model"] for row in rows} == {"sd15"}
+    assert {row["batch_size"] for row in rows} == {2}
+    assert len({row["sha256"] for row in rows}) == 12
+    assert (project.runs[-1] / "index.html").is_file()
+
+
+def test_a_sweep_opens_no_socket(project, sweep, monkeypatch, build_lora):
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    lora = build_lora("sd3", 1)
+    code, _, err = sweep("sd3", "subject=a fox", f"lora={lora}", "lora_scale=0,1")
+    assert code == 0, err
+    assert [row["status"] for row in project.rows()] == ["ok", "ok"]
+
+
+def test_lora_scale_0_is_the_base_models_image_drawn_once(project, sweep, build_lora):
+    lora = build_lora("sd15", 1)
+    code, _, err = sweep("sd15", "subject=a fox", f"lora={lora}", "lora_scale=0,0.5,1")
+    assert code == 0, err
+    rows = {row["lora_scale"]: row for row in project.rows()}
+    assert list(rows) == [0, 0.5, 1]
+    assert len({row["sha256"] for row in rows.values()}) == 3
+    code, _, err = sweep("sd15", "subject=a fox", "name=base", "reuse=false")
+    assert code == 0, err
+    (base,) = project.rows()
+    assert (base["image_id"], base["sha256"]) == (rows[0]["image_id"], rows[0]["sha256"])
+
+
+def test_a_lora_that_does_not_fit_fails_its_rows_alone(project, sweep, build_lora):
+    fits, other = build_lora("sd15", 1), build_lora("sdxl", 1)
+    code, _, err = sweep("sd15", "subject=a fox", f"lora='',{other},{fits}", "seeds=3")
+    assert code != 0
+    status: dict[str, set[str]] = {}
+    for row in project.rows():
+        status.setdefault(row["lora"], set()).add(row["status"])
+        assert (row["status"] == "failed") == (row["error"] is not None)
+    assert status == {"": {"ok"}, str(other): {"failed"}, str(fits): {"ok"}}
+    before = pixels_by_cell(project)
+    code, _, err = sweep("sd15", "subject=a fox", f"lora='',{fits}", "seeds=3", "reuse=false")
+    assert code == 0, err
+    after = pixels_by_cell(project)
+    assert {key: before[key] for key in after} == after  # the failure left nothing behind
+
+
+def test_verify_and_show_hold_for_a_chosen_and_for_a_given_batch_size(project, sweep):
+    from promptlab.cli import main
+
+    code, _, err = sweep("sd3", "subject=a fox", "seeds=3", "guidance_scale=1,4")
+    assert code == 0, err
+    first = {row["image_id"]: row["sha256"] for row in project.rows()}
+    assert main(["verify", str(project.runs[-1]), "--sample", "6"]) == 0
+    image_id = next(iter(first))
+    project.capsys.readouterr()
+    assert main(["show", image_id]) == 0
+    assert "model.batch_size=2" in project.capsys.readouterr().out
+    code, _, err = sweep("sd3", "subject=a fox", "seeds=3", "guidance_scale=1,4", batch_size=1)
+    assert code == 0, err
+    assert not first.keys() & {row["image_id"] for row in project.rows()}
+
+
+def test_killed_in_the_middle_a_sweep_is_finished_by_the_same_command(project, build):
+    from promptlab.cli import main
+
+    arguments = ("sweep", "-m", "model=diffusers", f"model.path={build('sd15')}")
+    arguments += ("subject=a fox,a robot", "seeds=20", "store.part_rows=4", *SMALL)
+    process = project.start(*arguments)
+    try:
+        deadline = time.monotonic() + 200
+        while not list(project.path.glob("runs/*/images.parquet/part-*.parquet")):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    (run,) = project.runs
+    kept = {row["image_id"]: row["sha256"] for row in read_run(str(run)).rows()}
+    assert 0 < len(kept) < 40
+    assert main(list(arguments)) == 0
+    assert project.runs == [run]
+    rows = {row["image_id"]: row for row in project.rows()}
+    assert len(rows) == 40
+    assert {key: rows[key]["sha256"] for key in kept} == kept
+    assert main(["verify", str(run), "--sample", "4"]) == 0
+
+
+def test_each_distinct_prompt_is_encoded_once(load):
+    opened = load("flux")
+    encoder = opened.model._loaded()._pipeline.text_encoder_2
+    calls = []
+    hook = encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        requests = [
+            opened.request(prompt, seed, true_cfg_scale=2.0, negative_prompt="blurry once")
+            for prompt in ("a new fox", "a new robot")
+            for seed in range(4)
+        ]
+        opened.draw(*requests)
+        opened.draw(*requests)
+    finally:
+        hook.remove()
+    assert len(calls) == 3  # two prompts, one negative
+
+
+def test_what_no_encoder_reads_of_a_prompt_is_reported(load):
+    opened = load("sd15")
+    (short,) = opened.draw(opened.request("a fox")).values()
+    (long,) = opened.draw(opened.request("x" * 75 + " and a snail")).values()
+    assert (short.is_prompt_truncated, short.unseen) == (False, "")
+    assert (long.is_prompt_truncated, long.unseen) == (True, "and a snail")
+    other = load("flux")
+    (read,) = other.draw(other.request("x" * 75 + " and a snail")).values()
+    assert read.unseen == ""  # T5 reads it
+
+
+def test_a_prompt_that_cannot_be_encoded_fails_alone(load):
+    opened = load("sd15")
+    good = [opened.request("a fox", seed) for seed in range(3)]
+    bad = opened.request(7)  # no text: what a tokenizer refuses
+    results = opened.draw(good[0], bad, *good[1:])
+    assert [results[each.image_id].error for each in good] == [None] * 3
+    assert results[bad.image_id].error
+    assert [results[each.image_id].pixels.tobytes() for each in good] == opened.pixels(*good)
+
+
+def test_a_single_file_needs_the_folder_of_its_configs_and_no_network(build, tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    file = tmp_path / "mine.safetensors"
+    save_file({"x": torch.zeros(1)}, file)
+    model = open_pipeline(str(file), config=str(build("sd15")))
+    assert model.name == "mine"
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        model.load()
+
+
+def test_weights_that_do_not_match_their_config_are_one_clear_message(build, tmp_path):
+    folder = tmp_path / "broken"
+    shutil.copytree(build("sd15"), folder)
+    config = json.loads((folder / "unet/config.json").read_text())
+    (folder / "unet/config.json").write_text(json.dumps({**config, "block_out_channels": [8, 16]}))
+    with pytest.raises(ModelError, match=r"pipeline in .*broken cannot be loaded"):
+        open_pipeline(str(folder)).load()
+
+
+def test_decoding_in_tiles_is_another_image_with_another_id(build):
+    whole, tiled = (open_pipeline(str(build("sd15")), memory=m) for m in ("full", "low"))
+    assert whole.fingerprint != tiled.fingerprint
+
+
+def test_parts_of_a_loaded_pipeline_serve_image_to_image(load):
+    from diffusers import AutoPipelineForImage2Image
+
+    pipeline = load("sd15").model._loaded()._pipeline
+    other = AutoPipelineForImage2Image.from_pipe(pipeline)
+    assert other.unet is pipeline.unet
