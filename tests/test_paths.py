@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.paths import MAX_SLUG_LENGTH, RunPaths, image_path, slugify
+from promptlab.planning.seeds import MAX_SEED
 
 
 @given(st.text(max_size=300))
@@ -27,3 +28,24 @@ def test_accents_are_kept_as_their_letters():
 def test_a_run_folder_may_be_a_path_or_a_url():
     assert RunPaths("runs/a/").part(3) == "runs/a/images.parquet/part-000003.parquet"
     assert RunPaths("s3://bucket/runs/a").name == "a"
+
+
+def test_a_slug_that_is_cut_at_a_space_does_not_end_in_a_hyphen():
+    assert slugify("a" * (MAX_SLUG_LENGTH - 1) + " fox") == "a" * (MAX_SLUG_LENGTH - 1)
+
+
+def test_a_file_name_fits_every_file_system_with_room_for_writing_aside():
+    name = image_path("very " * 100, MAX_SEED, "0" * 16).removeprefix("images/")
+    assert len(f".{name}.tmp") <= 143  # encrypted home folders take the least
+
+
+def test_the_files_of_a_run_folder_are_called_as_those_of_all_runs_before():
+    paths = RunPaths("run")
+    assert [
+        *(paths.sweep_yaml, paths.images, paths.images_parquet, paths.picks_parquet),
+        *(paths.scores_parquet, paths.index_html, paths.contact_sheet_png, paths.log, paths.lock),
+    ] == [
+        *("run/sweep.yaml", "run/images", "run/images.parquet", "run/picks.parquet"),
+        *("run/scores.parquet", "run/index.html", "run/contact_sheet.png", "run/sweep.log"),
+        "run/.lock",
+    ]
