@@ -47,7 +47,10 @@ def pages_asked_for_again(word: str, **environment: str) -> int:
     return int(done.stdout)
 
 
-pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator")
+pytestmark = [
+    pytest.mark.slow,  # each case imports torch in a process of its own
+    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator"),
+]
 
 
 def test_freed_megabytes_are_used_again() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +13,6 @@ import torch
 from promptlab.models.dalle.cuda import graphs, sizes
 from promptlab.models.dalle.cuda.graphs import GraphDecoder
 from promptlab.models.dalle.cuda.runner import CudaRunner
-from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.tokenizer import WordTokenizer
 from promptlab.records import Request, Result
 from tests.models.dalle.device import StandIn
@@ -243,28 +241,3 @@ def test_texts_are_read_at_the_padded_length_of_the_block(device: StandIn) -> No
     alone = pixels_of(list(runner.draw([short])))
     assert {shape.text_length for shape in runner._graphs._graphs} == {16, 32}
     assert beside["short"] == alone["short"]
-
-
-def decoder_on_meta(config, dtype: torch.dtype) -> Decoder:
-    from promptlab.models.dalle.network import load_decoder
-    from promptlab.models.dalle.weights import expected_shapes
-
-    tensors = {
-        name: torch.empty(shape, dtype=dtype, device="meta")
-        for name, shape in expected_shapes(config).items()
-        if name.startswith("decoder.")
-    }
-    return load_decoder(tensors, config, dtype, "meta")
-
-
-def test_matrices_of_every_product_are_aligned() -> None:
-    from promptlab.models.dalle.config import MIN_DALLE_MINI
-    from promptlab.models.dalle.network import FusedGlu
-
-    with torch.inference_mode():
-        decoder = decoder_on_meta(MIN_DALLE_MINI, torch.float16)
-    for layer in decoder.layers:
-        assert isinstance(layer.glu, FusedGlu)
-        assert layer.glu.out.num_inputs == 2736
-        assert layer.glu.gate_value.num_outputs == 2 * 2736
-        assert math.gcd(layer.glu.out.num_inputs, 16) == 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from promptlab.models.dalle.config import MIN_DALLE_MEGA, DetokenizerConfig
 from promptlab.models.dalle.cuda import sizes
 from promptlab.models.dalle.cuda.overlap import draw_overlapped
 from promptlab.models.dalle.cuda.runner import CudaRunner
+from promptlab.models.dalle.model import DalleModel
 from promptlab.models.dalle.tokenizer import WordTokenizer
 from promptlab.records import Request, Result
 from tests.models.dalle.device import GIB, StandIn
@@ -227,7 +229,7 @@ def test_nothing_to_draw_draws_nothing() -> None:
     ("gib", "dtype", "expected"),
     [
         (80, "bfloat16", 128),
-        (24, "float16", 128),
+        (24, "float16", 64),
         (16, "float16", 64),
         (12, "float16", 32),
         (8, "float16", 4),
@@ -241,9 +243,13 @@ def test_the_padded_block_of_mega_fits_the_card(gib: int, dtype: str, expected: 
     assert sizes.images_that_fit(MIN_DALLE_MEGA, kind, expected, 0, most=128) == 1
 
 
-def test_a_card_that_is_too_small_says_so_before_loading() -> None:
+def test_a_card_that_is_too_small_says_so_before_weights_are_asked_for() -> None:
+    def locate() -> Path:
+        raise AssertionError("this may download gigabytes")
+
+    model = DalleModel(MIN_DALLE_MEGA, locate, device="cuda", dtype="float16")
     with StandIn(total_bytes=6 * GIB), pytest.raises(ModelError) as caught:
-        CudaRunner(MIN_DALLE_MEGA, {}, WordTokenizer(VOCAB, 64), "float16")
+        model.load()
     message = str(caught.value)
     assert "needs 7.6 GiB" in message
     assert "has 6.0 GiB" in message

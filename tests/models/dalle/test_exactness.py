@@ -179,5 +179,9 @@ def test_importing_min_dalle_leaves_torch_as_it_was() -> None:
         "from promptlab.models.dalle.upstream import import_min_dalle\n"
         "import_min_dalle()\n"
         "assert torch.is_grad_enabled() and torch.get_num_threads() == 1\n"
+        # torch refuses to read its old switch of TF32 once the new one was set
+        "torch.backends.cudnn.conv.fp32_precision = 'ieee'\n"
+        "import_min_dalle()\n"
+        "assert torch.backends.cudnn.conv.fp32_precision == 'ieee'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -45,7 +45,7 @@ def runner() -> CpuRunner:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, "5000"),
+        ({}, "set"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "active"}, None),
     ],
@@ -59,7 +59,8 @@ def test_threads_wait_asleep_unless_the_user_says_otherwise(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     open_folder(str(folder), device="cpu").load()
-    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    found = os.environ.get("GOMP_SPINCOUNT")
+    assert found == expected if expected != "set" else int(found or 0) > 0
 
 
 def test_it_satisfies_the_protocol(folder: Path) -> None:
@@ -190,13 +191,12 @@ def test_seamless_is_detokenized_as_one_picture(runner: CpuRunner) -> None:
     requests = random_requests(6, seed=5)
     picture = runner.draw_seamless(requests, num_columns=3)
     assert picture.shape == (40, 60, 3)
-    tiles = np.concatenate(
-        [
-            np.concatenate([r.pixels for r in runner.draw(requests[row : row + 3])], axis=1)
-            for row in (0, 3)
-        ]
-    )
-    assert not np.array_equal(picture, tiles)  # the seams are gone
+    prompts = [runner.tokenizer.tokenize(request.prompt).ids for request in requests]
+    tiles = runner.decode(requests, prompts).view(6, 5, 5)
+    whole = load_detokenizer(random_tensors(TINY), TINY, torch.float32, "cpu")
+    rows = [torch.cat(list(tiles[first : first + 3]), 1) for first in (0, 3)]
+    expected = whole(torch.cat(rows)[None])[0].numpy()
+    assert abs(picture.astype(int) - expected).max() <= 1
     one = runner.draw_seamless(requests[:1], num_columns=1)
     assert np.array_equal(one, next(iter(runner.draw(requests[:1]))).pixels)
     with pytest.raises(ModelError, match="rows of 4"):

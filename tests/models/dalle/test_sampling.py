@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from promptlab.models.dalle import rng, upstream
-from promptlab.models.dalle.sampling import sample, supercondition
+from promptlab.models.dalle.sampling import BROKEN, RUN, sample, supercondition
 
 NUM_DRAWS = 6_000
 TOGETHER = 250  # draws in one call: rows of 16,384 logits
@@ -119,6 +119,30 @@ def test_only_the_k_likeliest_are_drawn_even_at_the_ends_of_the_unit_interval() 
     for uniform in (2.0**-49, 1 - 2.0**-49):
         token = draw(logits, 0.01, 3, np.array([uniform]))
         assert token.item() in logits.topk(3).indices.tolist()
+
+
+def test_a_draw_beyond_a_runs_rounded_sum_takes_its_last_token() -> None:
+    logits = torch.randn(1, 2 * RUN, generator=torch.Generator().manual_seed(4))
+    for first in logits.unbind():  # until a run's sum is rounded up
+        while True:
+            likelihoods = first.softmax(-1).unflatten(-1, (2, RUN))
+            rounded, exact = likelihoods.sum(-1).double()[0], likelihoods.double().sum(-1)[0]
+            if rounded > exact * (1 + 1e-9):
+                break
+            first.add_(torch.randn(2 * RUN))
+    ends = likelihoods.sum(-1).cumsum(-1, dtype=torch.float64)
+    uniform = (rounded + exact) / 2 / ends[-1]
+    assert draw(logits[0], 1.0, 2 * RUN, np.array([uniform.item()])).tolist() == [RUN - 1]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_has_no_token_and_leaves_the_others_alone(bad: float) -> None:
+    logits = torch.randn(3, 2 * RUN, generator=torch.Generator().manual_seed(5))
+    ones, uniforms = torch.ones(3, 1), torch.full((3, 1), 0.5, dtype=torch.float64)
+    expected = sample(logits, ones, 9 * ones.long(), uniforms, 9)
+    logits[1, 7] = bad
+    tokens = sample(logits, ones, 9 * ones.long(), uniforms, 9)
+    assert tokens.tolist() == [expected[0], BROKEN, expected[2]]
 
 
 def test_a_row_ignores_the_settings_of_other_rows() -> None:

@@ -71,14 +71,12 @@ def channels_last_group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: T
     count = height * width * groups.shape[-1]
     mean = groups.mean((1, 3), dtype=torch.float32)  # [image, group]
     root = torch.linalg.vector_norm(groups, dim=(1, 3), dtype=torch.float32)
-    variance = (root.square() / count - mean.square()).clamp_(min=0.0)
-    per_channel = (num_images, num_groups, channels // num_groups)
-    scale = (variance + EPSILON).rsqrt()[:, :, None] * weight.view(per_channel[1:])
-    shift = bias.view(per_channel[1:]) - mean[:, :, None] * scale
+    variance = torch.addcmul(root.square().div_(count), mean, mean, value=-1)
+    deviation = variance.add_(EPSILON).clamp_(min=EPSILON).rsqrt_()
+    scale = deviation[:, :, None] * weight.view(num_groups, -1)
+    shift = torch.addcmul(bias.view(num_groups, -1), mean[:, :, None], scale, value=-1)
     out = torch.empty_like(groups)
-    torch.addcmul(
-        shift[:, None], groups, scale[:, None], out=out
-    )  # computes in float32, rounds once
+    torch.addcmul(shift[:, None], groups, scale[:, None], out=out)  # in float32, rounded once
     return out.view(num_images, height, width, channels).permute(0, 3, 1, 2)
 
 

@@ -22,12 +22,7 @@ BFLOAT16_CAPABILITY = (8, 0)  # earlier cards emulate it, many times slower than
 def open_runner(
     config: DalleConfig, folder: Path, dtype: str, device: str, batch_size: int | None
 ) -> Runner:
-    """Return a model folder's model, its weights read straight to the device.
-
-    Raises ModelError, before anything is read, if the card is missing or too small.
-    """
-    if device == "cuda":
-        check_card(config, dtype)
+    """Return a model folder's model, its weights read straight to the device."""
     from promptlab.models.dalle.tokenizer import open_tokenizer
     from promptlab.models.dalle.weights import open_tensors
 
@@ -77,8 +72,10 @@ def padded_batch(config: DalleConfig, dtype: str, device: str) -> int | None:
     return sizes.padded_images(config, getattr(torch, dtype), memory.total_bytes())
 
 
-def check_card(config: DalleConfig, dtype: str) -> None:
-    """Raise ModelError if there is no CUDA device, or if the model does not fit it."""
+def check_device(config: DalleConfig, dtype: str, device: str) -> None:
+    """Raise ModelError if the CUDA device is missing or too small; asks for no weights."""
+    if device != "cuda":
+        return
     import torch
 
     if not torch.cuda.is_available():

@@ -15,6 +15,7 @@ from promptlab.errors import ConfigError, ModelError
 from promptlab.models.dalle.config import DalleConfig, read_config
 from promptlab.models.dalle.cpu.allocator import keep_freed_memory
 from promptlab.models.dalle.devices import (
+    check_device,
     choose_dtype,
     open_runner,
     sleep_when_waiting,
@@ -138,6 +139,7 @@ class DalleModel:
         sleep_when_waiting()
         if self.device == "cpu":
             keep_freed_memory()
+        check_device(self.config, self.dtype, self.device)  # before weights are downloaded
         self._runner = open_runner(
             self.config, self.folder, self.dtype, self.device, self._batch_size
         )

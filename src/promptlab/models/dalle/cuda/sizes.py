@@ -19,6 +19,9 @@ from promptlab.models.dalle.encode import MAX_REMEMBERED_PROMPTS
 from promptlab.models.dalle.weights import expected_shapes
 
 MOST_IMAGES = 128  # in a block: more do not raise the rate
+# Smaller cards have less arithmetic for each byte that they read. Half a block keeps what a single
+# image costs under twice a block of its own.
+LARGE_CARD_BYTES = 32 * 2**30
 ENCODED_ROWS = 1024  # text positions in one call of the encoder
 EMPTY_LENGTH = 8  # positions of the empty prompt's keys and values: two, padded for alignment
 DETOKENIZED_IMAGES = 8  # in one batch of the detokenizer: its shape is part of an image's bits
@@ -35,7 +38,7 @@ def padded_images(config: DalleConfig, dtype: torch.dtype, total_bytes: int) -> 
 
     Raises ModelError if not even a block of one image fits the card.
     """
-    size = MOST_IMAGES
+    size = MOST_IMAGES if total_bytes >= LARGE_CARD_BYTES else MOST_IMAGES // 2
     while size and needed_bytes(config, dtype, size) > total_bytes * USABLE_SHARE:
         size //= 2
     if not size:

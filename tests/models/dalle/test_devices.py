@@ -1,0 +1,54 @@
+"""Which device and which number format `auto` means."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from promptlab.models.dalle.config import MIN_DALLE_MEGA
+from promptlab.models.dalle.devices import choose_dtype, find_device, padded_batch
+from tests.models.dalle.device import GIB, StandIn
+
+
+@pytest.mark.parametrize(
+    ("files", "answers", "expected"),
+    [
+        ({"/dev/nvidiactl"}, True, "cuda"),
+        ({"/dev/dxg"}, True, "cuda"),  # WSL2: the driver is the Windows host's
+        ({"/dev/dxg"}, False, "cpu"),  # WSL2 without a card
+        (set(), True, "cpu"),  # torch is not asked
+    ],
+)
+def test_a_device_is_used_if_a_driver_exists_and_answers(
+    files: set[str], answers: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exists: Callable[[str], bool] = os.path.exists
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(
+        os.path, "exists", lambda path: path in files or (path[:5] != "/dev/" and exists(path))
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: answers)
+    assert find_device() == expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [((7, 0), "float16"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")],
+)
+def test_a_card_computes_in_the_format_that_it_has_units_for(
+    capability: tuple[int, int], expected: str
+) -> None:
+    with StandIn(capability=capability):
+        assert choose_dtype("cuda") == expected
+    assert choose_dtype("cpu") == "float32"
+
+
+def test_the_padded_batch_depends_on_the_card_and_not_on_free_memory() -> None:
+    assert padded_batch(MIN_DALLE_MEGA, "float32", "cpu") is None
+    with StandIn(total_bytes=16 * GIB) as device:
+        before = padded_batch(MIN_DALLE_MEGA, "float16", "cuda")
+        device.reserved = 15 * GIB  # another program's
+        assert padded_batch(MIN_DALLE_MEGA, "float16", "cuda") == before == 64
