@@ -301,3 +301,17 @@ def test_a_run_without_images_is_not_the_newest_run(tmp_path):
         pass
     assert len(list_runs(runs_dir)) == 2
     assert newest_run(runs_dir) == drawn_run.root
+
+
+def test_an_axis_of_numbers_beyond_64_bits_is_text(paths):
+    draw_plan(paths, make_plan(axes={"huge": [1, 2**63]}))
+    run = read_run(paths)
+    assert [axis.kind for axis in run.axes] == ["str"]
+    assert {row["huge"] for row in run.rows()} == {"1", str(2**63)}
+
+
+def test_two_axes_that_differ_in_case_alone_have_columns_that_differ(paths):
+    draw_plan(paths, make_plan(axes={"light": [1, 2]}))
+    draw_plan(paths, make_plan(axes={"light": [1, 2], "LIGHT": ["a", "b"], "Image": [1, 2]}))
+    columns = {axis.name: axis.column for axis in read_run(paths).axes}
+    assert columns == {"light": "light", "LIGHT": "axis_LIGHT", "Image": "axis_Image"}

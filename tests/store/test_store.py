@@ -19,7 +19,7 @@ from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import PlannedModel
 from promptlab.png import read_text
-from promptlab.records import Request, Result
+from promptlab.records import Request, Result, Source
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts
@@ -488,3 +488,13 @@ def test_a_cell_that_is_asked_for_more_seeds_draws_those_alone(paths):
     record = read_run(paths).record
     assert (record.num_cells, record.num_images) == (4, 9)
     assert record.axes["seed"] == (0, 1, 2)
+
+
+def test_row_and_png_name_the_image_that_one_is_drawn_from(paths):
+    source = Source("f" * 16, "0" * 64)
+    cells = tuple(replace(cell, source=source) for cell in make_plan().cells)
+    plan = replace(make_plan(), cells=cells)
+    draw_plan(paths, plan)
+    for row in check_whole(paths.root, plan):
+        png = read_run(paths).image_bytes(row["image_id"])
+        assert row["source_id"] == read_facts(png)["source_id"] == source.image_id

@@ -210,6 +210,8 @@ class Store:
             "template": cell.template,
             "axes": dict(cell.axes),
         }
+        if request.source is not None:
+            facts["source_id"] = request.source.image_id
         return Label(facts, planned.model.a1111(request.params))
 
 
