@@ -315,3 +315,13 @@ def test_two_axes_that_differ_in_case_alone_have_columns_that_differ(paths):
     draw_plan(paths, make_plan(axes={"light": [1, 2], "LIGHT": ["a", "b"], "Image": [1, 2]}))
     columns = {axis.name: axis.column for axis in read_run(paths).axes}
     assert columns == {"light": "light", "LIGHT": "axis_LIGHT", "Image": "axis_Image"}
+
+
+def test_images_whose_bytes_are_not_in_parquet_are_read_from_their_files(paths):
+    draw_plan(paths, make_plan(), embed_images=False)
+    images = dict(read_run(paths).iter_images())
+    assert len(images) == 8
+    for image_id, png in images.items():
+        assert (pixels_of(png) == paint(image_id)).all()
+    (some,) = read_run(paths).iter_images({next(iter(images))})
+    assert some == next(iter(images.items()))
