@@ -201,6 +201,7 @@ class ModelRecord:
     image_size: tuple[int, ...] = ()  # width, height in px
     is_deterministic: bool = True
     padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
+    defaults: Mapping[str, Scalar] = field(default_factory=dict)  # of its sampling parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

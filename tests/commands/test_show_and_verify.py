@@ -184,3 +184,37 @@ def test_verify_refuses_weights_other_than_those_that_drew_the_run(project: Proj
     done = project.run("verify")
     assert done.code == 1
     assert "The weights of paint have changed" in done.err
+
+
+def redrawn(project: Project, image_id: str) -> tuple[str, list[dict]]:
+    """Return the redraw command of an image and the rows that it draws."""
+    command = project.run("show", image_id, "--command").out.strip()
+    done = project.run(*shlex.split(command)[1:], "reuse=false", "runs_dir=again")
+    assert done.code == 0, done.err
+    return command, read_run(str(max((project.path / "again").iterdir()))).rows()
+
+
+def test_the_redraw_command_keeps_the_cells_own_words(project: Project):
+    grid = ("-m", "subject='a {red|blue} robot'", "template=cctv", "action=asleep,awake")
+    assert project.run("sweep", *grid, "style=noto").code == 0
+    row = project.rows()[-1]
+    assert row["prompt"] == "cctv footage of a blue robot awake in the style of noto"
+    command, (again,) = redrawn(project, row["image_id"])
+    for word in ("template=cctv", "style=noto", "subject='a blue robot'", "action=awake"):
+        assert word in command
+    names = ("image_id", "sha256", "subject", "style", "template")
+    assert [again[name] for name in names] == [row[name] for name in names]
+
+
+def test_the_redraw_command_has_the_whole_prompt_where_the_configs_have_changed(project: Project):
+    project.write("conf/style/mine.yaml", 'pattern: "{prompt}, mine"')
+    project.run("sweep", "subject=a fox", "style=mine")
+    (row,) = project.rows()
+    for change in ('pattern: "{prompt}, yours"', None):
+        if change is None:
+            (project.path / "conf/style/mine.yaml").unlink()
+        else:
+            project.write("conf/style/mine.yaml", change)
+        command, (again,) = redrawn(project, row["image_id"])
+        assert "style=none" in command
+        assert (again["image_id"], again["prompt"]) == (row["image_id"], "a fox, mine")

@@ -4,8 +4,12 @@ import shutil
 
 import pytest
 
-from tests.report.runs import make_run
+from promptlab.report import ReportOptions, write_contact_sheet
+from promptlab.store import read_run
+from tests.report.browsing import Page
+from tests.report.runs import make_run, write_scores
 
+WINDOW = {"width": 1280, "height": 900}
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -34,3 +38,31 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def browse(chromium):
+    """Open pages in fresh contexts; at the end no page may have complained."""
+    contexts = []
+    pages = []
+
+    def make(**options):
+        context = chromium.new_context(**{"viewport": WINDOW, **options})
+        context.set_default_timeout(8_000)
+        contexts.append(context)
+        pages.append(Page(context.new_page()))
+        return pages[-1]
+
+    yield make
+    problems = [problem for page in pages for problem in page.problems]
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="module")
+def sheet(foxes, tmp_path_factory):
+    """A page of the run that no test changes, beside its images."""
+    ids = [row["image_id"] for row in read_run(foxes).rows(["image_id"])]
+    write_scores(foxes, {image_id: i / len(ids) for i, image_id in enumerate(ids)})
+    return write_contact_sheet(foxes, ReportOptions(png=False)).index_html

@@ -33,7 +33,7 @@ def test_report_takes_the_newest_run_and_prints_what_it_wrote(run, tmp_path, mon
 def test_report_of_no_run_says_how_to_get_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["report"]) == 1
-    assert "promptlab" in capsys.readouterr().err
+    assert "promptlab sweep" in capsys.readouterr().err
 
 
 def test_report_and_picks_import_no_heavy_package(run):

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from promptlab.errors import ReportError
-from promptlab.report.best import best_of_cells
+from promptlab.report.arrangement import arrange
+from promptlab.report.axes import make_axis
+from promptlab.report.best import best_of_cells, order_by_liking
 from promptlab.report.data import collect
 from promptlab.store import read_run
 from promptlab.verdicts.picks import Pick, record_picks
+from promptlab.verdicts.scores import Scorer, record_scores
 from tests.painters import PaintModel
 from tests.report.runs import STYLES, SUBJECTS, make_run, write_scores
 
@@ -42,16 +45,53 @@ def test_values_of_axes_stand_in_the_order_of_the_sweep_and_numbers_ascend(tmp_p
     assert data.axis("action").values == ("running", "asleep")
 
 
-def test_rows_and_columns_default_to_subject_and_style_where_they_vary(foxes, tmp_path):
-    assert collect_runs(foxes).default_rows_and_columns() == ("subject", "style")
-    one = make_run(
-        tmp_path / "one", subjects=["a fox"], styles=["noto"], axes={"top_k": [8, 16]}, num_seeds=4
-    )
-    rows, columns = collect_runs(one).default_rows_and_columns()
-    assert "top_k" in (rows, columns)
-    assert collect_runs(foxes).default_rows_and_columns(rows="seed") == ("seed", "subject")
+def places(data, **wanted):
+    arrangement = data.arrangement(**wanted)
+    return arrangement.rows, arrangement.columns, arrangement.inner, arrangement.tabs
+
+
+def test_subjects_and_styles_are_rows_and_columns_where_they_vary(foxes):
+    assert places(collect_runs(foxes)) == ("subject", "style", (), ())
+    assert places(collect_runs(foxes), rows="seed") == ("seed", "subject", ("style",), ())
+
+
+def test_the_parts_of_a_choice_are_the_axes_never_the_subject_they_make_up(tmp_path):
+    axes = {"colour": ["red", "blue", "green"], "animal": ["fox", "owl", "rocket"]}
+    root = make_run(tmp_path / "run", subjects=["x"], styles=["noto"], axes=axes, num_seeds=1)
+    data = collect_runs(root)
+    pairs = [
+        f"{data.axis('colour').values[c]} {data.axis('animal').values[a]}"
+        for c, a in zip(data.axis("colour").codes, data.axis("animal").codes, strict=True)
+    ]
+    derived = make_axis("subject", pairs, ())
+    arrangement = arrange([a if a.name != "subject" else derived for a in data.axes])
+    assert (arrangement.rows, arrangement.columns) == ("colour", "animal")
+    assert arrangement.tabs == ()
+
+
+def test_a_parameter_beside_subjects_does_not_make_them_up(tmp_path):
+    root = make_run(tmp_path / "run", styles=["noto"], axes={"top_k": [8, 16]}, num_seeds=1)
+    assert places(collect_runs(root)) == ("subject", "top_k", (), ())
+
+
+@pytest.mark.parametrize(
+    ("values", "inner", "tabs"),
+    [([1.0, 2.0, 3.0, 4.0], ("temperature",), ()), ([1, 2, 3, 4, 5], (), ("temperature",))],
+)
+def test_a_third_axis_lies_in_the_cells_up_to_four_values_and_else_is_tabs(
+    tmp_path, values, inner, tabs
+):
+    root = make_run(tmp_path / "run", axes={"temperature": values}, num_seeds=1)
+    assert places(collect_runs(root)) == ("subject", "style", inner, tabs)
+
+
+def test_one_axis_and_the_seeds_of_one_prompt_are_a_wall(tmp_path):
+    subjects = make_run(tmp_path / "subjects", styles=["noto"], num_seeds=3)
+    assert places(collect_runs(subjects)) == ("subject", None, (), ())
     seeds = make_run(tmp_path / "seeds", subjects=["a fox"], styles=["noto"], num_seeds=9)
-    assert "seed" not in collect_runs(seeds).default_rows_and_columns()
+    assert places(collect_runs(seeds)) == ("seed", None, (), ())
+    one = make_run(tmp_path / "one", subjects=["a fox"], styles=["noto"], num_seeds=1)
+    assert places(collect_runs(one)) == (None, None, (), ())
 
 
 def test_an_unknown_axis_is_answered_with_the_axes_there_are(foxes):
@@ -124,7 +164,9 @@ def test_scores_are_joined_by_image_in_either_shape(tmp_path, shape):
         table = {"image_id": list(values), "name": ["agreement"] * 5, "value": [*values.values()]}
         pq.write_table(pa.table(table), f"{root}/scores.parquet")
     data = collect_runs(root)
-    found = dict(zip(data.image_ids, data.scores["agreement"], strict=True))
+    (score,) = data.scores
+    assert (score.name, score.is_higher_better) == ("agreement", True)
+    found = dict(zip(data.image_ids, score.values, strict=True))
     assert {k: v for k, v in found.items() if v is not None} == values
 
 
@@ -134,7 +176,7 @@ def test_the_best_of_a_cell_is_what_a_person_liked_then_what_scored_then_the_fir
 
     def best():
         data = collect_runs(root)
-        table = best_of_cells(data, "subject", "style")
+        table = best_of_cells(data, data.arrangement("subject", "style"))
         return ids.index(data.image_ids[data.image_of_row[table.best[0, 0]]])
 
     assert best() == 0
@@ -144,6 +186,39 @@ def test_the_best_of_a_cell_is_what_a_person_liked_then_what_scored_then_the_fir
     assert best() == 1
     record_picks(root, [Pick(ids[3], is_favourite=True)])
     assert best() == 3
+
+
+def test_a_score_whose_low_values_are_good_and_the_one_asked_for_order_candidates(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=4)
+    ids = [row["image_id"] for row in sorted(read_run(root).rows(), key=lambda r: r["seed"])]
+    record_scores(root, Scorer("taste"), dict(zip(ids, (0.1, 0.9, 0.2, 0.3), strict=True)))
+    distance = Scorer("distance", is_higher_better=False, low=0.0, high=10.0)
+    record_scores(root, distance, dict(zip(ids, (5.0, 4.0, 1.0, 3.0), strict=True)))
+
+    def order(sort=None):
+        data = collect([read_run(root)], sort)
+        rows = order_by_liking(data, range(data.num_rows))
+        return [ids.index(data.image_ids[data.image_of_row[row]]) for row in rows]
+
+    assert order() == [1, 3, 2, 0]
+    assert order("distance") == [2, 3, 1, 0]
+    with pytest.raises(ReportError, match=r"no score 'beauty'.*taste, distance"):
+        order("beauty")
+
+
+def test_a_refit_scorer_replaces_its_older_values_and_leaves_those_of_others(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=3)
+    ids = [row["image_id"] for row in read_run(root).rows(["image_id"])]
+    record_scores(root, Scorer("other"), {ids[0]: 1.0})
+    record_scores(root, Scorer("taste", "first"), dict.fromkeys(ids, 0.5))
+    record_scores(root, Scorer("taste", "first"), {ids[0]: 0.75, ids[1]: float("nan")})
+    scores = {score.name: score for score in collect_runs(root).scores}
+    assert sorted(scores["taste"].values) == [0.5, 0.5, 0.75], "the same weights add to it"
+    record_scores(root, Scorer("taste", "second", is_higher_better=False, low=0), {ids[2]: 0.25})
+    scores = {score.name: score for score in collect_runs(root).scores}
+    assert [value for value in scores["taste"].values if value is not None] == [0.25]
+    assert (scores["taste"].is_higher_better, scores["taste"].low) == (False, 0)
+    assert 1.0 in scores["other"].values
 
 
 def test_lineage_is_kept_a_row(tmp_path, foxes):

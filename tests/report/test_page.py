@@ -59,11 +59,12 @@ def test_the_program_never_parses_markup():
             assert forbidden not in text, f"{forbidden} in {path.name}"
 
 
-def test_every_script_of_the_folder_is_part_of_the_page():
-    from promptlab.report.page import SCRIPTS
-
-    static = Path(__file__).parents[2] / "src" / "promptlab" / "report" / "static"
-    assert {path.name for path in static.glob("*.js")} == set(SCRIPTS)
+@pytest.mark.parametrize("name", ["{{DATA}}", "$data", "${script}", "$title</title>"])
+def test_a_sweep_named_like_a_placeholder_has_a_page(tmp_path, name):
+    root = make_run(tmp_path / "run", sweep=name)
+    text = Path(write_contact_sheet(root).index_html).read_text()
+    assert f"<title>{html.escape(name)}</title>" in text
+    assert text.count("</script>") == 3, "the data, one pack and the program"
 
 
 def test_the_second_page_makes_no_thumbnail_again(tmp_path, monkeypatch):

@@ -142,7 +142,7 @@ def test_scores_beside_a_run_in_a_bucket_are_on_its_page(remote):
     pq.write_table(pa.table({"image_id": image_ids[:1], "beauty": [0.5]}), buffer)
     open_storage(remote.root).write_files({remote.scores_parquet: buffer.getvalue()})
     data = collect([read_run(remote)])
-    scores = dict(zip(data.image_ids, data.scores["beauty"], strict=True))
+    scores = dict(zip(data.image_ids, data.scores[0].values, strict=True))
     assert scores.pop(image_ids[0]) == 0.5
     assert set(scores.values()) == {None}
 

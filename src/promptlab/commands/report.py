@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FOLDER", help="write here (default: the first run)")
     parser.add_argument("--rows", metavar="AXIS", help="the axis that rows show at first")
     parser.add_argument("--columns", metavar="AXIS", help="the axis that columns show at first")
+    parser.add_argument("--sort", metavar="SCORE", help="the score that orders candidates")
     parser.add_argument("--pdf", action="store_true", help="contact_sheet.pdf as well")
     parser.add_argument(
         "--best", action="store_true", help="copy the best image of each cell to best/"
@@ -72,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
         animate=args.animate,
         rows=args.rows,
         columns=args.columns,
+        sort=args.sort,
     )
     if args.standalone:
         written = write_standalone(runs, args.standalone, options)

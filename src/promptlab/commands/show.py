@@ -19,15 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print all facts of the image, and the command that draws it again."""
+    from promptlab.planning.own_words import own_words
     from promptlab.planning.redraw import recorded_model, redraw_command
     from promptlab.store import find_image
 
     found, row = find_image(args.image_id, args.runs_dir)
-    command = redraw_command(row, recorded_model(found.record, row))
+    axes = {axis.name: row[axis.column] for axis in found.axes}
+    command = redraw_command(row, recorded_model(found.record, row), own_words(row, axes))
     if args.command:
         print(command)
         return 0
-    axes = {axis.name: row[axis.column] for axis in found.axes}
     print("\n".join(describe(row, axes, found.paths.root)))
     print(f"\nDraw it again:\n  {command}")
     return 0

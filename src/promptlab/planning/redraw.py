@@ -22,7 +22,7 @@ from promptlab.records import RunRecord
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
 _EXPANDED = re.compile(r'["$`\\!]')  # characters that a shell expands in double quotes
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
-_TYPED_WORDS = frozenset({"null", "none", "true", "false", "nan", "inf", "infinity"})
+_TYPED_WORDS = frozenset({"null", "true", "false", "nan", "inf", "infinity"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +60,26 @@ def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel |
     return found
 
 
-def redraw_command(row: Mapping[str, Any], model: RecordedModel | None = None) -> str:
+def redraw_command(
+    row: Mapping[str, Any],
+    model: RecordedModel | None = None,
+    words: Mapping[str, str] | None = None,
+) -> str:
     """Return a line for a shell that draws exactly this image again.
 
     The row needs `model`, `prompt`, `seed`, `params` (canonical JSON) and `dtype`; `model` is for
-    its option and for what differs from its file in conf/.
+    its option and for what differs from its file in conf/; `words` are what the prompt is made of
+    (see own_words), by default the prompt itself.
     """
-    overrides = redraw_overrides(row, model)
+    overrides = redraw_overrides(row, model, words)
     return " ".join(["promptlab", "sweep", *map(quote_override, overrides)])
 
 
-def redraw_overrides(row: Mapping[str, Any], model: RecordedModel | None = None) -> list[str]:
+def redraw_overrides(
+    row: Mapping[str, Any],
+    model: RecordedModel | None = None,
+    words: Mapping[str, str] | None = None,
+) -> list[str]:
     """Return the Hydra overrides of a sweep that holds exactly this image."""
     config = {} if model is None else model.config
     indifferent = _INDIFFERENT_KEYS
@@ -81,13 +90,13 @@ def redraw_overrides(row: Mapping[str, Any], model: RecordedModel | None = None)
         for key, value in config.items()
         if key not in indifferent and value is not None
     }
+    prompt = str(Pattern.literal(row["prompt"]))
+    whole = {"template": "plain", "style": "none", "subject": prompt}
     params = json.loads(row["params"])
     source_id = row.get("source_id")
     return [
         f"model={hydra_value(row['model'] if model is None else model.option)}",
-        "template=plain",
-        "style=none",
-        f"subject={hydra_value(str(Pattern.literal(row['prompt'])))}",
+        *(f"{name}={hydra_value(text)}" for name, text in (words or whole).items()),
         *([] if source_id is None else [f"parent={hydra_value(source_id)}"]),
         *(f"{name}={hydra_value(value)}" for name, value in {**settings, **params}.items()),
         f"seeds=[{row['seed']}]",

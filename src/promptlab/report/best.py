@@ -1,85 +1,126 @@
 """The best image of every cell: what a sheet shows when there is room for one.
 
-Takes SheetData and the axes for rows and columns, returns a table of data rows. What a person
-liked comes first, then the first score, then the order of the sweep; rejects and failures last.
+Takes SheetData and an arrangement, returns a table of data rows. The page orders candidates by the
+same rule (layout.js, `orderStack`): what people like, images before failures, the chosen score,
+the model's default values, the order of the sweep.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from promptlab.report.arrangement import Arrangement
+from promptlab.report.axes import SheetAxis
 from promptlab.report.data import SheetData
 from promptlab.verdicts.picks import Pick
+
+MAX_WALL_COLUMNS = 12
 
 
 @dataclass(frozen=True)
 class BestTable:
     """One data row a cell; -1 where nothing was drawn."""
 
-    rows: str  # axis
-    columns: str  # axis
-    row_labels: tuple[str, ...]
+    row_labels: tuple[str, ...]  # empty texts in a wall
     column_labels: tuple[str, ...]
     best: np.ndarray  # int32 [row label, column label]: a row of SheetData, or -1
+    captions: tuple[str, ...] = ()  # of a wall: one an image, in reading order
+
+    @property
+    def is_wall(self) -> bool:
+        """Whether images have captions instead of rows and columns having labels."""
+        return bool(self.captions)
+
+    def label(self, row: int, column: int) -> str:
+        """Return what one cell is called."""
+        if self.is_wall:
+            return self.captions[row * len(self.column_labels) + column]
+        return " ".join(filter(None, (self.row_labels[row], self.column_labels[column])))
 
 
 def best_of_cells(
-    data: SheetData, rows: str, columns: str, among: np.ndarray | None = None
+    data: SheetData, arrangement: Arrangement, among: np.ndarray | None = None
 ) -> BestTable:
-    """Return the best image of every cell; `among` (bool [row]) leaves out the rest."""
-    row_axis, column_axis = data.axis(rows), data.axis(columns)
-    best = np.full((len(row_axis.values), len(column_axis.values)), -1, np.int32)
+    """Return the best image of every cell that holds one; `among` (bool [row]) leaves out rows."""
     shown = data.has_image if among is None else data.has_image & among
+    rows = np.flatnonzero(shown)
+    inner = [] if arrangement.is_wall else list(arrangement.inner)
+    row_lines = _lines(data, [arrangement.rows] if arrangement.rows else [], rows)
+    column_lines = _lines(data, [n for n in (arrangement.columns, *inner) if n], rows)
+    best = np.full((len(row_lines.labels), len(column_lines.labels)), -1, np.int32)
+    place = {row: i for i, row in enumerate(rows.tolist())}
     # the last one written wins, so the best are written last
-    for row in reversed(order_by_liking(data, np.flatnonzero(shown))):
-        best[row_axis.codes[row], column_axis.codes[row]] = row
-    kept_rows = np.flatnonzero((best >= 0).any(axis=1))
-    kept_columns = np.flatnonzero((best >= 0).any(axis=0))
-    return BestTable(
-        rows=rows,
-        columns=columns,
-        row_labels=tuple(row_axis.values[i] for i in kept_rows),
-        column_labels=tuple(column_axis.values[i] for i in kept_columns),
-        best=best[np.ix_(kept_rows, kept_columns)],
+    for row in reversed(order_by_liking(data, rows)):
+        i = place[row]
+        best[row_lines.codes[i], column_lines.codes[i]] = row
+    table = BestTable(row_lines.labels, column_lines.labels, best)
+    return _wrapped(table) if arrangement.is_wall else table
+
+
+@dataclass(frozen=True)
+class _Lines:
+    labels: tuple[str, ...]
+    codes: np.ndarray  # int [row]: which label each row has
+
+
+def _lines(data: SheetData, names: Sequence[str], rows: np.ndarray) -> _Lines:
+    """Return the combinations of some axes that occur in these rows, in the sheet's order."""
+    axes = [data.axis(name) for name in names]
+    if not axes or len(rows) == 0:
+        return _Lines(("",) * min(1, len(rows)), np.zeros(len(rows), np.intp))
+    codes = np.stack([axis.codes[rows] for axis in axes], axis=1)
+    combinations, inverse = np.unique(codes, axis=0, return_inverse=True)
+    labels = tuple(
+        " · ".join(axis_label(axis, code) for axis, code in zip(axes, combination, strict=True))
+        for combination in combinations
     )
+    return _Lines(labels, inverse.reshape(-1))
+
+
+def axis_label(axis: SheetAxis, code: int) -> str:
+    """Return a value with what it needs to be understood: numbers name their axis."""
+    value = axis.values[code]
+    return f"{axis.name} {value}" if axis.is_numeric or value == "default" else value
+
+
+def _wrapped(table: BestTable) -> BestTable:
+    """Return a table of one line as several lines, each image with a caption of its own."""
+    labels = table.row_labels
+    count = len(labels)
+    num_columns = max(1, min(MAX_WALL_COLUMNS, math.ceil(math.sqrt(1.6 * count))))
+    num_rows = math.ceil(count / num_columns)
+    best = np.full((num_rows, num_columns), -1, np.int32)
+    best.flat[:count] = table.best[:, 0] if count else ()
+    captions = (*labels, *[""] * (best.size - count))
+    return BestTable(("",) * num_rows, ("",) * num_columns, best, captions)
 
 
 def order_by_liking(data: SheetData, rows: Sequence[int] | np.ndarray) -> list[int]:
     """Return data rows, the best first."""
     pick_from_id = {pick.image_id: pick for pick in data.picks}
-    score = next(iter(data.scores.values()), None)
+    score = data.sorting_score
 
-    def badness(row: int) -> tuple[float, float, int]:
+    def badness(row: int) -> tuple[int, bool, float, int, int]:
         image = int(data.image_of_row[row])
-        value = score[image] if score is not None else None
-        liked = liking(pick_from_id.get(data.image_ids[image]))
-        return -liked, float("inf") if value is None else -value, row
+        return (
+            -liking(pick_from_id.get(data.image_ids[image])),
+            not data.has_image[row],
+            score.badness(image) if score is not None else 0.0,
+            int(data.num_from_default[row]),
+            row,
+        )
 
     return sorted((int(row) for row in rows), key=badness)
 
 
 def liking(pick: Pick | None) -> int:
-    """Return how much a person likes an image, as the page orders candidates."""
+    """Return how much people like an image, as the page orders candidates."""
     if pick is None:
         return 0
     if pick.is_reject:
         return -10
     return 10 * pick.is_favourite + (pick.rating or 0)
-
-
-def wrapped(table: BestTable, num_columns: int) -> BestTable:
-    """Return a table of one long row as several shorter ones, named by what they hold."""
-    labels = table.column_labels
-    if len(table.row_labels) != 1 or len(labels) <= num_columns:
-        return table
-    starts = range(0, len(labels), num_columns)
-    best = np.full((len(starts), num_columns), -1, np.int32)
-    best.flat[: len(labels)] = table.best[0]
-    ends = [min(start + num_columns, len(labels)) - 1 for start in starts]
-    names = (
-        f"{table.columns} {labels[a]} – {labels[b]}" for a, b in zip(starts, ends, strict=True)
-    )
-    return BestTable(table.rows, table.columns, tuple(names), ("",) * num_columns, best)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+MIN_WIDTH_PX = 360
 FONT_FILES = ("NotoSans-Regular.ttf", "DejaVuSans.ttf", "Arial Unicode.ttf", "Arial.ttf")
 
 
@@ -55,6 +56,7 @@ class Measures:
     font: int = 15
     title_font: int = 20
     row_head: int = 150
+    num_head_lines: int = 2  # of the columns' labels; 0: columns have none
     caption_lines: int = 0
     theme: Theme = DARK
 
@@ -66,7 +68,7 @@ class Measures:
     @property
     def head(self) -> int:
         """Height of the title and the column headers together."""
-        return round(self.title_font * 1.8) + 2 * self.line + self.gap
+        return round(self.title_font * 1.8) + self.num_head_lines * self.line + self.gap
 
     @property
     def step_y(self) -> int:
@@ -76,6 +78,7 @@ class Measures:
     def size(self, num_rows: int, num_columns: int) -> tuple[int, int]:
         """Return the picture's width and height."""
         width = 2 * self.margin + self.row_head + num_columns * (self.cell + self.gap)
+        width = max(width, MIN_WIDTH_PX)  # room for the title and the footer
         height = 2 * self.margin + self.head + num_rows * self.step_y + self.line
         return width, height
 

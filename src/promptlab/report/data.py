@@ -6,7 +6,6 @@ page and the pictures are made. Knows no HTML and no pixels.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,26 @@ import numpy as np
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import ROW_COLUMNS
-from promptlab.verdicts.picks import Pick, current, read_picks
-from promptlab.verdicts.scores import read_scores
+from promptlab.report.arrangement import Arrangement, arrange
+from promptlab.report.axes import SheetAxis, axis_text, collect_axes
+from promptlab.verdicts.picks import Pick, combine, newest_by_person, read_picks
+from promptlab.verdicts.scores import SheetScore, read_scores
 
 if TYPE_CHECKING:
     from promptlab.store import Run
 
-STATUSES = ("ok", "flagged", "failed")
-TEXT_COLUMNS = ("prompt", "params", "error", "unseen", "model_fingerprint", "dtype", "device")
-FIXED_AXES = ("subject", "style", "template", "model")
+STATUSES = ("ok", "flagged", "failed", "pending")  # pending: planned, not drawn yet
+TEXT_COLUMNS = (
+    "prompt",
+    "params",
+    "error",
+    "unseen",
+    "model_fingerprint",
+    "dtype",
+    "device",
+    "numerics",
+)
+NUMBER_COLUMNS = ("seconds", "batch_size", "width", "height", "cost_usd")
 READ_COLUMNS = (*(name for name in ROW_COLUMNS if name != "created_at"), "path")
 
 
@@ -38,21 +48,12 @@ class Coded:
 
 
 @dataclass(frozen=True)
-class SheetAxis:
-    """An axis of the sheet: what its values are called, and which one each row has."""
-
-    name: str
-    values: tuple[str, ...]  # as text, in the order of the sweep
-    codes: np.ndarray  # int32 [row]
-    is_numeric: bool
-
-
-@dataclass(frozen=True)
 class SheetRun:
     """One of the runs on the sheet."""
 
     name: str
     root: str
+    run_id: str  # as sweep.yaml has it; the folder's name for a run without one
     facts: tuple[tuple[str, str], ...]  # what its sweep.yaml says, flattened for reading
 
 
@@ -79,8 +80,14 @@ class SheetData:
     image_paths: tuple[str | None, ...]  # [image], relative to the run folder
     image_run: np.ndarray  # int32 [image]: the run whose folder holds it
     image_sha256: tuple[str | None, ...]  # [image]: of the pixels
-    scores: Mapping[str, list[float | None]]  # by name: [image]
-    picks: tuple[Pick, ...]
+    num_from_default: np.ndarray  # int32 [row]: axes on which it differs from its model's defaults
+    cell_of_row: np.ndarray  # int32 [row]: rows of one number are candidates of one cell
+    look: np.ndarray  # int32 [row]: place among its cell's candidates, ordered by look
+    twin: np.ndarray  # int32 [row]: the first candidate that it nearly equals, or itself
+    scores: tuple[SheetScore, ...]
+    sort: str | None  # name of the score that orders candidates; None: the first
+    picks: tuple[Pick, ...]  # one an image: what its people say, combined
+    said: Mapping[str, tuple[Pick, ...]]  # image_id -> each person's verdict, if several judged
 
     @property
     def num_rows(self) -> int:
@@ -95,7 +102,22 @@ class SheetData:
     @property
     def has_image(self) -> np.ndarray:
         """Whether each row has pixels: bool [row]."""
-        return self.status != STATUSES.index("failed")
+        return self.status < STATUSES.index("failed")
+
+    @property
+    def sorting_score(self) -> SheetScore | None:
+        """The score that orders the candidates of a cell, None without one."""
+        if self.sort is not None:
+            return self.score(self.sort)
+        return self.scores[0] if self.scores else None
+
+    def score(self, name: str) -> SheetScore:
+        """Return a score by name; ReportError lists the scores there are."""
+        for score in self.scores:
+            if score.name == name:
+                return score
+        known = ", ".join(score.name for score in self.scores) or "none"
+        raise ReportError(f"There is no score {name!r} in these runs. The scores are: {known}.")
 
     def axis(self, name: str) -> SheetAxis:
         """Return an axis by name; ReportError lists the axes there are."""
@@ -105,40 +127,21 @@ class SheetData:
         known = ", ".join(axis.name for axis in self.axes)
         raise ReportError(f"There is no axis {name!r} in these runs. The axes are: {known}.")
 
-    def default_rows_and_columns(
-        self, rows: str | None = None, columns: str | None = None
-    ) -> tuple[str, str]:
-        """Return the axes for rows and columns: those asked for, else the two that tell most.
+    def arrangement(self, rows: str | None = None, columns: str | None = None) -> Arrangement:
+        """Return where each axis is shown at first."""
+        return arrange(self.axes, rows, columns)
 
-        Subject by style where they vary, else the other axes that vary; never the seed, whose
-        values are the candidates of a cell.
-        """
-        varying = [a.name for a in self.axes if len(a.values) > 1 and a.name not in ("run", "seed")]
-        preferred = sorted(varying, key=lambda n: _PREFERENCE.get(n, len(_PREFERENCE)))
-        preferred += [n for n in ("subject", "style", "seed") if n not in preferred]
-        for name in (rows, columns):
-            if name is not None:
-                self.axis(name)
-        rest = [name for name in preferred if name not in (rows, columns)]
-        if rows is None:
-            rows = rest.pop(0)
-            if columns is None and rows in ("style", "model") and "subject" not in varying:
-                rest.insert(0, "subject")  # one subject: styles read better as rows of one column
-        return rows, columns if columns is not None else rest.pop(0)
-
-    def num_cells(self, rows: str, columns: str) -> int:
-        """Return how many cells a sheet of these axes has."""
-        codes = (self.axis(rows).codes, self.axis(columns).codes)
-        return len(np.unique(np.stack(codes), axis=1).T)
+    def num_cells(self, arrangement: Arrangement) -> int:
+        """Return how many cells a sheet of this arrangement has."""
+        shown = (arrangement.rows, arrangement.columns, *arrangement.inner, *arrangement.tabs)
+        codes = [self.axis(name).codes for name in shown if name is not None]
+        return len(np.unique(np.stack(codes), axis=1).T) if codes else 1
 
 
-_PREFERENCE = {"subject": 0, "style": 1, "template": 3, "model": 4}  # 2: none; others follow
-
-
-def collect(runs: Sequence[Run]) -> SheetData:
+def collect(runs: Sequence[Run], sort: str | None = None) -> SheetData:
     """Read the rows, axes, picks and scores of one or more runs.
 
-    Raises ReportError when there is not one row.
+    `sort` names the score that orders candidates. Raises ReportError when there is not one row.
     """
     tables = [_read_rows(run) for run in runs]
     rows = [row for table in tables for row in table]
@@ -147,15 +150,17 @@ def collect(runs: Sequence[Run]) -> SheetData:
         raise ReportError(f"There are no images yet in {folders}: nothing to show.")
     run_of_row = np.repeat(np.arange(len(runs), dtype=np.int32), [len(t) for t in tables])
     images = _collect_images(rows, run_of_row)
-    names = _run_names(runs)
-    return SheetData(
+    axes = collect_axes(runs, rows, run_of_row)
+    names = axes[0].values if len(runs) > 1 else [run.paths.name for run in runs]
+    said = _collect_picks(runs, images["image_ids"])
+    data = SheetData(
         title=" · ".join(dict.fromkeys(run.sweep for run in runs)),
-        sheet_id=hash_id([run.record.run_id or run.paths.name for run in runs]),
+        sheet_id=hash_id([_run_id(run) for run in runs]),
         runs=tuple(
-            SheetRun(name, run.paths.root, tuple(_flatten(run.record.to_plain())))
+            SheetRun(name, run.paths.root, _run_id(run), tuple(_flatten(run.record.to_plain())))
             for name, run in zip(names, runs, strict=True)
         ),
-        axes=tuple(_collect_axes(runs, rows, run_of_row, names)),
+        axes=tuple(axes),
         run_of_row=run_of_row,
         status=np.array([STATUSES.index(row["status"]) for row in rows], np.int8),
         texts={name: _encode([row[name] or "" for row in rows]) for name in TEXT_COLUMNS},
@@ -164,12 +169,24 @@ def collect(runs: Sequence[Run]) -> SheetData:
             "batch_size": [row["batch_size"] for row in rows],
             "width": [row["width"] for row in rows],
             "height": [row["height"] for row in rows],
+            "cost_usd": [row["cost_usd"] for row in rows],
         },
         parents={i: tuple(row["parent_ids"]) for i, row in enumerate(rows) if row["parent_ids"]},
         scores=read_scores([run.paths.scores_parquet for run in runs], images["image_ids"]),
-        picks=_collect_picks(runs, images["image_ids"]),
+        sort=sort,
+        num_from_default=_count_from_default(axes, len(rows)),
+        cell_of_row=_encode(
+            [(int(run), row["cell_id"]) for run, row in zip(run_of_row, rows, strict=True)]
+        ).codes,
+        look=np.arange(len(rows), dtype=np.int32),
+        twin=np.arange(len(rows), dtype=np.int32),
+        picks=tuple(combine(verdicts) for verdicts in said.values()),
+        said={image_id: tuple(v) for image_id, v in said.items() if len(v) > 1},
         **images,
     )
+    if sort is not None:
+        data.score(sort)  # an unknown name is answered before thumbnails are made
+    return data
 
 
 def _read_rows(run: Run) -> list[dict[str, Any]]:
@@ -221,66 +238,13 @@ def _by_candidate(rows: Sequence[Mapping[str, Any]], run_of_row: np.ndarray) -> 
     return [i for _, i in sorted(places)]
 
 
-def _collect_axes(
-    runs: Sequence[Run],
-    rows: Sequence[Mapping[str, Any]],
-    run_of_row: np.ndarray,
-    run_names: Sequence[str],
-) -> list[SheetAxis]:
-    """Return the axes of all runs together: run (if several), the fixed ones, the further ones.
-
-    A run without one of the further axes has the value of its sampling parameter of that name,
-    or a dash.
-    """
-    orders: dict[str, list[str]] = {}
-    for run in runs:
-        for name, order in run.record.axes.items():
-            orders.setdefault(name, []).extend(map(axis_text, order))
-    axes = []
-    if len(runs) > 1:
-        axes.append(SheetAxis("run", tuple(run_names), run_of_row, is_numeric=False))
-    for name in FIXED_AXES:
-        axes.append(_axis(name, [row[name] for row in rows], orders.get(name, ())))
-    columns = {axis.name: axis.column for run in runs for axis in run.axes}
-    params_from_text: dict[str, dict[str, Any]] = {}
-    for name, column in columns.items():
-        values = []
-        for row in rows:
-            if column in row:
-                values.append(row[column])
-            else:
-                text = row["params"] or "{}"
-                params = params_from_text.setdefault(text, json.loads(text))
-                values.append(params.get(name, "–"))
-        axes.append(_axis(name, values, orders.get(name, ())))
-    axes.append(_axis("seed", [row["seed"] for row in rows], ()))
-    return axes
-
-
-def _axis(name: str, values: Sequence[Any], order: Sequence[str]) -> SheetAxis:
-    """Code a column as an axis; numbers ascend, anything else keeps the sweep's order."""
-    is_numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    distinct = dict.fromkeys(values)
-    ordered = sorted(distinct) if is_numeric else list(distinct)
-    texts = list(dict.fromkeys(axis_text(value) for value in ordered))
-    if not is_numeric and order:
-        rank = {text: i for i, text in enumerate(dict.fromkeys(order))}
-        texts.sort(key=lambda text: rank.get(text, len(rank)))
-    code_from_text = {text: i for i, text in enumerate(texts)}
-    code_from_value = {value: code_from_text[axis_text(value)] for value in distinct}
-    codes = np.array([code_from_value[value] for value in values], np.int32)
-    return SheetAxis(name, tuple(texts), codes, is_numeric)
-
-
-def axis_text(value: Any) -> str:
-    """Return an axis value as people read it."""
-    if value is None:
-        return "default"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)
+def _count_from_default(axes: Sequence[SheetAxis], num_rows: int) -> np.ndarray:
+    """Return on how many axes each row differs from what its model takes by itself."""
+    counts = np.zeros(num_rows, np.int32)
+    for axis in axes:
+        if axis.default >= 0:
+            counts += axis.codes != axis.default
+    return counts
 
 
 def _encode(values: Sequence[Any]) -> Coded:
@@ -289,17 +253,15 @@ def _encode(values: Sequence[Any]) -> Coded:
     return Coded(tuple(code_from_value), np.array(codes, np.int32))
 
 
-def _collect_picks(runs: Sequence[Run], image_ids: Sequence[str]) -> tuple[Pick, ...]:
-    """Return the verdict on every judged image of the sheet, whichever run holds it."""
+def _collect_picks(runs: Sequence[Run], image_ids: Sequence[str]) -> dict[str, list[Pick]]:
+    """Return what each person says of every judged image of the sheet, whichever run holds it."""
     shown = set(image_ids)
     picks = [pick for run in runs for pick in read_picks(run.paths.root)]
-    return tuple(pick for image_id, pick in current(picks).items() if image_id in shown)
+    return {i: said for i, said in newest_by_person(picks).items() if i in shown}
 
 
-def _run_names(runs: Sequence[Run]) -> list[str]:
-    """Return one name a run, numbered where two folders have the same."""
-    names = [run.paths.name for run in runs]
-    return [f"{n} ({i + 1})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+def _run_id(run: Run) -> str:
+    return run.record.run_id or run.paths.name
 
 
 def _finite(value: float | None, digits: int) -> float | None:

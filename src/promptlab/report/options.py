@@ -27,6 +27,7 @@ class ReportOptions:
     animate: str | None = None  # axis: contact_sheet.webp and .gif along it
     rows: str | None = None  # axis; None: chosen from the axes
     columns: str | None = None  # axis; None: chosen from the axes
+    sort: str | None = None  # score that puts the best candidate first; None: the first score
 
     def __post_init__(self) -> None:
         if not 16 <= self.thumbnail_px <= MAX_THUMBNAIL_PX:

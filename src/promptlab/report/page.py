@@ -1,8 +1,9 @@
 """The page: data and thumbnails as one HTML file, or as a file with a folder beside it.
 
 Takes SheetData and thumbnails, writes files. The page's own program is in `static/`, hand-written,
-without a framework; it becomes one inline script whose hash is the only one that the page's
-Content-Security-Policy admits. Every text that a user wrote travels as JSON, never as markup.
+without a framework, as ES modules; joined, they are one inline script whose hash is the only one
+that the page's Content-Security-Policy admits. Every text that a user wrote travels as JSON, never
+as markup.
 """
 
 from __future__ import annotations
@@ -11,36 +12,26 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
+from string import Template
 from typing import Any
 
 import promptlab
 from promptlab.identity import escape_surrogates
-from promptlab.report.data import STATUSES, Coded, SheetData
-from promptlab.report.thumbnails import Thumbnail
-from promptlab.verdicts.picks import EXPORT_FORMAT
+from promptlab.report.arrangement import Arrangement
+from promptlab.report.chunks import SheetChunk
+from promptlab.report.data import STATUSES, SheetData
+from promptlab.verdicts.picks import EXPORT_FORMAT, pick_rating
 
-PACK_SIZE = 64  # images whose thumbnails and commands travel together
 MAX_OPEN_CELLS = 6  # so few cells show all their candidates at first
-SCRIPTS = (
-    "dom.js",
-    "data.js",
-    "packs.js",
-    "state.js",
-    "picks.js",
-    "layout.js",
-    "margins.js",
-    "grid.js",
-    "stage.js",
-    "lightbox.js",
-    "tournament.js",
-    "panels.js",
-    "main.js",
-)
-STYLES = ("sheet.css",)
+ENTRY = "main.js"  # the module that imports all others
+STYLES = ("sheet.css", "views.css")
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,99 +65,61 @@ def script_json(value: Any) -> str:
     return escape_surrogates(text)  # in notes from a picks.json, and in names of folders
 
 
-@dataclass(frozen=True, slots=True)
-class ThumbnailShape:
-    """What the page knows of a thumbnail before it has its bytes."""
-
-    tint: int
-    width: int
-    height: int
-    is_native: bool
-
-    @classmethod
-    def of(cls, thumbnail: Thumbnail) -> ThumbnailShape:
-        """Return the shape of one thumbnail."""
-        return cls(thumbnail.tint, thumbnail.width, thumbnail.height, thumbnail.is_native)
-
-
 def sheet_document(
     data: SheetData,
-    thumbnail_from_id: Mapping[int, ThumbnailShape],
-    pack_names: Sequence[str],
+    chunk: SheetChunk,
     bases: Sequence[str | None],
-    rows: str,
-    columns: str,
+    arrangement: Arrangement,
     made_at: str,
 ) -> dict[str, Any]:
     """Return everything on the page but pixels and commands, as one JSON-ready value.
 
-    `pack_names` are the URLs of the packs, none when they are inside the page; `bases` those of
-    the runs' folders, None where the page cannot reach one.
+    `bases` are the URLs of the runs' folders, None where the page cannot reach one.
     """
-    shapes = [thumbnail_from_id.get(i) for i in range(data.num_images)]
     return {
-        "schema": 1,
+        "schema": 2,
         "picks_format": EXPORT_FORMAT,
+        "pick_rating": pick_rating(),
         "version": promptlab.__version__,
         "title": data.title,
         "sheet_id": data.sheet_id,
         "made_at": made_at,
         "runs": [
-            {"name": run.name, "root": run.root, "base": base, "facts": run.facts}
+            {
+                "name": run.name,
+                "root": run.root,
+                "run_id": run.run_id,
+                "base": base,
+                "facts": run.facts,
+            }
             for run, base in zip(data.runs, bases, strict=True)
         ],
         "axes": [
-            {
-                "name": axis.name,
-                "values": axis.values,
-                "codes": axis.codes.tolist(),
-                "is_numeric": axis.is_numeric,
-            }
+            {"name": axis.name, "is_numeric": axis.is_numeric, "default": axis.default}
             for axis in data.axes
         ],
-        "row": {
-            "image": data.image_of_row.tolist(),
-            "status": data.status.tolist(),
-            "run": data.run_of_row.tolist(),
-            "texts": {name: _coded(column) for name, column in data.texts.items()},
-            "numbers": data.numbers,
-            "parents": {str(row): ids for row, ids in data.parents.items()},
-        },
-        "image": {
-            "id": data.image_ids,
-            "path": data.image_paths,
-            "run": data.image_run.tolist(),
-            "sha": [None if sha is None else sha[:16] for sha in data.image_sha256],
-            "tint": [-1 if shape is None else shape.tint for shape in shapes],
-            "width": [0 if shape is None else shape.width for shape in shapes],
-            "height": [0 if shape is None else shape.height for shape in shapes],
-            "native": [0 if shape is None else int(shape.is_native) for shape in shapes],
-        },
         "statuses": STATUSES,
-        "scores": [{"name": name, "values": values} for name, values in data.scores.items()],
-        "picks": [
+        "scores": [
             {
-                "image_id": pick.image_id,
-                "rating": pick.rating,
-                "is_favourite": pick.is_favourite,
-                "is_reject": pick.is_reject,
-                "note": pick.note,
-                "who": pick.who,
-                "picked_at": pick.picked_at,
+                "name": score.name,
+                "is_higher_better": score.is_higher_better,
+                "low": score.low,
+                "high": score.high,
             }
-            for pick in data.picks
+            for score in data.scores
         ],
-        "packs": {"size": PACK_SIZE, "names": list(pack_names)},
+        "sort": data.sorting_score.name if data.sorting_score else None,
+        "picks": [asdict(pick) for pick in data.picks],
+        "said": {image_id: [asdict(p) for p in said] for image_id, said in data.said.items()},
         "defaults": {
-            "rows": rows,
-            "columns": columns,
-            "open": data.num_cells(rows, columns) <= MAX_OPEN_CELLS,
+            "rows": arrangement.rows,
+            "columns": arrangement.columns,
+            "inner": arrangement.inner,
+            "tabs": arrangement.tabs,
+            "open": data.num_cells(arrangement) <= MAX_OPEN_CELLS,
         },
+        "chunk": chunk.document(),
     }
-
-
-def _coded(column: Coded) -> dict[str, Any]:
-    return {"values": column.values, "codes": column.codes.tolist()}
 
 
 def pack_script(number: int, pack_json: str) -> str:
@@ -199,26 +152,49 @@ def page_parts(
             "form-action 'none'",
         )
     )
-    before, after = (
-        _read("page.html")
-        .replace("{{TITLE}}", html.escape(title))
-        .replace("{{POLICY}}", html.escape(policy, quote=True))
-        .replace("{{DATA_URL}}", html.escape(data_url, quote=True))
-        .replace("{{STYLE}}", style)
-        .split("{{DATA}}")
-    )
-    yield before
+    values = {
+        "title": html.escape(title),
+        "policy": html.escape(policy, quote=True),
+        "data_url": html.escape(data_url, quote=True),
+        "style": style,
+        "script": script,
+    }
+    before, after = (Template(part) for part in _read("page.html").split("$data\n"))
+    yield before.substitute(values)
     if document_json is not None:
         yield f'<script type="application/json" id="sheet-data">{document_json}</script>\n'
     for number, pack in enumerate(packs):
         yield f'<script type="application/json" id="pack-{number}">{pack}</script>\n'
-    yield after.replace("{{SCRIPT}}", script)
+    yield after.substitute(values)
 
 
 @cache
 def _program() -> str:
-    """Return the page's program: all scripts in order, in one scope of their own."""
-    return f'(() => {{\n"use strict";\n{_join(SCRIPTS)}\n}})();'
+    """Return the page's program: its modules in the order of their imports, in one scope.
+
+    From disk a page may import no module, so import lines are dropped and exports become plain
+    declarations; names are unique across modules.
+    """
+    parts = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in modules())
+    return f'(() => {{\n"use strict";\n{parts}\n}})();'
+
+
+@cache
+def modules() -> tuple[str, ...]:
+    """Return the names of the page's modules, each after those that it imports."""
+    ordered: dict[str, bool] = {}  # name -> whether it is placed
+
+    def place(name: str) -> None:
+        if name in ordered:
+            return
+        ordered[name] = False
+        for imported in _IMPORT.findall(_read(name)):
+            place(imported)
+        del ordered[name]
+        ordered[name] = True
+
+    place(ENTRY)
+    return tuple(ordered)
 
 
 def _join(names: Sequence[str]) -> str:

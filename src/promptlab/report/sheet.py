@@ -22,6 +22,7 @@ from promptlab.atomic import replacing
 from promptlab.errors import ReportError
 from promptlab.paths import RunPaths
 from promptlab.report import page
+from promptlab.report.chunks import PACK_SIZE, ThumbnailShape, whole_chunk
 from promptlab.report.options import ReportOptions, SheetFiles
 
 if TYPE_CHECKING:
@@ -151,10 +152,11 @@ class _Builder:
         self.runs = runs
         self.options = options
         self.home: Path | None = None  # stands for the first run's folder, which is elsewhere
-        self.data: SheetData = collect(runs)
-        self.rows, self.columns = self.data.default_rows_and_columns(options.rows, options.columns)
+        self.data: SheetData = collect(runs, options.sort)
+        self.arrangement = self.data.arrangement(options.rows, options.columns)
         self.made_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self.thumbnails = self._load_thumbnails()
+        self.data = self._with_looks()
 
     def _numbers(self, run_number: int, among: Collection[int] | None = None) -> list[int]:
         """Return the numbers of the images that one run's folder holds."""
@@ -190,6 +192,14 @@ class _Builder:
                 cache.add(batch)
                 found |= {missing[t.image_id, t.sha256]: t for t in batch}
         return found
+
+    def _with_looks(self) -> SheetData:
+        """Return the data with the candidates of each cell ordered by look."""
+        from promptlab.report.looks import order_by_look
+
+        looks = {number: t.look for number, t in self.thumbnails.items()}
+        look, twin = order_by_look(self.data.cell_of_row, self.data.image_of_row, looks)
+        return dataclasses.replace(self.data, look=look, twin=twin)
 
     def write_page(self, output: Path) -> Path:
         """Write the page as one file, or as a file and a folder; return its path."""
@@ -256,8 +266,8 @@ class _Builder:
 
     def _packs(self, whole: Mapping[int, bytes] | None = None) -> Iterator[str]:
         """Yield the packs in order, as JSON."""
-        for start in range(0, self.data.num_images, page.PACK_SIZE):
-            numbers = range(start, min(start + page.PACK_SIZE, self.data.num_images))
+        for start in range(0, self.data.num_images, PACK_SIZE):
+            numbers = range(start, min(start + PACK_SIZE, self.data.num_images))
             thumbnails = [self.thumbnails.get(number) for number in numbers]
             yield page.Pack(
                 thumbnails=[None if t is None else t.webp for t in thumbnails],
@@ -274,11 +284,10 @@ class _Builder:
         return redraw_command(row, recorded_model(record, row))
 
     def _document(self, bases: Sequence[str | None], names: Sequence[str] = ()) -> str:
-        shapes = {i: page.ThumbnailShape.of(t) for i, t in self.thumbnails.items()}
+        shapes = {i: ThumbnailShape.of(t) for i, t in self.thumbnails.items()}
+        chunk = whole_chunk(self.data, shapes, names)
         return page.script_json(
-            page.sheet_document(
-                self.data, shapes, names, bases, self.rows, self.columns, self.made_at
-            )
+            page.sheet_document(self.data, chunk, bases, self.arrangement, self.made_at)
         )
 
     def files(self, index: str, output: Path) -> SheetFiles:

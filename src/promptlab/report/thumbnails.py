@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from promptlab.errors import ReportError
+from promptlab.report.looks import describe_look
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Thumbnail:
     tint: int  # mean color, 0xRRGGBB: shown until the picture is there
     webp: bytes
     is_native: bool  # as large as the image itself
+    look: bytes = b""  # descriptor, see looks.py: uint8 [192]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def make_thumbnail(source: Source, max_px: int) -> Thumbnail | None:
         tint=red << 16 | green << 8 | blue,
         webp=buffer.getvalue(),
         is_native=is_native,
+        look=describe_look(image),
     )
 
 

@@ -252,6 +252,7 @@ def _describe(plan: Plan, record: RunRecord) -> RunRecord:
             image_size=tuple(planned.model.image_size),
             is_deterministic=planned.model.is_deterministic,
             padded_batch=planned.numerics.padded_batch,
+            defaults={name: p.default for name, p in planned.model.parameters.items()},
         )
         for key, planned in plan.models.items()
     }

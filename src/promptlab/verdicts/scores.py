@@ -1,58 +1,183 @@
-"""Scores: programs' verdicts on images, joined to the sheet by image_id.
+"""Scores: programs' verdicts on images, kept as rows beside the images they judge.
 
-Takes scores.parquet files, returns one list a score, in the order of the sheet's images. Reads
-both shapes that such files have: one numeric column a score, or one row a score (name, value).
+Takes one scorer's values, keeps them in the run folder's `scores.parquet` as rows of (image_id,
+scorer, fingerprint, value); returns one SheetScore a scorer, in the order of a sheet's images.
+Knows no model and no page.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
+import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
-NAME_COLUMNS = ("score", "name", "metric", "scorer")
-VALUE_COLUMNS = ("value", "score_value")
+from promptlab.errors import ReportError
+from promptlab.paths import RunPaths
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> dict[str, list[float | None]]:
-    """Return every score as [image], None where an image has none; later files win."""
-    from promptlab.store.storage import open_storage
-
-    values: dict[str, dict[str, float]] = {}
-    for path in paths:
-        with contextlib.suppress(FileNotFoundError):
-            data = open_storage(path).read_bytes(path)
-            for image_id, name, value in _entries(data):
-                if math.isfinite(value):
-                    values.setdefault(name, {})[image_id] = round(value, 6)
-    shown = set(image_ids)
-    return {
-        name: [by_id.get(image_id) for image_id in image_ids]
-        for name, by_id in values.items()
-        if not shown.isdisjoint(by_id)
-    }
+SCORERS_KEY = b"promptlab.scorers"  # JSON in the file's metadata: the scorers, without values
+LOCK_PATIENCE_S = 30.0  # for another one who writes scores of the same run
+OLD_NAME_COLUMNS = ("score", "name", "metric")  # of files with a row a score
+OLD_VALUE_COLUMN = "score_value"
 
 
-def _entries(data: bytes) -> list[tuple[str, str, float]]:
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Who gives a score: its name, the weights behind it, and how to read a value."""
+
+    name: str
+    fingerprint: str = ""
+    is_higher_better: bool = True
+    low: float | None = None  # ends of the scale; None: as far as the values go
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SheetScore:
+    """One score of every image of a sheet."""
+
+    name: str
+    values: tuple[float | None, ...]  # [image]
+    is_higher_better: bool
+    low: float  # ends of the scale
+    high: float
+
+    def badness(self, image: int) -> float:
+        """Return a number that sorts the best image first; one without a value comes last."""
+        value = self.values[image]
+        if value is None:
+            return math.inf
+        return -value if self.is_higher_better else value
+
+
+def record_scores(
+    run_root: str | os.PathLike[str], scorer: Scorer, value_from_id: Mapping[str, float]
+) -> None:
+    """Keep a scorer's values of some images; those of its earlier fingerprints are dropped.
+
+    Values that are not finite are left out. The file is replaced in one step.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(data))
-    names = table.column_names
+    from promptlab.store.lock import wait_for_lock
+    from promptlab.store.storage import open_storage
+
+    paths = RunPaths(str(run_root))
+    storage = open_storage(paths.root)
+    try:
+        with wait_for_lock(paths.join(".scores.parquet.lock"), LOCK_PATIENCE_S):
+            scorers, rows = _read(paths.scores_parquet)
+            scorers[scorer.name] = scorer
+            kept = {
+                (image_id, name): (fingerprint, value)
+                for image_id, name, fingerprint, value in rows
+                if name != scorer.name or fingerprint == scorer.fingerprint
+            }
+            for image_id, value in value_from_id.items():
+                if math.isfinite(value):
+                    kept[image_id, scorer.name] = (scorer.fingerprint, float(value))
+            table = pa.table(
+                {
+                    "image_id": pa.array([image_id for image_id, _ in kept], pa.string()),
+                    "scorer": pa.array([name for _, name in kept], pa.string()),
+                    "fingerprint": pa.array([f for f, _ in kept.values()], pa.string()),
+                    "value": pa.array([value for _, value in kept.values()], pa.float64()),
+                }
+            ).replace_schema_metadata(
+                {SCORERS_KEY: json.dumps([asdict(each) for each in scorers.values()])}
+            )
+            buffer = io.BytesIO()
+            pq.write_table(table, buffer)
+            storage.write_files({paths.scores_parquet: buffer.getvalue()})
+    except OSError as error:
+        raise ReportError(
+            f"The scores cannot be kept in {paths.scores_parquet}: {error}"
+        ) from error
+
+
+def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> tuple[SheetScore, ...]:
+    """Return every score that one of these images has; where files disagree, later ones win."""
+    scorers: dict[str, Scorer] = {}
+    values: dict[str, dict[str, float]] = {}
+    for path in paths:
+        known, rows = _read(path)
+        scorers |= known
+        for image_id, name, _, value in rows:
+            values.setdefault(name, {})[image_id] = round(value, 6)
+    shown = set(image_ids)
+    return tuple(
+        _sheet_score(scorers.get(name, Scorer(name)), [by_id.get(i) for i in image_ids])
+        for name, by_id in values.items()
+        if not shown.isdisjoint(by_id)
+    )
+
+
+def _sheet_score(scorer: Scorer, values: Sequence[float | None]) -> SheetScore:
+    found = [value for value in values if value is not None]
+    return SheetScore(
+        name=scorer.name,
+        values=tuple(values),
+        is_higher_better=scorer.is_higher_better,
+        low=min(found) if scorer.low is None else scorer.low,
+        high=max(found) if scorer.high is None else scorer.high,
+    )
+
+
+def _read(path: str) -> tuple[dict[str, Scorer], list[tuple[str, str, str, float]]]:
+    """Return a file's scorers by name and its rows (image_id, scorer, fingerprint, value)."""
+    import pyarrow.parquet as pq
+
+    from promptlab.store.storage import open_storage
+
+    try:
+        data = open_storage(path).read_bytes(path)
+    except FileNotFoundError:
+        return {}, []
+    try:
+        table = pq.read_table(io.BytesIO(data))
+        rows = [row for row in _rows(table) if math.isfinite(row[3])]
+        known = json.loads((table.schema.metadata or {}).get(SCORERS_KEY, b"[]"))
+        names = {field.name for field in fields(Scorer)}
+        scorers = [Scorer(**{k: v for k, v in each.items() if k in names}) for each in known]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ReportError(f"{path} cannot be read as scores: {error}") from error
+    return {scorer.name: scorer for scorer in scorers}, rows
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[str, str, str, float]]:
+    """Yield a table's rows; files of others have a row a score, or a numeric column a score."""
+    import pyarrow as pa
+
+    columns = table.column_names
+    ids = table["image_id"].to_pylist()
     name_column = next(
-        (n for n in NAME_COLUMNS if n in names and pa.types.is_string(table.schema.field(n).type)),
+        (
+            name
+            for name in ("scorer", *OLD_NAME_COLUMNS)
+            if name in columns and pa.types.is_string(table.schema.field(name).type)
+        ),
         None,
     )
-    value_column = next((n for n in VALUE_COLUMNS if n in names), None)
-    entries: list[tuple[str, str, float]] = []
+    value_column = next((name for name in ("value", OLD_VALUE_COLUMN) if name in columns), None)
     if name_column is not None and value_column is not None:
-        columns = (table[c].to_pylist() for c in ("image_id", name_column, value_column))
-        return [(i, n, float(v)) for i, n, v in zip(*columns, strict=True) if v is not None]
-    ids = table["image_id"].to_pylist()
+        has_fingerprints = "fingerprint" in columns
+        fingerprints = table["fingerprint"].to_pylist() if has_fingerprints else [""] * len(ids)
+        names, values = table[name_column].to_pylist(), table[value_column].to_pylist()
+        for image_id, name, fingerprint, value in zip(
+            ids, names, fingerprints, values, strict=True
+        ):
+            if value is not None:
+                yield image_id, name, fingerprint or "", float(value)
+        return
     for field in table.schema:
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-            values = table[field.name].to_pylist()
-            pairs = zip(ids, values, strict=True)
-            entries += [(i, field.name, float(v)) for i, v in pairs if v is not None]
-    return entries
+            for image_id, value in zip(ids, table[field.name].to_pylist(), strict=True):
+                if value is not None:
+                    yield image_id, field.name, "", float(value)

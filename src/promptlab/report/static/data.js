@@ -1,124 +1,145 @@
-// The sheet's data: columns of rows, axes as codes into their values. Plain arrays and queries;
-// knows nothing of the page.
+// The sheet's data: columns of rows and images, axes as codes into their values. Fed by chunks: a
+// file is one, a live page gets more; what has a number keeps it. Plain arrays and queries; knows
+// nothing of the page.
+
+import { markDifferences } from "./marks.js";
+import { commonPrefix, short, shortHash } from "./text.js";
 
 const OK = 0;
-const FAILED = 2;
+export const FLAGGED = 1;
+export const FAILED = 2;
+export const PENDING = 3;
 
-function makeSheet(source) {
+/** Make a sheet from a page's document, its first chunk included. */
+export function makeSheet(source) {
   const axes = source.axes.map((axis) => ({
     name: axis.name,
-    values: axis.values,
-    codes: Int32Array.from(axis.codes),
     isNumeric: axis.is_numeric,
-    keys: axis.values.map(shortHash),
+    default: axis.default,
+    values: [],
+    keys: [], // names of values in the URL
+    codes: [], // [row]
+    order: [], // codes as they are shown
+    prefix: "", // what labels leave out
   }));
-  const row = source.row;
-  const image = source.image;
-  const texts = {};
-  for (const [name, column] of Object.entries(row.texts)) {
-    texts[name] = { values: column.values, codes: Int32Array.from(column.codes) };
-  }
   const sheet = {
     ...source,
     axes,
     axisByName: new Map(axes.map((axis) => [axis.name, axis])),
-    numRows: row.status.length,
-    numImages: image.id.length,
-    imageOf: Int32Array.from(row.image),
-    status: Int8Array.from(row.status),
-    runOf: Int32Array.from(row.run),
-    texts,
-    numbers: row.numbers,
-    parents: row.parents,
-    rowOfImage: new Int32Array(image.id.length).fill(-1),
+    numRows: 0,
+    numImages: 0,
+    imageOf: [],
+    status: [],
+    runOf: [],
+    cellOf: [],
+    fromDefault: [],
+    look: [],
+    twin: [],
+    texts: {},
+    numbers: {},
+    parents: {},
+    image: { id: [], path: [], run: [], sha: [], tint: [], width: [], height: [], native: [] },
+    scores: source.scores.map((score) => ({
+      name: score.name,
+      isHigherBetter: score.is_higher_better,
+      low: score.low,
+      high: score.high,
+      values: [], // [image]
+    })),
+    packs: [], // [first image, count, URL]
+    rowOfImage: [],
     imageById: new Map(),
+    aspect: 1,
+    nativeWidth: 0, // px of most images
     marks: null,
   };
-  for (let i = sheet.numRows - 1; i >= 0; i -= 1) sheet.rowOfImage[sheet.imageOf[i]] = i;
-  for (let i = image.id.length - 1; i >= 0; i -= 1) sheet.imageById.set(image.id[i], i);
-  sheet.aspect = typicalAspect(image);
-  sheet.marks = markDifferences(sheet);
+  sheet.add = (chunk) => addChunk(sheet, chunk);
+  sheet.add(source.chunk);
+  delete sheet.chunk;
   return sheet;
 }
 
-const varyingAxes = (sheet) => sheet.axes.filter((axis) => axis.values.length > 1);
+const ROW_COLUMNS = { image: "imageOf", status: "status", run: "runOf", cell: "cellOf", from_default: "fromDefault", look: "look", twin: "twin" };
 
-const textOf = (sheet, row, name) => sheet.texts[name].values[sheet.texts[name].codes[row]];
+/** Take in values, rows and images; those with a number that is known replace what they were. */
+function addChunk(sheet, chunk) {
+  for (const [name, values] of Object.entries(chunk.values)) {
+    const axis = sheet.axisByName.get(name);
+    for (const value of values) {
+      axis.values.push(value);
+      axis.keys.push(shortHash(value));
+    }
+  }
+  for (const axis of sheet.axes) {
+    axis.order = axis.values.map((_, code) => code);
+    if (axis.isNumeric) axis.order.sort((a, b) => Number(axis.values[a]) - Number(axis.values[b]) || a - b);
+    axis.prefix = commonPrefix(axis.values);
+  }
+  for (const [name, values] of Object.entries(chunk.texts)) textColumn(sheet, name).values.push(...values);
+  const { row, image } = chunk;
+  for (const [name, target] of Object.entries(ROW_COLUMNS)) putAt(sheet[target], row.at, row[name]);
+  for (const axis of sheet.axes) putAt(axis.codes, row.at, row.codes[axis.name]);
+  for (const [name, codes] of Object.entries(row.texts)) putAt(textColumn(sheet, name).codes, row.at, codes);
+  for (const [name, values] of Object.entries(row.numbers)) putAt((sheet.numbers[name] ||= []), row.at, values);
+  Object.assign(sheet.parents, row.parents);
+  for (const name of Object.keys(sheet.image)) putAt(sheet.image[name], image.at, image[name]);
+  for (const score of sheet.scores) putAt(score.values, image.at, chunk.scores[score.name] || image.at.map(() => null));
+  sheet.packs.push(...chunk.packs);
+  sheet.numRows = sheet.status.length;
+  sheet.numImages = sheet.image.id.length;
+  sheet.rowOfImage = new Array(sheet.numImages).fill(-1);
+  for (let i = sheet.numRows - 1; i >= 0; i -= 1) sheet.rowOfImage[sheet.imageOf[i]] = i;
+  for (let i = sheet.numImages - 1; i >= 0; i -= 1) sheet.imageById.set(sheet.image.id[i], i);
+  const aspects = sheet.image.width.map((width, i) => width && Math.round((width / sheet.image.height[i]) * 100) / 100);
+  sheet.aspect = Math.min(4, Math.max(0.25, mostCommon(aspects) || 1)); // cells are cut to it
+  sheet.nativeWidth = mostCommon(sheet.numbers.width || []) || mostCommon(sheet.image.width) || 160;
+  sheet.marks = markDifferences(sheet);
+}
 
-const valueOf = (sheet, row, axisName) => {
-  const axis = sheet.axisByName.get(axisName);
-  return axis.values[axis.codes[row]];
-};
+const textColumn = (sheet, name) => (sheet.texts[name] ||= { values: [], codes: [] });
 
-const idOf = (sheet, row) => sheet.image.id[sheet.imageOf[row]];
+function putAt(column, at, values) {
+  for (let i = 0; i < at.length; i += 1) column[at[i]] = values[i];
+}
 
-const hasPixels = (sheet, row) =>
-  sheet.status[row] !== FAILED && sheet.image.width[sheet.imageOf[row]] > 0;
+export const varyingAxes = (sheet) => sheet.axes.filter((axis) => axis.values.length > 1);
+
+export const textOf = (sheet, row, name) => sheet.texts[name].values[sheet.texts[name].codes[row]];
+
+export const idOf = (sheet, row) => sheet.image.id[sheet.imageOf[row]];
+
+export const hasPixels = (sheet, row) => sheet.status[row] < FAILED && sheet.image.width[sheet.imageOf[row]] > 0;
+
+/** The score that orders candidates; null without one. */
+export const sortingScore = (sheet) => sheet.scores.find((score) => score.name === sheet.sort) || null;
+
+/** An axis value with what it needs to be understood: numbers name their axis. */
+export function valueText(axis, code) {
+  const value = axis.values[code];
+  return axis.isNumeric || value === "default" ? `${axis.name} ${value}` : value;
+}
 
 /** What one row is, by the axes that vary: "a fox · openmoji · seed 3". */
-function describeRow(sheet, row, axes = varyingAxes(sheet)) {
+export function describeRow(sheet, row, axes = varyingAxes(sheet)) {
   const named = axes.length ? axes : [sheet.axisByName.get("subject"), sheet.axisByName.get("seed")];
-  return named
-    .map((axis) => (axis.isNumeric ? `${axis.name} ` : "") + short(axis.values[axis.codes[row]], 80))
-    .join(" · ");
+  return named.map((axis) => short(valueText(axis, axis.codes[row]), 80)).join(" · ");
 }
 
-/** Width over height of most images; cells are cut to it. */
-function typicalAspect(image) {
+/** The axes on which some rows differ. */
+export const differingAxes = (sheet, rows) =>
+  sheet.axes.filter((axis) => rows.some((row) => axis.codes[row] !== axis.codes[rows[0]]));
+
+/** The value that occurs most often, zeros and nulls aside; undefined without one. */
+function mostCommon(values) {
   const seen = new Map();
-  for (let i = 0; i < image.width.length; i += 1) {
-    if (!image.width[i]) continue;
-    const aspect = Math.round((image.width[i] / image.height[i]) * 100) / 100;
-    seen.set(aspect, (seen.get(aspect) || 0) + 1);
-  }
-  const [most] = [...seen].sort((a, b) => b[1] - a[1]);
-  return most ? Math.min(4, Math.max(0.25, most[0])) : 1;
-}
-
-const SAME = 1;
-const DIFFERS = 2;
-const ALONE = 3;
-const MARK_TEXT = { [SAME]: "same pixels in both runs", [DIFFERS]: "differs between the runs", [ALONE]: "in one run only" };
-
-/**
- * Compare the runs of a sheet: each row is the same as, differs from, or lacks its partner.
- *
- * Partners agree on all axes but `run` and those that a run holds constant and another does not
- * share: comparing two temperatures in two runs, the temperature is the difference.
- */
-function markDifferences(sheet) {
-  const run = sheet.axisByName.get("run");
-  if (!run) return null;
-  const shared = sheet.axes.filter((axis) => axis !== run && !isConfounded(sheet, axis, run));
-  const groups = new Map();
-  for (let row = 0; row < sheet.numRows; row += 1) {
-    const key = shared.map((axis) => axis.codes[row]).join(",");
-    if (!groups.has(key)) groups.set(key, []);
-    groups.get(key).push(row);
-  }
-  const marks = new Int8Array(sheet.numRows);
-  for (const rows of groups.values()) {
-    const runs = new Set(rows.map((row) => run.codes[row]));
-    const pixels = new Set(rows.map((row) => sheet.image.sha[sheet.imageOf[row]]));
-    const mark = runs.size < 2 ? ALONE : pixels.size === 1 && !pixels.has(null) ? SAME : DIFFERS;
-    for (const row of rows) marks[row] = mark;
-  }
-  return marks;
-}
-
-/** Whether an axis only says again which run it is: one value in each, not the same in all. */
-function isConfounded(sheet, axis, run) {
-  const codeOfRun = new Map();
-  for (let row = 0; row < sheet.numRows; row += 1) {
-    const known = codeOfRun.get(run.codes[row]);
-    if (known === undefined) codeOfRun.set(run.codes[row], axis.codes[row]);
-    else if (known !== axis.codes[row]) return false;
-  }
-  return new Set(codeOfRun.values()).size > 1;
+  for (const value of values) if (value) seen.set(value, (seen.get(value) || 0) + 1);
+  let most;
+  for (const [value, count] of seen) if (most === undefined || count > seen.get(most)) most = value;
+  return most;
 }
 
 /** The row that is like this one but for one axis; -1 if there is none. */
-function counterpart(sheet, row, axisName, code) {
+export function counterpart(sheet, row, axisName, code) {
   const axis = sheet.axisByName.get(axisName);
   let best = -1;
   let bestMatch = -1;

@@ -1,10 +1,12 @@
 // Elements from plain values. Every text goes in as text: nothing here, or anywhere on this page,
 // parses markup.
 
-const byId = (id) => document.getElementById(id);
+import { short } from "./text.js";
+
+export const byId = (id) => document.getElementById(id);
 
 /** Make an element: `text` is its text, on* are listeners, the rest are attributes. */
-function el(tag, attributes = {}, ...children) {
+export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
@@ -18,8 +20,16 @@ function el(tag, attributes = {}, ...children) {
 }
 
 /** A text that a user wrote: its direction and its bidi controls end where it ends. */
-function userText(tag, text, attributes = {}) {
+export function userText(tag, text, attributes = {}) {
   return el(tag, { dir: "auto", ...attributes, class: `text ${attributes.class || ""}`, text });
+}
+
+/** A label that breaks between words only: "_" reads as a space, and "/" may end a line. */
+export function prettyText(tag, text, attributes = {}) {
+  const parts = short(text, 300).replaceAll("_", " ").split("/");
+  const node = userText(tag, "", attributes);
+  parts.forEach((part, i) => node.append(...(i ? ["/", el("wbr")] : []), part));
+  return node;
 }
 
 const ICONS = {
@@ -37,6 +47,8 @@ const ICONS = {
   down: "M4.5 7.5 10 13l5.5-5.5",
   flip: "M10 3v14M7 6 3.5 10 7 14M13 6l3.5 4-3.5 4",
   compare: "M3.5 4.5h5.5v11H3.5zM11 4.5h5.5v11H11z",
+  first: "M4 5v10M15.5 4.5 10 10l5.5 5.5",
+  cull: "M3.5 5.5h9v9h-9zM14.5 7.5l2.5 2.5-2.5 2.5",
   undo: "M7 5 4 8l3 3M4 8h7a4 4 0 0 1 0 8H8",
 };
 
@@ -51,17 +63,18 @@ function icon(name) {
   return svg;
 }
 
-function button(label, onclick, { symbol = null, text = null, ...attributes } = {}) {
+export function button(label, onclick, { symbol = null, text = null, ...attributes } = {}, ...children) {
   return el(
     "button",
     { type: "button", "aria-label": label, title: label, onclick, ...attributes },
     symbol ? icon(symbol) : null,
     text === null ? null : el("span", { text }),
+    ...children,
   );
 }
 
 /** A <select> with a label; options are [value, text] pairs. */
-function select(label, options, value, onchange, attributes = {}) {
+export function select(label, options, value, onchange, attributes = {}) {
   const node = el("select", { "aria-label": label, title: label, ...attributes });
   for (const [optionValue, text] of options) {
     node.append(el("option", { value: optionValue, text: short(text, 60) }));
@@ -71,18 +84,10 @@ function select(label, options, value, onchange, attributes = {}) {
   return node;
 }
 
-/** Cut a text for places with no room, by whole characters, and name invisible controls. */
-function short(text, length) {
-  const line = String(text).replace(/[\u0000-\u001f\u007f\u2028\u2029]+/g, " ");
-  const visible = line.replace(/[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c]/g, "·");
-  if (visible.length <= length) return visible;
-  return Array.from(visible.slice(0, length * 2)).slice(0, length - 1).join("") + "…";
-}
-
 let toastTimer = 0;
 
 /** Say something in passing; screen readers hear it too. */
-function say(text) {
+export function say(text) {
   const toast = byId("toast");
   toast.textContent = short(text, 160);
   if (toast.showPopover) {
@@ -94,8 +99,14 @@ function say(text) {
   toastTimer = setTimeout(() => toast.classList.remove("is-shown"), 2200);
 }
 
+/** Take away what was said: it is about something that is no longer shown. */
+export function hush() {
+  clearTimeout(toastTimer);
+  byId("toast").classList.remove("is-shown");
+}
+
 /** Copy a text, also where the clipboard is closed to pages: then it is shown, ready to copy. */
-async function copyText(text, what) {
+export async function copyText(text, what) {
   try {
     await navigator.clipboard.writeText(text);
     say(`${what} copied`);
@@ -128,7 +139,7 @@ function showText(title, text) {
 }
 
 /** Open a modal dialog with a title and a close button; it leaves the page when closed. */
-function openDialog(title, children, kind) {
+export function openDialog(title, children, kind) {
   const dialog = el("dialog", { class: `dialog ${kind || ""}`, "aria-label": short(title, 120) });
   const close = button("Close (Esc)", () => dialog.close(), { symbol: "close", class: "quiet" });
   dialog.append(
@@ -142,22 +153,4 @@ function openDialog(title, children, kind) {
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
-}
-
-const formatNumber = (value, digits = 3) =>
-  value === null || value === undefined || Number.isNaN(value)
-    ? "–"
-    : String(Number(Number(value).toPrecision(digits)));
-
-const formatCount = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
-
-const formatPercent = (part) => `${Math.round(part * 100)} %`;
-
-/** 32-bit FNV-1a of a text, in base 36: names a value in the URL, whatever it holds. */
-function shortHash(text) {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  }
-  return (hash >>> 0).toString(36);
 }

@@ -1,127 +1,33 @@
 // The grid: only what is near the viewport is in the page. Rows of elements are used again as they
 // leave; the browser itself scrolls, and headers stay by `position: sticky`, so that they move
-// with the pixels under them.
+// with the pixels under them. Knows nothing of cursors and verdicts.
 
-const GAP = 3; // px between the slots of a cell
-const CELL_PAD = 3; // px around a cell
+import { idOf } from "./data.js";
+import { byId, el, prettyText } from "./dom.js";
+import { lineHolds } from "./layout.js";
+import { cellStats, heatColor, metricText, metricValue } from "./margins.js";
+import { CELL_PAD, GAP, measure } from "./measures.js";
+import { makeSlots } from "./slots.js";
+import { short } from "./text.js";
+
 const OVERSCAN_PX = 480; // rendered above and below what is visible
 const OVERSCAN_PART = 0.35; // of the width, left and right
 
-function makeGrid(app) {
-  const { sheet, picks, packs } = app;
+export function makeGrid(app) {
+  const { sheet, picks, heads } = app;
   const scroller = byId("scroller");
   const plane = byId("plane");
+  const slots = makeSlots(app);
   const live = new Map(); // row -> row node
   const spare = [];
   let layout = null;
   let size = null; // measures in px
-  let active = { row: 0, col: 0, slot: 0 };
-  let hovered = null;
   let head = null;
   let isScheduled = false;
   let lastEdges = "";
 
-  // ---------------------------------------------------------------- measures
-
-  function measure() {
-    const { state } = app;
-    const isNarrow = scroller.clientWidth < 560;
-    const many = layout.numSlots > 1;
-    const barsW = state.margins && !isNarrow ? 64 : 0;
-    const headW = isNarrow ? 76 : Math.round(Math.min(190, Math.max(108, 40 + longestOf(layout.rows) * 6.4)) + barsW);
-    const limit = isNarrow ? Math.max(72, (scroller.clientWidth - headW) / 1.6) : SIZES.max;
-    const base = Math.min(state.size || fittingSize(headW, isNarrow), limit);
-    const slotW = Math.round(many ? Math.max(36, base * partOfSize()) : base);
-    const slotH = Math.round(slotW / sheet.aspect);
-    const lines = Math.ceil(layout.numSlots / layout.slotColumns);
-    const ranges = {
-      rows: state.margins && !state.blind ? marginRanges(sheet, layout.rows) : [],
-      cols: state.margins && !state.blind ? marginRanges(sheet, layout.cols) : [],
-    };
-    const cellW = layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
-    const cellH = lines * (slotH + GAP) - GAP + 2 * CELL_PAD;
-    const hasInnerHeads = innerLabels().length > 1;
-    const barsH = (bars) => (bars.length ? bars.length * 14 + 8 : 0);
-    const longest = layout.cols.reduce((most, line) => Math.max(most, longestLabel(line)), 0);
-    const perLine = Math.max(4, (cellW - 12) / 6.6);
-    const labelLines = Math.min(3, Math.max(1, Math.ceil(longest / perLine) + (app.state.cols.length > 1 ? 1 : 0)));
-    return {
-      base,
-      slotW,
-      slotH,
-      cellW,
-      cellH: Math.max(cellH, barsH(ranges.rows) + (ranges.rows.length ? 22 : 0)),
-      headW,
-      headH: 16 + labelLines * 16 + barsH(ranges.cols) + (hasInnerHeads ? 15 : 0),
-      ranges,
-      isNarrow,
-    };
-  }
-
-  /** What stands side by side in every cell, where it is one line; shown below each column's name. */
-  function innerLabels() {
-    const isOneLine = layout.inner.length === layout.numSlots && layout.slotColumns === layout.numSlots;
-    if (!isOneLine || layout.numSlots < 2 || app.state.blind) return [];
-    return layout.inner.map((line) => lineLabel(line).join(" · "));
-  }
-
-  /** Several images of a cell are smaller than one would be, unless there are few cells. */
-  function partOfSize() {
-    if (layout.slotColumns === 1 || layout.cols.length === 1) return 1;
-    return layout.slotColumns > 2 ? 0.55 : 0.8;
-  }
-
-  /** The size at which the columns fill the width, if that is a good size to look at. */
-  function fittingSize(headW, isNarrow) {
-    if (isNarrow) return (scroller.clientWidth - headW) / 2.25;
-    const cell = (scroller.clientWidth - headW - 24) / layout.cols.length - 2 * CELL_PAD;
-    const fitting = ((cell + GAP) / layout.slotColumns - GAP) / partOfSize();
-    return fitting < 84 ? SIZES.initial : Math.min(fitting, SIZES.largestFitting);
-  }
-
-  const longestLabel = (line) => lineLabel(line).reduce((sum, text) => sum + Math.min(60, text.length), 0);
-  const longestOf = (lines) => lines.reduce((most, line) => Math.max(most, longestLabel(line)), 4);
-
-  // ---------------------------------------------------------------- blind mode
-
-  const isBlindByColumns = () => app.state.rows.includes("subject") || !app.state.cols.includes("subject");
-
-  /** Where in the layout the cell at a place comes from: in blind mode neighbours are shuffled. */
-  function source(row, col) {
-    if (!app.state.blind) return { row, col };
-    if (isBlindByColumns()) return { row, col: shuffled(layout.cols.length, layout.rows[row].key)[col] };
-    return { row: shuffled(layout.rows.length, layout.cols[col].key)[row], col };
-  }
-
-  const shuffles = new Map();
-
-  function shuffled(count, key) {
-    const name = `${count}:${key}`;
-    if (!shuffles.has(name)) {
-      const order = Array.from({ length: count }, (_, i) => i);
-      let random = Number.parseInt(shortHash(name + sheet.sheet_id), 36) || 1;
-      for (let i = count - 1; i > 0; i -= 1) {
-        random = (Math.imul(random, 1664525) + 1013904223) >>> 0;
-        const j = Math.floor((random / 2 ** 32) * (i + 1));
-        [order[i], order[j]] = [order[j], order[i]];
-      }
-      if (shuffles.size > 2000) shuffles.clear();
-      shuffles.set(name, order);
-    }
-    return shuffles.get(name);
-  }
-
-  function slotsAt(row, col) {
-    const from = source(row, col);
-    const slots = layout.slotsAt(from.row, from.col);
-    if (!slots || !app.state.blind || slots.length < 2) return slots;
-    return shuffled(slots.length, `${layout.rows[from.row].key},${layout.cols[from.col].key}`).map((i) => slots[i]);
-  }
-
-  const membersAt = (row, col) => {
-    const from = source(row, col);
-    return layout.membersAt(from.row, from.col);
-  };
+  const slotsAt = (row, col) => app.blind.slotsAt(layout, row, col);
+  const membersAt = (row, col) => app.blind.membersAt(layout, row, col);
 
   // ---------------------------------------------------------------- nodes
 
@@ -133,168 +39,83 @@ function makeGrid(app) {
 
   function makeCell() {
     const node = el("div", { class: "cell", role: "gridcell" });
-    const slots = Array.from({ length: layout.numSlots }, makeSlot);
+    const inside = Array.from({ length: layout.numSlots }, slots.make);
     const heat = el("span", { class: "heat" });
-    node.append(...slots.map((slot) => slot.node), heat);
-    return { node, slots, heat };
-  }
-
-  function makeSlot() {
-    const img = el("img", { alt: "", draggable: "false", hidden: true });
-    const count = el("span", { class: "count" });
-    const verdict = el("span", { class: "verdict" });
-    const note = el("span", { class: "caption text", dir: "auto" });
-    const node = el("div", { class: "slot", role: "img" }, img, count, verdict, note);
-    img.addEventListener("load", () => (img.hidden = false));
-    return { node, img, count, verdict, note, token: {}, image: -1, url: "" };
+    const caption = el("div", { class: "wall-caption" });
+    node.append(...inside.map((slot) => slot.node), heat, caption);
+    return { node, slots: inside, heat, caption };
   }
 
   function bindRow(line, row) {
     line.row = row;
     line.node.style.transform = `translateY(${size.headH + row * size.cellH}px)`;
     line.node.setAttribute("aria-rowindex", row + 2);
-    const isHidden = app.state.blind && !isBlindByColumns();
-    fillHeader(line.header, layout.rows[row], isHidden ? letter(row) : null, size.ranges.rows);
+    heads.fill(line.header, layout.rows[row], "rows", row, size.ranges.rows);
     for (const [col, cell] of line.cells) bindCell(cell, row, col);
   }
 
   function bindCell(cell, row, col) {
     const { node } = cell;
-    node.style.transform = `translateX(${size.headW + col * size.cellW}px)`;
+    node.style.transform = `translateX(${size.left + size.headW + col * size.cellW}px)`;
     node.setAttribute("aria-colindex", col + 2);
     const stacks = slotsAt(row, col);
-    const members = app.state.heat && stacks ? membersAt(row, col) : [];
-    const value = members.length ? cellMetric(sheet, picks, members, app.state.heat) : null;
-    node.classList.toggle("is-heat", Boolean(app.state.heat));
     node.classList.toggle("is-empty", !stacks);
+    bindHeat(cell, stacks ? membersAt(row, col) : []);
+    const line = size.captionH ? layout.captionAt(row, col) : null;
+    cell.caption.hidden = !line;
+    if (line) cell.caption.replaceChildren(...heads.labels(line));
+    for (let i = 0; i < cell.slots.length; i += 1) {
+      slots.bind(cell.slots[i], stacks ? stacks[i] : [], { row, col, slot: i });
+    }
+    app.cursor?.mark(cell.slots);
+  }
+
+  /** Heat is a frame and a figure: the pictures stay visible. */
+  function bindHeat(cell, members) {
+    const metric = app.state.heat;
+    cell.node.classList.toggle("is-heat", Boolean(metric));
     cell.heat.textContent = "";
     cell.heat.removeAttribute("style");
-    if (app.state.heat && stacks) {
-      cell.heat.textContent = metricText(app.state.heat, value);
-      const range = app.heatRange;
-      if (value !== null && range) {
-        const part = range.high > range.low ? (value - range.low) / (range.high - range.low) : 0.5;
-        const color = heatColor(part);
-        cell.heat.style.backgroundColor = color.background;
-        cell.heat.style.color = color.isLight ? "#1a1206" : "#fff";
-      }
-    }
-    for (let i = 0; i < cell.slots.length; i += 1) bindSlot(cell.slots[i], stacks ? stacks[i] : [], row, col, i);
+    cell.node.style.removeProperty("--heat");
+    if (!metric || !members.length) return;
+    const stats = cellStats(sheet, picks, members);
+    const value = metricValue(stats, metric);
+    cell.heat.textContent = metricText(metric, stats);
+    const range = app.heatRange;
+    if (value === null || !range) return;
+    const color = heatColor(range.high > range.low ? (value - range.low) / (range.high - range.low) : 0.5);
+    cell.node.style.setProperty("--heat", color.background);
+    cell.heat.style.color = color.isLight ? "#1a1206" : "#fff";
   }
-
-  function bindSlot(slot, stack, row, col, index) {
-    const { node, img } = slot;
-    packs.cancel(slot.token);
-    node.place = { row, col, slot: index };
-    node.id = `at-${row}-${col}-${index}`;
-    const isActive = active.row === row && active.col === col && active.slot === index;
-    node.classList.toggle("is-active", isActive);
-    const data = stack && stack.length ? stack[0] : -1;
-    node.hidden = data < 0;
-    slot.data = data;
-    slot.stack = stack;
-    if (data < 0) {
-      slot.image = -1;
-      return;
-    }
-    const image = sheet.imageOf[data];
-    const status = sheet.status[data];
-    node.className = `slot${isActive ? " is-active" : ""}${status === FAILED ? " is-failed" : ""}${status === 1 ? " is-flagged" : ""}`;
-    if (sheet.marks) node.dataset.mark = sheet.marks[data];
-    node.classList.toggle("is-stack", stack.length > 1);
-    slot.count.textContent = stack.length > 1 ? stack.length : "";
-    bindVerdict(slot);
-    if (image === slot.image && slot.url) return; // the same picture stays
-    slot.image = image;
-    slot.url = "";
-    img.hidden = true;
-    img.removeAttribute("src");
-    const tint = sheet.image.tint[image];
-    node.style.backgroundColor = tint < 0 ? "" : `#${tint.toString(16).padStart(6, "0")}`;
-    if (!hasPixels(sheet, data)) return;
-    packs.whenLoaded(image, slot.token, (pack) => {
-      slot.url = packs.thumbUrl(pack, image);
-      const isEnlarged = size.slotW > 1.3 * Math.max(sheet.image.width[image], 1);
-      const better = isEnlarged && !sheet.image.native[image] ? packs.wholeUrl(pack, image) || packs.fileUrl(image) : "";
-      img.onerror = better ? () => ((img.onerror = null), (img.src = slot.url)) : null;
-      img.src = better || slot.url;
-    });
-  }
-
-  function bindVerdict(slot) {
-    const pick = picks.ofRow(slot.data);
-    const { node } = slot;
-    node.classList.toggle("is-favourite", Boolean(pick?.is_favourite));
-    node.classList.toggle("is-reject", Boolean(pick?.is_reject));
-    node.classList.toggle("is-compared", app.state.compare.includes(idOf(sheet, slot.data)));
-    const parts = [];
-    if (pick?.is_favourite) parts.push("♥");
-    if (pick?.rating) parts.push("★".repeat(pick.rating));
-    if (pick?.note) parts.push("✎");
-    slot.verdict.textContent = parts.join(" ");
-    const isHidden = app.state.blind && !picks.isRevealed(idOf(sheet, slot.data));
-    slot.note.textContent = app.state.blind && !isHidden ? short(blindCaption(slot.data), 60) : "";
-    node.setAttribute("aria-label", slotLabel(slot, pick, isHidden));
-    node.title = isHidden ? "" : describeRow(sheet, slot.data);
-  }
-
-  const blindCaption = (row) =>
-    describeRow(sheet, row, varyingAxes(sheet).filter((axis) => !["subject", "seed"].includes(axis.name)));
-
-  function slotLabel(slot, pick, isHidden) {
-    const name = isHidden ? "label hidden" : describeRow(sheet, slot.data);
-    const stack = slot.stack.length > 1 ? `, the first of ${slot.stack.length}` : "";
-    const mark = sheet.marks ? `, ${MARK_TEXT[sheet.marks[slot.data]]}` : "";
-    const failed = sheet.status[slot.data] === FAILED ? ", failed" : "";
-    return `${name}${stack}${failed}, ${verdictText(pick)}${mark}`;
-  }
-
-  function fillHeader(node, line, hiddenAs, ranges) {
-    const labels = hiddenAs ? [hiddenAs] : lineLabel(line);
-    const isAlone = labels.length === 0;
-    const parts = labels.map((text, i) => {
-      const axis = hiddenAs ? null : line.axes[i];
-      const shown = axis && axis.isNumeric ? `${axis.name} ${text}` : text;
-      return userText("span", short(shown, 300), { class: i ? "label minor" : "label", title: short(shown, 1000) });
-    });
-    node.replaceChildren(el("div", { class: "labels" }, isAlone ? el("span", { class: "label", text: "all" }) : parts));
-    if (ranges.length) node.append(marginBars(ranges, line.stats));
-  }
-
-  const letter = (i) => (i < 26 ? String.fromCharCode(65 + i) : letter(Math.floor(i / 26) - 1) + letter(i % 26));
 
   // ---------------------------------------------------------------- rendering
 
   function reset(newLayout) {
     layout = newLayout;
-    size = measure();
+    size = measure(app, layout, scroller.clientWidth, scroller.clientHeight);
+    slots.setSize(size.slotW);
     for (const line of live.values()) releaseSlots(line);
     live.clear();
     spare.length = 0;
-    const corner = el("div", { class: "corner", role: "columnheader", "aria-label": "axes" });
-    corner.append(cornerLabel());
+    const corner = el("div", { class: "corner", role: "columnheader", "aria-label": "axes" }, cornerLabel());
     head = { node: el("div", { class: "col-heads", role: "row", "aria-rowindex": 1 }, corner), cells: new Map() };
     plane.replaceChildren(head.node);
-    plane.style.width = `${size.headW + layout.cols.length * size.cellW + 12}px`;
+    plane.style.width = layout.isWall ? "100%" : `${size.headW + layout.cols.length * size.cellW + 12}px`;
     plane.style.height = `${size.headH + layout.rows.length * size.cellH + 12}px`;
-    plane.style.setProperty("--head-w", `${size.headW}px`);
-    plane.style.setProperty("--head-h", `${size.headH}px`);
-    plane.style.setProperty("--cell-w", `${size.cellW}px`);
-    plane.style.setProperty("--cell-h", `${size.cellH}px`);
-    plane.style.setProperty("--slot-w", `${size.slotW}px`);
-    plane.style.setProperty("--slot-h", `${size.slotH}px`);
+    const measures = { "head-w": size.headW, "head-h": size.headH, "cell-w": size.cellW, "cell-h": size.cellH, "slot-w": size.slotW, "slot-h": size.slotH };
+    for (const [name, px] of Object.entries(measures)) plane.style.setProperty(`--${name}`, `${px}px`);
     plane.style.setProperty("--slot-columns", layout.slotColumns);
     plane.setAttribute("aria-rowcount", layout.rows.length + 1);
     plane.setAttribute("aria-colcount", layout.cols.length + 1);
     plane.classList.toggle("is-narrow", size.isNarrow);
-    active = clampPlace(active);
+    plane.classList.toggle("is-wall", layout.isWall);
     lastEdges = "";
     render();
   }
 
   function cornerLabel() {
-    const { rows, cols } = app.state;
-    const text = `${rows.join(" · ") || "all"} × ${cols.join(" · ") || "all"}`;
+    const names = (places) => places.map((name) => `${name} ${sheet.axisByName.get(name).prefix}`.trim()).join(" · ") || "all";
+    const text = `${names(app.state.rows)} × ${names(app.state.cols)}`;
     return el("div", { class: "corner-label", text: short(text, 60), title: text });
   }
 
@@ -354,13 +175,13 @@ function makeGrid(app) {
         head.cells.delete(col);
       }
     }
+    if (layout.isWall) return;
     for (let col = firstCol; col < endCol; col += 1) {
       if (head.cells.has(col) || !layout.cols[col]) continue;
       const node = el("div", { class: "col-head", role: "columnheader", "aria-colindex": col + 2 });
       node.style.transform = `translateX(${size.headW + col * size.cellW}px)`;
-      const isHidden = app.state.blind && isBlindByColumns();
-      fillHeader(node, layout.cols[col], isHidden ? letter(col) : null, size.ranges.cols);
-      const inner = innerLabels().map((text) => userText("span", short(text, 60), { title: short(text, 400) }));
+      heads.fill(node, layout.cols[col], "cols", col, size.ranges.cols);
+      const inner = size.innerLabels.map((text) => prettyText("span", text, { title: short(text, 400) }));
       if (inner.length) node.append(el("div", { class: "inner-heads" }, inner));
       head.node.append(node);
       head.cells.set(col, node);
@@ -388,34 +209,45 @@ function makeGrid(app) {
       bindCell(cell, row, col);
     }
     for (const cell of left) {
-      for (const slot of cell.slots) packs.cancel(slot.token);
+      cell.slots.forEach(slots.release);
       cell.node.remove();
     }
   }
 
   function releaseSlots(line) {
-    for (const cell of line.cells.values()) for (const slot of cell.slots) packs.cancel(slot.token);
+    for (const cell of line.cells.values()) cell.slots.forEach(slots.release);
   }
 
   function schedule() {
     if (isScheduled) return;
     isScheduled = true;
-    requestAnimationFrame(render);
+    requestAnimationFrame(() => {
+      render();
+      app.cursor.onScroll();
+    });
   }
 
   function* liveSlots() {
     for (const line of live.values()) for (const cell of line.cells.values()) yield* cell.slots;
   }
 
-  /** Show the verdicts again, of one image or of all; the layout stays. */
-  function refreshVerdicts(id) {
+  /** Show the verdicts again, of some images or of all (null); the layout stays. */
+  function refreshVerdicts(ids) {
+    const wanted = ids && new Set(ids);
     for (const slot of liveSlots()) {
-      if (slot.data >= 0 && (id === null || idOf(sheet, slot.data) === id)) bindVerdict(slot);
+      if (slot.data >= 0 && (!wanted || wanted.has(idOf(sheet, slot.shown)))) slots.bindVerdict(slot);
     }
   }
 
-  // ---------------------------------------------------------------- moving
+  /** Show another row of data in the place of each, until called with null. */
+  function setFlip(rowShown) {
+    slots.setFlip(rowShown);
+    for (const line of live.values()) for (const [col, cell] of line.cells) bindCell(cell, line.row, col);
+  }
 
+  // ---------------------------------------------------------------- places
+
+  /** Bring a place inside of the layout. */
   function clampPlace({ row, col, slot }) {
     return {
       row: Math.max(0, Math.min(row, layout.rows.length - 1)),
@@ -424,39 +256,66 @@ function makeGrid(app) {
     };
   }
 
-  function setActive(place, isShown = true) {
-    const old = byId(`at-${active.row}-${active.col}-${active.slot}`);
-    if (old) old.classList.remove("is-active");
-    active = clampPlace(place);
-    if (isShown) reveal(active);
-    const node = byId(`at-${active.row}-${active.col}-${active.slot}`);
-    if (node) {
-      node.classList.add("is-active");
-      plane.setAttribute("aria-activedescendant", node.id);
-    }
+  /** Where a place is on the plane, px. */
+  function boxOf({ row, col, slot }) {
+    const line = Math.floor(slot / layout.slotColumns);
+    return {
+      top: size.headH + row * size.cellH + CELL_PAD + line * (size.slotH + GAP),
+      left: size.left + size.headW + col * size.cellW + CELL_PAD + (slot % layout.slotColumns) * (size.slotW + GAP),
+    };
+  }
+
+  /** Whether most of an image is inside of the window, clear of the headers. */
+  function isOnScreen(place) {
+    const { top, left } = boxOf(place);
+    const y = top + size.slotH / 2 - scroller.scrollTop;
+    const x = left + size.slotW / 2 - scroller.scrollLeft;
+    return y > size.headH && y < scroller.clientHeight && x > size.headW && x < scroller.clientWidth;
   }
 
   /** Scroll an image into view, clear of the headers. */
-  function reveal({ row, col, slot }) {
-    const line = Math.floor(slot / layout.slotColumns);
+  function reveal(place) {
+    const { top, left } = boxOf(place);
     const isAlone = layout.numSlots === 1;
-    const top = row * size.cellH + line * (size.slotH + GAP);
-    const left = col * size.cellW + (slot % layout.slotColumns) * (size.slotW + GAP);
-    const needsH = isAlone ? size.cellH : size.slotH + 2 * CELL_PAD;
-    const needsW = isAlone ? size.cellW : size.slotW + 2 * CELL_PAD;
-    const height = scroller.clientHeight - size.headH;
-    const width = scroller.clientWidth - size.headW;
-    if (top < scroller.scrollTop) scroller.scrollTop = top;
-    else if (top + needsH > scroller.scrollTop + height) scroller.scrollTop = top + needsH - height;
-    if (left < scroller.scrollLeft) scroller.scrollLeft = left;
-    else if (left + needsW > scroller.scrollLeft + width) scroller.scrollLeft = left + needsW - width;
+    const height = (isAlone ? size.cellH : size.slotH + 2 * CELL_PAD);
+    const width = (isAlone ? size.cellW : size.slotW + 2 * CELL_PAD);
+    const y = top - CELL_PAD - size.headH;
+    const x = left - CELL_PAD - size.headW;
+    if (y < scroller.scrollTop) scroller.scrollTop = y;
+    else if (y + height > scroller.scrollTop + scroller.clientHeight - size.headH) scroller.scrollTop = y + height - scroller.clientHeight + size.headH;
+    if (x < scroller.scrollLeft) scroller.scrollLeft = x;
+    else if (x + width > scroller.scrollLeft + scroller.clientWidth - size.headW) scroller.scrollLeft = x + width - scroller.clientWidth + size.headW;
     lastEdges = "";
     render();
   }
 
-  /** The next place in a direction whose cell is not empty; null at the edge. */
+  /** The stack at a place, the best first; none where the place is empty. */
+  function stackAt({ row, col, slot }) {
+    const stacks = layout.rows.length && layout.cols.length ? slotsAt(row, col) : null;
+    return (stacks && stacks[slot]) || [];
+  }
+
+  /** The first place whose image is on screen. */
+  function firstOnScreen() {
+    for (let row = 0; row < layout.rows.length; row += 1) {
+      for (let col = 0; col < layout.cols.length; col += 1) {
+        for (let slot = 0; slot < layout.numSlots; slot += 1) {
+          const place = { row, col, slot };
+          if (isOnScreen(place) && stackAt(place).length) return place;
+        }
+      }
+    }
+    return null;
+  }
+
+  /** The next place in a direction whose cell is not empty; null at the edge. A wall is one line. */
   function neighbour(place, down, across) {
     let { row, col } = place;
+    if (layout.isWall && across) {
+      const index = row * layout.numColumns + col + across;
+      const next = { row: Math.floor(index / layout.numColumns), col: ((index % layout.numColumns) + layout.numColumns) % layout.numColumns, slot: place.slot };
+      return index >= 0 && index < layout.lines.length ? next : null;
+    }
     for (;;) {
       row += down;
       col += across;
@@ -465,46 +324,14 @@ function makeGrid(app) {
     }
   }
 
-  function move(event) {
-    const lineHeight = layout.slotColumns;
-    const page = Math.max(1, Math.floor((scroller.clientHeight - size.headH) / size.cellH));
-    const { row, col, slot } = active;
-    const steps = {
-      ArrowLeft: () => (slot % lineHeight > 0 ? { row, col, slot: slot - 1 } : step(0, -1, slot + lineHeight - 1)),
-      ArrowRight: () => (slot % lineHeight < lineHeight - 1 ? { row, col, slot: slot + 1 } : step(0, 1, slot - lineHeight + 1)),
-      ArrowUp: () => (slot >= lineHeight ? { row, col, slot: slot - lineHeight } : step(-1, 0, slot)),
-      ArrowDown: () => (slot + lineHeight < layout.numSlots ? { row, col, slot: slot + lineHeight } : step(1, 0, slot % lineHeight)),
-      PageUp: () => ({ row: row - page, col, slot }),
-      PageDown: () => ({ row: row + page, col, slot }),
-      Home: () => ({ row: event.ctrlKey ? 0 : row, col: 0, slot: 0 }),
-      End: () => ({ row: event.ctrlKey ? layout.rows.length - 1 : row, col: layout.cols.length - 1, slot: 0 }),
-    };
-    const target = steps[event.key] && steps[event.key]();
-    if (!target) return false;
-    hovered = null;
-    setActive(target);
-    return true;
-  }
-
-  function step(down, across, slot) {
-    const next = neighbour(active, down, across);
-    return next ? { ...next, slot } : null;
-  }
-
-  /** The row of data that a key acts on: under the pointer, else the active one; -1 for none. */
-  function target() {
-    const place = hovered || active;
-    const stacks = layout.rows.length ? slotsAt(place.row, place.col) : null;
-    const stack = stacks && stacks[place.slot];
-    return stack && stack.length ? { row: stack[0], place } : null;
-  }
-
   /** Where a row of data stands now; null when it is filtered away. */
   function placeOf(data) {
+    const isShuffled = app.state.blind;
     for (let row = 0; row < layout.rows.length; row += 1) {
-      if (!lineHolds(layout.rows[row], data)) continue;
+      if (!isShuffled && !lineHolds(layout.rows[row], data)) continue;
       for (let col = 0; col < layout.cols.length; col += 1) {
-        if (!app.state.blind && !lineHolds(layout.cols[col], data)) continue;
+        const line = layout.captionAt(row, col) || layout.cols[col];
+        if (!isShuffled && !lineHolds(line, data)) continue;
         const stacks = slotsAt(row, col);
         const slot = stacks ? stacks.findIndex((stack) => stack.includes(data)) : -1;
         if (slot >= 0) return { row, col, slot };
@@ -513,51 +340,50 @@ function makeGrid(app) {
     return null;
   }
 
-  const lineHolds = (line, data) =>
-    (app.state.blind && !isBlindByColumns()) || line.axes.every((axis, i) => axis.codes[data] === line.codes[i]);
+  /** All shown rows of data as one reads them: line by line, a cell's candidates together. */
+  function readingOrder() {
+    const rows = [];
+    for (let row = 0; row < layout.rows.length; row += 1) {
+      for (let col = 0; col < layout.cols.length; col += 1) rows.push(...membersAt(row, col));
+    }
+    return rows;
+  }
 
   scroller.addEventListener("scroll", schedule, { passive: true });
   new ResizeObserver(() => {
     if (!layout) return;
-    const isSame = measure().slotW === size.slotW && scroller.clientWidth < 560 === size.isNarrow;
-    if (isSame) {
+    const now = measure(app, layout, scroller.clientWidth, scroller.clientHeight);
+    if (now.slotW === size.slotW && now.left === size.left && now.numColumns === size.numColumns && now.isNarrow === size.isNarrow) {
       lastEdges = "";
       schedule();
-    } else reset(layout);
+    } else {
+      reset(layout);
+      app.cursor.follow();
+    }
   }).observe(scroller);
-  plane.addEventListener("click", (event) => {
-    const node = event.target.closest(".slot");
-    if (!node || !node.place) return;
-    setActive(node.place, false);
-    plane.focus({ preventScroll: true });
-    const found = target();
-    if (!found) return;
-    if (event.ctrlKey || event.metaKey || event.shiftKey) app.toggleCompare(idOf(sheet, found.row));
-    else app.open(found.row, found.place);
-  });
-  plane.addEventListener("pointermove", (event) => {
-    if (event.pointerType !== "mouse") return;
-    const node = event.target.closest(".slot");
-    hovered = node && node.place ? node.place : null;
-  });
-  plane.addEventListener("pointerleave", () => (hovered = null));
+  heads.listen(plane);
 
   return {
     reset,
     refreshVerdicts,
-    move,
-    target,
-    neighbour,
+    setFlip,
+    render,
+    stackAt,
     slotsAt,
     membersAt,
+    neighbour,
     placeOf,
-    setActive,
+    clampPlace,
+    isOnScreen,
+    firstOnScreen,
+    reveal,
+    readingOrder,
+    liveSlots,
     focus: () => plane.focus({ preventScroll: true }),
     numLive: () => plane.getElementsByTagName("*").length,
     layout: () => layout,
-    imageSize: () => size.base,
+    size: () => size,
     roomPx: () => Math.max(240, scroller.clientWidth - 140),
-    active: () => active,
-    scrollHome: () => scroller.scrollTo(0, 0),
+    numLinesOnScreen: () => Math.max(1, Math.floor((scroller.clientHeight - size.headH) / size.cellH)),
   };
 }

@@ -1,10 +1,15 @@
 // The layout: which rows of data stand in which cell, for the axes, filters and order chosen.
 // Takes sheet, picks and state, returns plain arrays; touches no element.
 
+import { hasPixels, sortingScore } from "./data.js";
+import { visibleRows } from "./filters.js";
+import { isLowBetter, makeStats, metricValue } from "./margins.js";
+import { liking } from "./picks.js";
+
 const MAX_SPREAD = 400; // candidates shown at once in one open cell; the large view has them all
 const WALL_SLOT_PX = 132; // at this size the candidates of a few open cells fill the width
 
-function computeLayout(sheet, picks, state, widthPx) {
+export function computeLayout(sheet, picks, state, widthPx) {
   const visible = visibleRows(sheet, picks, state);
   const rows = lineUp(sheet, state, state.rows, visible);
   const cols = lineUp(sheet, state, state.cols, visible);
@@ -19,8 +24,8 @@ function computeLayout(sheet, picks, state, widthPx) {
     stats.rows.add(rows.indexOf[i], visible[i], picks);
     stats.cols.add(cols.indexOf[i], visible[i], picks);
   }
-  const rowOrder = sortLines(rows, stats.rows, state.sortRows);
-  const colOrder = sortLines(cols, stats.cols, state.sortCols);
+  const rowOrder = sortLines(sheet, rows, stats.rows, state.sortRows, visible);
+  const colOrder = sortLines(sheet, cols, stats.cols, state.sortCols, visible);
   const cells = new Map();
   let maxStack = 1;
   for (const [key, members] of byCell) {
@@ -39,13 +44,15 @@ function computeLayout(sheet, picks, state, widthPx) {
     cells.set(row * cols.length + col, stacks);
   }
   const slots = { inner: Math.max(1, inner.length), spread: state.open ? Math.min(maxStack, MAX_SPREAD) : 1 };
-  return {
+  const layout = {
     rows: rowOrder.order.map((i) => ({ ...rows.lines[i], stats: stats.rows.of(i) })),
     cols: colOrder.order.map((i) => ({ ...cols.lines[i], stats: stats.cols.of(i) })),
     inner: inner.lines,
+    isWall: false,
     numSlots: slots.inner * slots.spread,
     slotColumns: slotColumns(slots, widthPx / cols.length),
     maxStack,
+    visible,
     numShown: visible.length,
     /** The stacks of one cell by slot: each slot holds rows of data, the best first. */
     slotsAt(row, col) {
@@ -64,8 +71,42 @@ function computeLayout(sheet, picks, state, widthPx) {
       const stacks = cells.get(row * cols.length + col);
       return stacks ? [...stacks.keys()].sort((a, b) => a - b).flatMap((i) => stacks.get(i)) : [];
     },
+    captionAt: () => null,
   };
+  const isWall = inner.lines.length <= 1 && state.inner.length === 0 && (state.rows.length === 0 || state.cols.length === 0);
+  return isWall ? makeWall(layout, cols.length > 1 ? "cols" : "rows") : layout;
 }
+
+/** A sheet of one line of cells, to be wrapped at the width that there is. */
+function makeWall(layout, along) {
+  const lines = layout[along];
+  const cellOf = (index) => (along === "rows" ? [index, 0] : [0, index]);
+  const wall = {
+    ...layout,
+    isWall: true,
+    lines,
+    numColumns: 1,
+    /** Wrap the line into lines of `numColumns` cells. */
+    wrap(numColumns) {
+      wall.numColumns = Math.max(1, Math.min(numColumns, lines.length));
+      wall.rows = anonymous(Math.ceil(lines.length / wall.numColumns));
+      wall.cols = anonymous(wall.numColumns);
+    },
+    slotsAt(row, col) {
+      const index = row * wall.numColumns + col;
+      return index < lines.length ? layout.slotsAt(...cellOf(index)) : null;
+    },
+    membersAt(row, col) {
+      const index = row * wall.numColumns + col;
+      return index < lines.length ? layout.membersAt(...cellOf(index)) : [];
+    },
+    captionAt: (row, col) => lines[row * wall.numColumns + col] || null,
+  };
+  wall.wrap(Math.ceil(Math.sqrt(lines.length)));
+  return wall;
+}
+
+const anonymous = (count) => Array.from({ length: count }, (_, key) => ({ key, codes: [], axes: [], stats: null }));
 
 /** How many images stand side by side in a cell, given the width it may have. */
 function slotColumns({ inner, spread }, widthPx) {
@@ -74,59 +115,12 @@ function slotColumns({ inner, spread }, widthPx) {
   return Math.min(spread, Math.max(Math.ceil(Math.sqrt(spread)), Math.floor(widthPx / WALL_SLOT_PX)));
 }
 
-function visibleRows(sheet, picks, state) {
-  const hiding = sheet.axes
-    .map((axis) => [axis.codes, state.hidden[axis.name]])
-    .filter(([, hidden]) => hidden && hidden.size);
-  const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = words.length ? findPrompts(sheet, words) : null;
-  const isShown = viewTest(sheet, picks, state.view);
-  const visible = [];
-  for (let row = 0; row < sheet.numRows; row += 1) {
-    if (found && !found.has(sheet.texts.prompt.codes[row]) && !isFoundById(sheet, row, words)) continue;
-    if (hiding.some(([codes, hidden]) => hidden.has(codes[row]))) continue;
-    if (isShown && !isShown(row)) continue;
-    visible.push(row);
-  }
-  return visible;
-}
-
-function findPrompts(sheet, words) {
-  const found = new Set();
-  sheet.texts.prompt.values.forEach((prompt, code) => {
-    const text = prompt.toLowerCase();
-    if (words.every((word) => text.includes(word))) found.add(code);
-  });
-  return found;
-}
-
-const isFoundById = (sheet, row, words) => words.length === 1 && idOf(sheet, row).startsWith(words[0]);
-
-function viewTest(sheet, picks, view) {
-  switch (view) {
-    case "picks":
-      return (row) => isPicked(picks.ofRow(row));
-    case "favourites":
-      return (row) => Boolean(picks.ofRow(row)?.is_favourite);
-    case "unjudged":
-      return (row) => !isJudged(picks.ofRow(row));
-    case "rejects":
-      return (row) => Boolean(picks.ofRow(row)?.is_reject);
-    case "failures":
-      return (row) => sheet.status[row] !== OK;
-    case "differences":
-      return sheet.marks ? (row) => sheet.marks[row] > SAME : null;
-    default:
-      return null;
-  }
-}
-
-/** Code -> place in the order the person chose; codes not named follow in the sweep's order. */
-function ranks(axis, order) {
+/** Code -> place in the order the person chose; codes not named follow in the sheet's order. */
+export function ranks(axis, order) {
   const rank = new Int32Array(axis.values.length).fill(-1);
   let next = 0;
   for (const code of order || []) rank[code] = next++;
-  for (let code = 0; code < rank.length; code += 1) if (rank[code] < 0) rank[code] = next++;
+  for (const code of axis.order) if (rank[code] < 0) rank[code] = next++;
   return rank;
 }
 
@@ -143,7 +137,7 @@ function lineUp(sheet, state, names, visible) {
     }
     keys[i] = key;
     if (!lineByKey.has(key)) {
-      lineByKey.set(key, { key, codes: axes.map((axis) => axis.codes[visible[i]]), axes });
+      lineByKey.set(key, { key, codes: axes.map((axis) => axis.codes[visible[i]]), axes, first: visible[i] });
     }
   }
   const lines = [...lineByKey.values()].sort((a, b) => a.key - b.key);
@@ -152,36 +146,59 @@ function lineUp(sheet, state, names, visible) {
   return { lines, indexOf, length: Math.max(1, lines.length) };
 }
 
-const lineLabel = (line) => line.axes.map((axis, i) => axis.values[line.codes[i]]);
+export const lineLabel = (line) => line.axes.map((axis, i) => axis.values[line.codes[i]]);
 
-function sortLines(lines, stats, by) {
+/** Whether a row of data belongs to a line. */
+export const lineHolds = (line, data) => line.axes.every((axis, i) => axis.codes[data] === line.codes[i]);
+
+function sortLines(sheet, lines, stats, by) {
   const order = lines.lines.map((_, i) => i);
   if (by === "name") {
     const label = (i) => lineLabel(lines.lines[i]).join(" ");
     const collator = new Intl.Collator(undefined, { numeric: true });
     order.sort((a, b) => collator.compare(label(a), label(b)));
+  } else if (by === "look") {
+    order.sort((a, b) => sheet.look[lines.lines[a].first] - sheet.look[lines.lines[b].first] || a - b);
   } else if (by) {
-    const value = order.map((i) => metricValue(stats.of(i), by) ?? -Infinity);
-    const sign = by === "seconds" || by === "failed" ? 1 : -1; // the best first
-    order.sort((a, b) => sign * (value[a] - value[b]) || a - b);
+    const sign = isLowBetter(sheet, by) ? 1 : -1; // the best first
+    const value = order.map((i) => metricValue(stats.of(i), by) ?? sign * Infinity);
+    order.sort((a, b) => (value[a] === value[b] ? a - b : sign * (value[a] - value[b])));
   }
   const rank = new Int32Array(lines.length);
   order.forEach((line, place) => (rank[line] = place));
   return { order, rank };
 }
 
-/** Put the best candidate of a stack first: what a person liked, then scores, then the order. */
-function orderStack(sheet, picks, state, stack) {
+/**
+ * Put the best candidate of a stack first, by the same rule as the pictures (report/best.py): what
+ * people like, images before failures, the chosen score, the model's default values, the order of
+ * the sweep.
+ */
+export function orderStack(sheet, picks, state, stack) {
   if (stack.length < 2) return;
-  const score = sheet.scores.length && !state.blind ? sheet.scores[0].values : null;
-  const liked = new Map(stack.map((row) => [row, state.blind ? 0 : liking(picks.ofRow(row))]));
-  const rank = state.inner.concat(["seed"]).map((name) => sheet.axisByName.get(name).codes);
-  stack.sort(
-    (a, b) =>
-      liked.get(b) - liked.get(a) ||
-      hasPixels(sheet, b) - hasPixels(sheet, a) ||
-      (score ? (score[sheet.imageOf[b]] ?? -Infinity) - (score[sheet.imageOf[a]] ?? -Infinity) || 0 : 0) ||
-      rank[rank.length - 1][a] - rank[rank.length - 1][b] ||
-      a - b,
-  );
+  if (state.sortRows === "look") {
+    stack.sort((a, b) => sheet.look[a] - sheet.look[b]);
+    return;
+  }
+  const score = state.blind ? null : sortingScore(sheet);
+  const sign = score && score.isHigherBetter ? -1 : 1;
+  const keys = new Map();
+  for (const row of stack) {
+    const value = score ? score.values[sheet.imageOf[row]] : 0;
+    keys.set(row, [
+      state.blind ? 0 : -liking(picks.ofRow(row)),
+      hasPixels(sheet, row) ? 0 : 1,
+      value === null || value === undefined ? Infinity : sign * value,
+      sheet.fromDefault[row],
+      row,
+    ]);
+  }
+  stack.sort((a, b) => compareKeys(keys.get(a), keys.get(b)));
+}
+
+function compareKeys(a, b) {
+  for (let i = 0; i < a.length; i += 1) {
+    if (a[i] !== b[i]) return a[i] < b[i] ? -1 : 1;
+  }
+  return 0;
 }

@@ -1,12 +1,64 @@
-// The page as a whole: data in, parts made, keys and state between them.
+// The page as a whole: data in, parts made, state and keys between them.
+
+import { makeBlind } from "./blind.js";
+import { openCull } from "./cull.js";
+import { makeCursor } from "./cursor.js";
+import { idOf, makeSheet } from "./data.js";
+import { button, byId, el } from "./dom.js";
+import { makeDrafts } from "./drafts.js";
+import { makeDrawer } from "./drawer.js";
+import { makeEquals } from "./equals.js";
+import { makeExchange } from "./exchange.js";
+import { makeGrid } from "./grid.js";
+import { makeHeads } from "./heads.js";
+import { makeHint } from "./hint.js";
+import { makeHoverBar, makeJudge } from "./judge.js";
+import { listenToKeys, openHelp } from "./keys.js";
+import { computeLayout } from "./layout.js";
+import { makeLightbox } from "./lightbox.js";
+import { cellStats, rangeOf } from "./margins.js";
+import { memory } from "./memory.js";
+import { makePacks } from "./packs.js";
+import { makePageFlip } from "./pageflip.js";
+import { makePicks } from "./picks.js";
+import { openRounds } from "./rounds.js";
+import { makeSelection } from "./selection.js";
+import { readHash, writeHash } from "./state.js";
+import { openSurvey } from "./survey.js";
+import { makeToolbar } from "./toolbar.js";
+import { makeTray } from "./tray.js";
 
 function start(source) {
   const sheet = makeSheet(source);
-  const app = { sheet, state: readHash(sheet, location.hash), heatRange: null };
+  const storageKey = `promptlab-picks:${sheet.sheet_id}`;
+  const app = { sheet, state: readHash(sheet, location.hash), heatRange: null, unfinishedRounds: new Map() };
   app.packs = makePacks(sheet);
-  app.picks = makePicks(sheet);
+  app.picks = makePicks(sheet, {
+    kept: memory.read(storageKey) || [],
+    save: (verdicts) => memory.write(storageKey, verdicts),
+    who: () => memory.read("promptlab-who") || "",
+  });
+  app.equals = makeEquals(sheet);
+  app.blind = makeBlind(app);
+  app.drafts = makeDrafts(sheet, app.picks);
+  app.heads = makeHeads(app);
   app.grid = makeGrid(app);
+  app.pageFlip = makePageFlip(app);
+  app.judge = makeJudge(app);
+  app.hoverBar = makeHoverBar(app);
+  app.selection = makeSelection(app);
+  app.cursor = makeCursor(app);
   app.lightbox = makeLightbox(app);
+  app.cull = () => openCull(app);
+  app.survey = (rows) => openSurvey(app, rows);
+  app.rounds = (rows) => openRounds(app, rows);
+  app.open = (row, place) => app.lightbox.open(row, place);
+  app.help = openHelp;
+  app.exchange = makeExchange(app);
+  app.toolbar = makeToolbar(app);
+  app.drawer = makeDrawer(app);
+  app.tray = makeTray(app);
+  app.hint = makeHint(app);
   let hashTimer = 0;
 
   /** Change what is shown. `keepsLayout`: nothing moves in the grid. */
@@ -14,12 +66,13 @@ function start(source) {
     Object.assign(app.state, change);
     clearTimeout(hashTimer);
     hashTimer = setTimeout(saveState, 120);
-    if (keepsLayout) {
-      app.grid.refreshVerdicts(null);
-      app.panels.fillTray();
+    if (!keepsLayout) {
+      app.relayout();
       return;
     }
-    relayout();
+    app.grid.refreshVerdicts(null);
+    app.tray.fill();
+    app.lightbox.update();
   };
 
   function saveState() {
@@ -30,126 +83,68 @@ function start(source) {
     }
   }
 
-  function relayout() {
+  app.relayout = () => {
+    app.pageFlip.stop();
     const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx());
     app.heatRange = app.state.heat ? heatRange(layout) : null;
     app.grid.reset(layout);
-    app.panels.update(layout);
-    app.panels.fillDrawer();
+    app.cursor.follow();
+    app.toolbar.update(layout);
+    app.drawer.fill();
+    app.tray.fill();
     showEmptiness(layout);
-  }
+  };
 
   function heatRange(layout) {
     const all = [];
     for (let row = 0; row < layout.rows.length; row += 1) {
       for (let col = 0; col < layout.cols.length; col += 1) {
         const members = layout.membersAt(row, col);
-        if (members.length) all.push({ value: cellMetric(sheet, app.picks, members, app.state.heat) });
+        if (members.length) all.push(cellStats(sheet, app.picks, members));
       }
     }
-    return rangeOf(all, "value");
+    return rangeOf(sheet, all, app.state.heat);
   }
 
   function showEmptiness(layout) {
     byId("main").querySelector(".message")?.remove();
     if (layout.numShown) return;
-    const text = { picks: "No picks yet. 1–5 rates, F is a favourite, X rejects.", failures: "Nothing failed.", differences: "The runs do not differ." }[app.state.view];
+    const texts = { picks: "No picks yet. 1–5 rates, F is a favourite, X rejects.", unjudged: "Every image is judged.", failures: "Nothing failed.", differences: "The runs do not differ." };
     byId("main").append(
-      el("div", { class: "message" }, el("p", { text: text || "No image is left by these filters." }),
+      el("div", { class: "message" }, el("p", { text: texts[app.state.view] || "No images match these filters." }),
         button("Show all images", () => app.setState({ view: "all", find: "", hidden: {} }), { text: "Show all images" })),
     );
   }
 
-  app.open = (row, place) => app.lightbox.open(row, place);
-
-  /** Give a verdict: `how` is a function of picks. */
-  app.judge = (how, row, ...rest) => {
-    const pick = app.picks[how](idOf(sheet, row), ...rest);
-    const isHidden = app.state.blind && !app.picks.isRevealed(idOf(sheet, row));
-    say(`${verdictText(pick)}${isHidden ? "" : ` · ${describeRow(sheet, row)}`}`);
-  };
-
-  app.undo = () => {
-    const id = app.picks.undo();
-    say(id ? "Undone" : "Nothing to undo");
-  };
-
-  /** Give the verdict that a key stands for; false if it stands for none. */
-  app.judgeByKey = (key, row) => {
-    if ("12345".includes(key) && key.length === 1) app.judge("rate", row, Number(key));
-    else if (key === "0" || key === "Backspace") app.judge("clear", row);
-    else if (key === "f" || key === "F") app.judge("favour", row);
-    else if (key === "x" || key === "X") app.judge("reject", row);
-    else if (key === "c" || key === "C") app.toggleCompare(idOf(sheet, row));
-    else if (key === "u" || key === "U") app.undo();
-    else if (key === "v" || key === "V") app.compare(app.state.compare);
-    else return false;
-    return true;
-  };
-
-  app.toggleCompare = (id) => {
-    const { compare } = app.state;
-    if (compare.includes(id)) app.setState({ compare: compare.filter((other) => other !== id) }, { keepsLayout: true });
-    else if (compare.length === 4) say("Four images are compared at most");
-    else app.setState({ compare: [...compare, id] }, { keepsLayout: true });
+  app.picks.onChange((ids) => {
+    app.grid.refreshVerdicts(ids);
     app.lightbox.update();
-  };
-
-  app.compare = (ids) => openComparison(app, ids);
-  app.tournament = (rows) => openTournament(app, rows);
-
-  app.picks.onChange((id) => {
-    app.grid.refreshVerdicts(id);
-    app.lightbox.update();
-    app.panels.updatePicks();
+    app.toolbar.updateVerdicts();
+    app.hint.drop();
     // a filtered or sorted view follows when the person comes back to it: nothing jumps away
   });
 
-  const TOGGLES = { o: "open", m: "margins", b: "blind" };
-
-  document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest && event.target.closest("input:not([type=range]):not([type=checkbox]), textarea, select");
-    if (isTyping || document.querySelector("dialog[open]")) return;
-    if ((event.ctrlKey || event.metaKey) && event.key === "z") {
-      app.undo();
-      event.preventDefault();
-      return;
-    }
-    const isMove = event.ctrlKey && (event.key === "Home" || event.key === "End");
-    if ((event.ctrlKey || event.metaKey || event.altKey) && !isMove) return;
-    const isOnGrid = event.target === document.body || event.target.closest("#plane, #scroller");
-    if (isOnGrid && app.grid.move(event)) event.preventDefault();
-    else if (onLetter(event, isOnGrid)) event.preventDefault();
+  byId("plane").addEventListener("click", (event) => {
+    const slot = event.target.closest(".slot");
+    if (!slot?.place || app.selection.tookClick()) return;
+    app.cursor.setImage(slot.place);
+    app.grid.focus();
+    const row = app.pageFlip.rowShownFor(app.cursor.row());
+    if (event.ctrlKey || event.metaKey || event.shiftKey) app.selection.toggle([idOf(sheet, row)]);
+    else app.open(row, slot.place);
   });
 
-  function onLetter(event, isOnGrid) {
-    const key = event.key.toLowerCase();
-    if (TOGGLES[key]) app.setState({ [TOGGLES[key]]: !app.state[TOGGLES[key]] });
-    else if (key === "p") app.setState({ view: app.state.view === "picks" ? "all" : "picks" });
-    else if (key === "s") app.panels.toggleDrawer();
-    else if (key === "escape" && app.panels.isDrawerOpen()) app.panels.toggleDrawer();
-    else if (key === "v") app.compare(app.state.compare);
-    else if (key === "u") app.undo();
-    else if (isOnGrid) return onImageKey(event, key);
-    else return false;
-    return true;
+  // a control keeps the keys only while it is used
+  for (const bar of ["toolbar", "filters", "drawer"]) {
+    byId(bar).addEventListener("change", (event) => event.target.matches("select, input[type=checkbox]") && app.grid.focus());
+    byId(bar).addEventListener("click", (event) => event.detail > 0 && event.target.closest("button") && !document.querySelector("dialog[open]") && app.grid.focus());
   }
 
-  function onImageKey(event, key) {
-    const found = app.grid.target();
-    if (!found) return false;
-    if (key === "enter" || key === " ") app.open(found.row, found.place);
-    else if (key === "t") app.tournament(app.grid.membersAt(found.place.row, found.place.col));
-    else if (key === "n") {
-      app.open(found.row, found.place);
-      app.lightbox.focusNote();
-    } else return app.judgeByKey(event.key, found.row);
-    return true;
-  }
-
+  listenToKeys(app);
+  window.addEventListener("pagehide", () => app.lightbox.commitNote());
   window.addEventListener("hashchange", () => {
     Object.assign(app.state, readHash(sheet, location.hash));
-    relayout();
+    app.relayout();
     openFromState();
   });
 
@@ -159,9 +154,9 @@ function start(source) {
     app.open(sheet.rowOfImage[image], null);
   }
 
-  app.panels = makePanels(app);
-  relayout();
+  app.relayout();
   openFromState();
+  app.grid.focus();
   window.promptlabGrid = { numLive: app.grid.numLive, numPacks: app.packs.numKept }; // for measuring
   document.documentElement.dataset.ready = "1";
 }

@@ -1,37 +1,50 @@
 // Numbers over many images: mean and best score, pick rate, time, failures; as values, as small
 // bars in the margins, and as colors of a heat map.
 
-/** The numbers that this sheet has anything to say about: [key, label, isBetterWhenLow]. */
-function metricsOf(sheet) {
+import { FAILED, FLAGGED } from "./data.js";
+import { el } from "./dom.js";
+import { isJudged, isPick } from "./picks.js";
+import { formatNumber, formatPercent } from "./text.js";
+
+/** The numbers that this sheet has anything to say about: [key, label]. */
+export function metricsOf(sheet) {
   const metrics = [];
   for (const { name } of sheet.scores) {
     metrics.push([`score:${name}`, `mean ${name}`], [`best:${name}`, `best ${name}`]);
   }
   metrics.push(["picked", "pick rate"], ["rating", "rating"]);
   if (sheet.numbers.seconds.some((seconds) => seconds > 0)) metrics.push(["seconds", "s / image"]);
-  metrics.push(["failed", "failed"]);
+  if (sheet.status.some((status) => status === FAILED || status === FLAGGED)) metrics.push(["failed", "failed"]);
   return metrics;
 }
 
+/** Whether the lowest value of a number is its best. */
+export function isLowBetter(sheet, metric) {
+  const score = sheet.scores.find(({ name }) => metric === `score:${name}` || metric === `best:${name}`);
+  return score ? !score.isHigherBetter : metric === "seconds" || metric === "failed";
+}
+
 /** Sums for `count` groups, in flat arrays: 50,000 rows are summed in milliseconds. */
-function makeStats(sheet, count) {
+export function makeStats(sheet, count) {
   const size = Math.max(1, count);
   const zeros = () => new Float64Array(size);
-  const sums = { num: zeros(), failed: zeros(), picked: zeros(), rated: zeros(), ratings: zeros(), seconds: zeros() };
-  const scores = sheet.scores.map(({ name, values }) => ({
+  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), seconds: zeros() };
+  const scores = sheet.scores.map(({ name, values, isHigherBetter }) => ({
     name,
     values,
+    isHigherBetter,
     sum: zeros(),
     num: zeros(),
-    best: zeros().fill(-Infinity),
+    best: zeros().fill(isHigherBetter ? -Infinity : Infinity),
   }));
 
   function add(group, row, picks) {
     const image = sheet.imageOf[row];
     const pick = picks.ofRow(row);
     sums.num[group] += 1;
-    if (sheet.status[row] !== OK) sums.failed[group] += 1;
-    if (isPicked(pick)) sums.picked[group] += 1;
+    if (sheet.status[row] === FAILED || sheet.status[row] === FLAGGED) sums.failed[group] += 1;
+    if (isJudged(pick)) sums.judged[group] += 1;
+    if (isPick(pick, sheet.pick_rating)) sums.picked[group] += 1;
     if (pick && pick.rating) {
       sums.rated[group] += 1;
       sums.ratings[group] += pick.rating;
@@ -42,7 +55,7 @@ function makeStats(sheet, count) {
       if (value === null || value === undefined) continue;
       score.sum[group] += value;
       score.num[group] += 1;
-      if (value > score.best[group]) score.best[group] = value;
+      if (score.isHigherBetter ? value > score.best[group] : value < score.best[group]) score.best[group] = value;
     }
   }
 
@@ -51,7 +64,9 @@ function makeStats(sheet, count) {
     const stats = {
       num,
       failed: sums.failed[group],
-      picked: num ? sums.picked[group] / num : null,
+      numPicked: sums.picked[group],
+      numJudged: sums.judged[group],
+      picked: sums.judged[group] ? sums.picked[group] / sums.judged[group] : null,
       rating: sums.rated[group] ? sums.ratings[group] / sums.rated[group] : null,
       seconds: num ? sums.seconds[group] / num : null,
     };
@@ -65,13 +80,19 @@ function makeStats(sheet, count) {
   return { add, of };
 }
 
-const metricValue = (stats, metric) => (stats[metric] === undefined ? null : stats[metric]);
+export const metricValue = (stats, metric) => (stats[metric] === undefined ? null : stats[metric]);
 
-const metricText = (metric, value) =>
-  value === null ? "–" : metric === "picked" ? formatPercent(value) : formatNumber(value);
+/** A number as text; a rate says over how many judged images it is: "3 of 7". */
+export function metricText(metric, stats) {
+  const value = metricValue(stats, metric);
+  if (value === null) return "–";
+  if (metric === "picked") return `${stats.numPicked} of ${stats.numJudged}`;
+  return formatNumber(value);
+}
 
 /** Lowest and highest value of a metric over some stats; null if nobody has one. */
-function rangeOf(allStats, metric) {
+export function rangeOf(sheet, allStats, metric) {
+  const score = sheet.scores.find(({ name }) => metric === `score:${name}`);
   let low = Infinity;
   let high = -Infinity;
   for (const stats of allStats) {
@@ -80,58 +101,62 @@ function rangeOf(allStats, metric) {
     if (value < low) low = value;
     if (value > high) high = value;
   }
-  if (metric === "picked" || metric === "failed") low = Math.min(0, low);
-  return high < low ? null : { low, high };
+  if (high < low) return null;
+  if (metric === "picked") return { low: 0, high: 1 };
+  if (metric === "failed") low = Math.min(0, low);
+  return score ? { low: Math.min(low, score.low), high: Math.max(high, score.high) } : { low, high };
 }
 
 /** Ranges of every metric that differs somewhere, for the bars of one margin. */
-function marginRanges(sheet, lines) {
+export function marginRanges(sheet, lines) {
   const ranges = [];
   for (const [metric, label] of metricsOf(sheet)) {
-    const range = rangeOf(lines.map((line) => line.stats), metric);
-    if (range && (range.high > 0 || range.low < 0)) ranges.push({ metric, label, ...range });
+    const range = rangeOf(sheet, lines.map((line) => line.stats), metric);
+    if (range && (range.high > 0 || range.low < 0)) ranges.push({ metric, label, isLowBetter: isLowBetter(sheet, metric), ...range });
   }
   return ranges;
 }
 
 /** The bars of one row or column: one thin line a number, the longest being the largest. */
-function marginBars(ranges, stats) {
+export function marginBars(ranges, stats) {
   const list = el("ul", { class: "bars" });
-  for (const { metric, label, low, high } of ranges) {
+  for (const { metric, label, low, high, isLowBetter: isLow } of ranges) {
     const value = metricValue(stats, metric);
     const from = Math.min(0, low);
     const part = value === null || high === from ? 0 : (value - from) / (high - from);
     const bar = el("i", { class: "bar" });
     bar.style.setProperty("--part", part.toFixed(4));
+    const text = metricText(metric, stats);
+    const more = metric === "picked" && value !== null ? ` (${formatPercent(value)} of the judged images)` : isLow ? " (lower is better)" : "";
     list.append(
-      el("li", { title: `${label}: ${metricText(metric, value)}`, "data-metric": metric.split(":")[0] },
+      el("li", { title: `${label}: ${text}${more}`, "data-metric": metric.split(":")[0] },
         el("span", { class: "bar-label", text: label }),
         bar,
-        el("span", { class: "bar-value", text: metricText(metric, value) }),
+        el("span", { class: "bar-value", text }),
       ),
     );
   }
   return list;
 }
 
-/** Color of a share from 0 to 1: one hue, growing lighter; readable on dark and on light. */
-function heatColor(part) {
+/** Color of a share from 0 to 1: one hue, growing lighter; seen on dark and on light ground. */
+export function heatColor(part) {
   const stops = [
-    [38, 30, 74],
-    [92, 42, 118],
-    [170, 60, 108],
-    [232, 104, 72],
-    [250, 196, 84],
+    [96, 82, 190],
+    [150, 76, 176],
+    [206, 78, 130],
+    [240, 116, 78],
+    [252, 200, 84],
   ];
   const at = Math.min(0.9999, Math.max(0, part)) * (stops.length - 1);
   const i = Math.floor(at);
   const mixed = stops[i].map((c, k) => Math.round(c + (stops[i + 1][k] - c) * (at - i)));
-  return { background: `rgb(${mixed.join(" ")})`, isLight: part > 0.62 };
+  return { background: `rgb(${mixed.join(" ")})`, isLight: part > 0.45 };
 }
 
-/** Mean of a metric over one cell's rows. */
-function cellMetric(sheet, picks, members, metric) {
+/** The numbers of one cell's rows. */
+export function cellStats(sheet, picks, members) {
   const stats = makeStats(sheet, 1);
   for (const row of members) stats.add(0, row, picks);
-  return metricValue(stats.of(0), metric);
+  return stats.of(0);
 }

@@ -1,15 +1,28 @@
-// Packs: thumbnails and commands of 64 images at a time, loaded when one of them comes near. They
+// Packs: thumbnails and commands of some images at a time, loaded when one of them comes near. They
 // are inside this file as JSON, or beside it as scripts: from disk a page may load scripts and
 // fetch nothing.
 
+import { byId } from "./dom.js";
+
 const MAX_LOADING = 6;
+const MAX_DECODED = 24; // whole images kept decoded
 const MAX_KEPT = 320; // packs in memory, ~20,000 thumbnails; the ones longest unused go first
 
-function makePacks(sheet) {
-  const { size, names } = sheet.packs;
+export function makePacks(sheet) {
+  const packOfImage = []; // image -> number of its pack
+  let numKnown = 0; // packs
   const kept = new Map(); // number -> pack, in order of last use
   const waiting = new Map(); // number -> Map(token -> callback), newest last
   const loading = new Set();
+
+  /** The number of an image's pack; of several, the newest. */
+  function packOf(image) {
+    for (; numKnown < sheet.packs.length; numKnown += 1) {
+      const [first, count] = sheet.packs[numKnown];
+      for (let i = first; i < first + count; i += 1) packOfImage[i] = numKnown;
+    }
+    return packOfImage[image];
+  }
 
   function take(number) {
     const pack = kept.get(number);
@@ -41,13 +54,14 @@ function makePacks(sheet) {
 
   function load(number) {
     loading.add(number);
-    if (!names.length) {
+    const name = sheet.packs[number][2];
+    if (!name) {
       // one a task: parsing many packs in one go would hold up scrolling
       setTimeout(() => keep(number, JSON.parse(byId(`pack-${number}`).textContent)), 0);
       return;
     }
     const script = document.createElement("script");
-    script.src = names[number];
+    script.src = name;
     script.onload = () => script.remove();
     script.onerror = () => {
       script.remove();
@@ -60,7 +74,8 @@ function makePacks(sheet) {
 
   /** Call back with the pack of an image, at once if it is here; `token` can be cancelled. */
   function whenLoaded(image, token, callback) {
-    const number = Math.floor(image / size);
+    const number = packOf(image);
+    if (number === undefined) return; // not drawn yet
     const pack = take(number);
     if (pack) {
       callback(pack);
@@ -84,9 +99,10 @@ function makePacks(sheet) {
   }
 
   const dataUrl = (base64) => (base64 ? `data:image/webp;base64,${base64}` : "");
-  const thumbUrl = (pack, image) => dataUrl(pack.t[image % size]);
-  const wholeUrl = (pack, image) => dataUrl(pack.f && pack.f[image % size]);
-  const commandOf = (pack, image) => pack.c[image % size] || "";
+  const placeOf = (image) => image - sheet.packs[packOf(image)][0];
+  const thumbUrl = (pack, image) => dataUrl(pack.t[placeOf(image)]);
+  const wholeUrl = (pack, image) => dataUrl(pack.f && pack.f[placeOf(image)]);
+  const commandOf = (pack, image) => pack.c[placeOf(image)] || "";
 
   /** URL of the PNG itself; "" where this page cannot reach it. */
   function fileUrl(image) {
@@ -96,7 +112,30 @@ function makePacks(sheet) {
     return base + path.split("/").map(encodeURIComponent).join("/");
   }
 
-  return { whenLoaded, cancel, thumbUrl, wholeUrl, commandOf, fileUrl, numKept: () => kept.size };
+  const decoded = new Map(); // URL -> promise of the decoded element, null if it failed; in order of use
+  const ready = new Set(); // URLs that are decoded
+
+  /** Decode a whole image ahead of its being shown. */
+  function decode(url) {
+    if (!decoded.has(url)) {
+      const img = new Image();
+      img.src = url;
+      decoded.set(url, img.decode().then(() => (ready.add(url), img), () => null));
+      if (decoded.size > MAX_DECODED) {
+        const [oldest] = decoded.keys();
+        decoded.delete(oldest);
+        ready.delete(oldest);
+      }
+    }
+    return decoded.get(url);
+  }
+
+  /** Load and decode what the large view would show of an image. */
+  function prepare(image) {
+    whenLoaded(image, {}, (pack) => decode(wholeUrl(pack, image) || fileUrl(image) || thumbUrl(pack, image)));
+  }
+
+  return { whenLoaded, cancel, decode, prepare, isDecoded: (url) => ready.has(url), thumbUrl, wholeUrl, commandOf, fileUrl, numKept: () => kept.size };
 }
 
 /** Whether this page runs in a frame without an origin, as in MLflow: no files are beside it. */

@@ -1,89 +1,108 @@
 // Picks: verdicts on images. Those baked into the page come from picks.parquet; those given here
-// live in the browser, where it lets them, and leave as picks.json. The newer verdict wins.
+// are kept by `save`, which the page or a server provides, and leave as picks.json. The newer
+// verdict wins. Knows no element.
 
-function makePicks(sheet) {
-  const storageKey = `promptlab-picks:${sheet.sheet_id}`;
+import { idOf } from "./data.js";
+
+/**
+ * `kept` are the verdicts that were given here before; `save(verdicts, changed)` keeps all of them,
+ * is told which changed, and returns whether it could.
+ */
+export function makePicks(sheet, { kept = [], save = () => false, who = () => "", now = () => new Date().toISOString() } = {}) {
   const baked = new Map(sheet.picks.map((pick) => [pick.image_id, pick]));
   const here = new Map();
-  const undoable = [];
+  const undoable = []; // groups of [image_id, what was here before]
   const revealed = new Set(); // in blind mode: judged since, so labels may show
   const listeners = [];
-  for (const pick of memory.read(storageKey) || []) {
-    const bakedPick = baked.get(pick.image_id);
-    if (isPick(pick) && !(bakedPick && bakedPick.picked_at >= pick.picked_at)) {
-      here.set(pick.image_id, pick);
-    }
+  for (const pick of kept) {
+    const bakedPick = baked.get(pick?.image_id);
+    if (isVerdict(pick) && !(bakedPick && bakedPick.picked_at >= pick.picked_at)) here.set(pick.image_id, pick);
   }
-  let isKept = memory.write(storageKey, [...here.values()]);
+  let isKept = save([...here.values()], []);
 
   const empty = (id) => ({ image_id: id, rating: null, is_favourite: false, is_reject: false, note: "" });
   const of = (id) => here.get(id) || baked.get(id) || null;
   const ofRow = (row) => of(idOf(sheet, row));
 
-  function changed(id) {
-    isKept = memory.write(storageKey, [...here.values()]);
-    for (const listener of listeners) listener(id);
+  /** What a new verdict of this person starts from: the own one, not what others said. */
+  function own(id) {
+    const said = sheet.said[id];
+    if (here.has(id) || !said) return of(id);
+    return said.find((pick) => pick.who === who()) || null;
   }
 
-  /** Change the verdict on an image; `change` holds the fields that change. */
-  function set(id, change) {
-    const before = here.get(id);
-    const now = of(id) || empty(id);
-    const who = memory.read("promptlab-who") || "";
-    undoable.push({ id, before });
-    here.set(id, { ...empty(id), ...now, ...change, who, picked_at: new Date().toISOString() });
-    revealed.add(id);
-    changed(id);
-    return here.get(id);
+  function changed(ids) {
+    isKept = save([...here.values()], ids.map((id) => here.get(id)).filter(Boolean));
+    for (const listener of listeners) listener(ids);
   }
 
-  function rate(id, rating) {
-    const now = of(id);
-    return set(id, { rating: now && now.rating === rating ? null : rating });
+  /** Change the verdict on images; `change(now)` returns the fields that change. One undo. */
+  function set(ids, change) {
+    undoable.push(ids.map((id) => [id, here.get(id)]));
+    for (const id of ids) {
+      const before = { ...empty(id), ...own(id) };
+      here.set(id, { ...before, ...change(before), who: who(), picked_at: now() });
+      revealed.add(id);
+    }
+    changed(ids);
   }
 
-  function favour(id) {
-    const now = of(id);
-    return set(id, { is_favourite: !(now && now.is_favourite), is_reject: false });
+  /** Rate images; a rating that all of them have is taken back. A rated image is no reject. */
+  function rate(ids, rating) {
+    const isTakenBack = ids.every((id) => own(id)?.rating === rating);
+    set(ids, () => (isTakenBack ? { rating: null } : { rating, is_reject: false }));
   }
 
-  function reject(id) {
-    const now = of(id);
-    return set(id, { is_reject: !(now && now.is_reject), is_favourite: false });
+  function favour(ids) {
+    const isTakenBack = ids.every((id) => own(id)?.is_favourite);
+    set(ids, () => (isTakenBack ? { is_favourite: false } : { is_favourite: true, is_reject: false }));
   }
 
-  const clear = (id) => set(id, { rating: null, is_favourite: false, is_reject: false, note: "" });
-  const annotate = (id, note) => set(id, { note });
+  /** Reject images; a reject has no rating and is no favourite. */
+  function reject(ids) {
+    const isTakenBack = ids.every((id) => own(id)?.is_reject);
+    set(ids, () => (isTakenBack ? { is_reject: false } : { is_reject: true, is_favourite: false, rating: null }));
+  }
 
+  const clear = (ids) => set(ids, () => ({ rating: null, is_favourite: false, is_reject: false, note: "" }));
+  const annotate = (id, note) => set([id], () => ({ note }));
+
+  /** Take the last change back; returns the images it was on, null if there is none. */
   function undo() {
     const last = undoable.pop();
     if (!last) return null;
-    if (last.before) here.set(last.id, last.before);
-    else here.delete(last.id);
-    changed(last.id);
-    return last.id;
+    for (const [id, before] of last) {
+      if (before) here.set(id, before);
+      else here.delete(id);
+    }
+    const ids = last.map(([id]) => id);
+    changed(ids);
+    return ids;
   }
+
+  /** The verdicts given here that say something the run does not know yet. */
+  const news = () => [...here.values()].filter((pick) => !isCleared(pick) || baked.has(pick.image_id));
 
   function exportText() {
-    const picks = [...here.values()].sort((a, b) => (a.picked_at < b.picked_at ? -1 : 1));
-    const document = { format: sheet.picks_format, version: 1, sheet: sheet.title, picks };
-    return JSON.stringify(document, null, 1);
+    const picks = news().sort((a, b) => (a.picked_at < b.picked_at ? -1 : 1));
+    const runs = sheet.runs.map(({ name, root, run_id: runId }) => ({ name, root, run_id: runId }));
+    return JSON.stringify({ format: sheet.picks_format, version: 1, sheet: sheet.title, runs, picks }, null, 1);
   }
 
-  /** Take the verdicts of another picks.json; returns how many were new. */
+  /** Take the verdicts of another picks.json; returns how many were newer than those here. */
   function importText(text) {
-    const document = JSON.parse(text);
-    if (document.format !== sheet.picks_format || !Array.isArray(document.picks)) throw new Error("no picks.json");
-    let count = 0;
+    const document = JSON.parse(text.replace(/^\ufeff/, ""));
+    if (document?.format !== sheet.picks_format || !Array.isArray(document.picks)) throw new Error("no picks.json");
+    const ids = [];
     for (const pick of document.picks) {
+      if (!isVerdict(pick) || !sheet.imageById.has(pick.image_id)) continue;
       const now = of(pick.image_id);
-      if (!isPick(pick) || !sheet.imageById.has(pick.image_id)) continue;
       if (now && now.picked_at >= pick.picked_at) continue;
       here.set(pick.image_id, { ...empty(pick.image_id), who: "", ...pick });
-      count += 1;
+      ids.push(pick.image_id);
     }
-    changed(null);
-    return count;
+    changed(ids);
+    return ids.length;
   }
 
   return {
@@ -97,14 +116,18 @@ function makePicks(sheet) {
     undo,
     exportText,
     importText,
-    numHere: () => here.size,
+    numNew: () => news().length,
     isKept: () => isKept,
     isRevealed: (id) => revealed.has(id),
-    onChange: (listener) => listeners.push(listener),
+    /** Tell a listener which images changed; returns what ends that. */
+    onChange(listener) {
+      listeners.push(listener);
+      return () => listeners.splice(listeners.indexOf(listener), 1);
+    },
   };
 }
 
-function isPick(pick) {
+function isVerdict(pick) {
   return (
     pick !== null &&
     typeof pick === "object" &&
@@ -115,17 +138,22 @@ function isPick(pick) {
   );
 }
 
-const isPicked = (pick) => Boolean(pick && !pick.is_reject && (pick.is_favourite || pick.rating));
-const isJudged = (pick) => Boolean(pick && (pick.is_reject || pick.is_favourite || pick.rating));
+const isCleared = (pick) => !pick.rating && !pick.is_favourite && !pick.is_reject && !pick.note;
 
-/** How much a person likes an image; orders the candidates of a cell. */
-function liking(pick) {
+/** Whether an image is picked: a favourite, or at least as many stars as the threshold. */
+export const isPick = (pick, minRating) =>
+  Boolean(pick && !pick.is_reject && (pick.is_favourite || (pick.rating || 0) >= minRating));
+
+export const isJudged = (pick) => Boolean(pick && (pick.is_reject || pick.is_favourite || pick.rating));
+
+/** How much people like an image; orders the candidates of a cell. */
+export function liking(pick) {
   if (!pick) return 0;
   if (pick.is_reject) return -10;
   return (pick.is_favourite ? 10 : 0) + (pick.rating || 0);
 }
 
-function verdictText(pick) {
+export function verdictText(pick) {
   if (!pick) return "not judged";
   const parts = [];
   if (pick.is_favourite) parts.push("favourite");

@@ -1,0 +1,25 @@
+// The hint at the first visit: one line that says how to judge. It goes with the first verdict, or
+// when it is closed, and does not come back where the browser remembers.
+
+import { button, byId, el } from "./dom.js";
+import { memory } from "./memory.js";
+
+const KEY = "promptlab-hinted";
+
+export function makeHint(app) {
+  if (memory.read(KEY)) return { drop: () => {} };
+  const keys = [["1–5", "rate"], ["F", "favourite"], ["X", "reject"], ["A", "cull all"], ["?", "all keys"]];
+  const node = el("div", { class: "hint-line", role: "note" },
+    el("span", { class: "hint-keys" }, keys.flatMap(([key, text]) => [el("kbd", { text: key }), ` ${text}  `])),
+    el("span", { class: "hint-touch", text: "Tap an image to look at it and judge it, or Cull to go through all." }),
+    button("Close the hint", drop, { symbol: "close", class: "quiet tiny" }));
+  byId("main").append(node);
+
+  function drop() {
+    memory.write(KEY, true);
+    node.remove();
+    app.grid.focus();
+  }
+
+  return { drop: () => node.isConnected && drop() };
+}
