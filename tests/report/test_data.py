@@ -123,6 +123,13 @@ def test_the_values_of_a_second_run_follow_those_of_the_first(tmp_path):
     assert collect_runs(a, b).axis("subject").values == ("zebra", "ant", "yak", "bee")
 
 
+def test_runs_are_named_by_what_differs_between_them(tmp_path):
+    cold = make_run(tmp_path / "2026-11-28_01-04-11_cold", params={"temperature": 0.25})
+    hot = make_run(tmp_path / "2026-11-28_01-05-12_hot", params={"temperature": 2.0})
+    values = collect_runs(cold, hot).axis("run").values
+    assert values == ("cold · temperature 0.25", "hot · temperature 2")
+
+
 def test_runs_whose_folders_have_the_same_name_stay_apart(tmp_path):
     a = make_run(tmp_path / "a" / "run")
     b = make_run(tmp_path / "b" / "run", params={"temperature": 0.5})

@@ -61,7 +61,8 @@ def collect_axes(
         axes.append(replace(axis, default=_default_code(axis, runs)))
     axes.append(make_axis("seed", [row["seed"] for row in rows], ()))
     if len(runs) > 1:
-        names = run_names([run.paths.name for run in runs], axes, run_of_row)
+        row_params = [row["params"] or "{}" for row in rows]
+        names = run_names([run.paths.name for run in runs], axes, run_of_row, row_params)
         axes.insert(0, SheetAxis("run", tuple(names), run_of_row, is_numeric=False))
     return axes
 
@@ -109,14 +110,30 @@ def _default_code(axis: SheetAxis, runs: Sequence[Run]) -> int:
 
 
 def run_names(
-    folders: Sequence[str], axes: Sequence[SheetAxis], run_of_row: np.ndarray
+    folders: Sequence[str],
+    axes: Sequence[SheetAxis],
+    run_of_row: np.ndarray,
+    params: Sequence[str],
 ) -> list[str]:
     """Return one name a run: its folder's without the time, and what only says which run it is.
 
-    Two runs at two temperatures are "cold · temperature 0.3" and "hot · temperature 0.8".
+    `params` is every row's JSON of sampling parameters. Two runs at two temperatures are "cold ·
+    temperature 0.3" and "hot · temperature 0.8".
     """
     names = [_TIMESTAMP.sub("", name) or name for name in folders]
-    telling = [axis for axis in axes if axis.name != "seed" and _tells_run(axis, run_of_row)]
+    known = {axis.name for axis in axes}
+    parsed = {text: json.loads(text) for text in set(params)}
+    further = dict.fromkeys(name for values in parsed.values() for name in values)
+    from_params = [
+        make_axis(name, [parsed[text].get(name) for text in params], ())
+        for name in further
+        if name not in known
+    ]
+    telling = [
+        axis
+        for axis in (*axes, *from_params)
+        if axis.name != "seed" and _tells_run(axis, run_of_row)
+    ]
     for number in range(len(names)):
         (rows,) = np.nonzero(run_of_row == number)
         if len(rows) == 0:

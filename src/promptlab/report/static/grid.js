@@ -115,8 +115,10 @@ export function makeGrid(app) {
 
   function cornerLabel() {
     const names = (places) => places.map((name) => `${name} ${sheet.axisByName.get(name).prefix}`.trim()).join(" · ") || "all";
-    const text = `${names(app.state.rows)} × ${names(app.state.cols)}`;
-    return el("div", { class: "corner-label", text: short(text, 60), title: text });
+    const { rows, cols, inner } = app.state;
+    const text = `${names(rows)} × ${names(cols)}`;
+    const inside = inner.length ? `in each: ${names(inner)}` : "";
+    return el("div", { class: "corner-label", title: `${text} ${inside}`.trim() }, prettyText("p", short(text, 60)), prettyText("p", inside));
   }
 
   function edges() {

@@ -143,12 +143,12 @@ export function makeLightbox(app) {
     if (!place) return;
     const next = app.grid.neighbour(place, down, across);
     if (!next) return;
-    const stacks = app.grid.slotsAt(next.row, next.col);
-    const members = (stacks[place.slot] || []).length ? stacks[place.slot] : stacks.find((stack) => stack.length);
-    if (!members) return;
+    const stack = app.grid.slotsAt(next.row, next.col)[place.slot] || [];
+    const members = app.grid.membersAt(next.row, next.col);
+    const inner = app.state.inner.map((name) => sheet.axisByName.get(name).codes);
     const seed = sheet.axisByName.get("seed").codes;
-    const same = members.find((other) => seed[other] === seed[row]);
-    goTo(same === undefined || app.state.blind ? members[0] : same, next);
+    const same = members.find((other) => seed[other] === seed[row] && inner.every((codes) => codes[other] === codes[row]));
+    goTo(same === undefined || app.state.blind ? (stack[0] ?? members[0]) : same, next);
   }
 
   function walkStack(by) {

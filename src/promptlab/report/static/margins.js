@@ -107,10 +107,14 @@ export function rangeOf(sheet, allStats, metric) {
   return score ? { low: Math.min(low, score.low), high: Math.max(high, score.high) } : { low, high };
 }
 
-/** Ranges of every metric that differs somewhere, for the bars of one margin. */
-export function marginRanges(sheet, lines) {
+/**
+ * Ranges of every metric that differs somewhere, for the bars of one margin; `chosen` are metrics
+ * that the person sorts or colors by: time is shown only then.
+ */
+export function marginRanges(sheet, lines, chosen) {
   const ranges = [];
   for (const [metric, label] of metricsOf(sheet)) {
+    if (metric === "seconds" && !chosen.includes(metric)) continue;
     const range = rangeOf(sheet, lines.map((line) => line.stats), metric);
     if (range && (range.high > 0 || range.low < 0)) ranges.push({ metric, label, isLowBetter: isLowBetter(sheet, metric), ...range });
   }

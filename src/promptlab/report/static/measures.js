@@ -73,9 +73,10 @@ function measureGrid({ sheet, state }, layout, width, isNarrow) {
   const slotH = Math.round(slotW / sheet.aspect);
   const lines = Math.ceil(layout.numSlots / layout.slotColumns);
   const hasBars = state.margins && !state.blind;
+  const chosen = [state.sortRows, state.sortCols, state.heat];
   const ranges = {
-    rows: hasBars ? marginRanges(sheet, layout.rows) : [],
-    cols: hasBars ? marginRanges(sheet, layout.cols) : [],
+    rows: hasBars ? marginRanges(sheet, layout.rows, chosen) : [],
+    cols: hasBars ? marginRanges(sheet, layout.cols, chosen) : [],
   };
   const cellW = layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
   const cellH = lines * (slotH + GAP) - GAP + 2 * CELL_PAD;

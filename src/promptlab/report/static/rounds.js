@@ -6,7 +6,7 @@ import { describeRow, differingAxes, hasPixels, idOf } from "./data.js";
 import { button, el, hush, say } from "./dom.js";
 import { memory } from "./memory.js";
 import { makeStage } from "./stage.js";
-import { shortHash } from "./text.js";
+import { formatCount, shortHash } from "./text.js";
 
 const NUM_AT_ONCE = 9;
 
@@ -34,6 +34,9 @@ export function openRounds(app, rows) {
   document.body.append(dialog);
   dialog.showModal();
   stage.node.tabIndex = 0;
+  let isDone = false;
+  const numScreens = () => Math.ceil(state.waiting.length / NUM_AT_ONCE);
+  const group = () => state.waiting.slice(0, Math.ceil(state.waiting.length / Math.max(1, numScreens()))); // even ones
   ask();
 
   /** ids of images: those to ask about, those that passed, and how far each one out came. */
@@ -50,8 +53,6 @@ export function openRounds(app, rows) {
     app.unfinishedRounds.set(key, state); // also where the browser keeps nothing
     memory.write(key, state);
   }
-
-  const group = () => state.waiting.slice(0, NUM_AT_ONCE);
 
   function ask() {
     if (!state.waiting.length && !nextRound()) {
@@ -77,8 +78,7 @@ export function openRounds(app, rows) {
   }
 
   function mark() {
-    const screens = Math.ceil(state.waiting.length / NUM_AT_ONCE);
-    progress.textContent = `Round ${state.round} · ${screens} screen${screens === 1 ? "" : "s"} left · ${state.passed.length} passed`;
+    progress.textContent = `Round ${state.round} · ${formatCount(numScreens(), "screen")} left · ${state.passed.length} passed`;
     stage.panes().forEach((pane, i) => pane.classList.toggle("is-passing", chosen.has(i)));
     bar.replaceChildren(
       button("Back (U)", back, { symbol: "undo", text: "Back", disabled: !state.history.length }),
@@ -138,8 +138,6 @@ export function openRounds(app, rows) {
     isDone = true;
   }
 
-  let isDone = false;
-
   function onKey(event) {
     if (isDone || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase();
@@ -156,6 +154,7 @@ export function openRounds(app, rows) {
   function closed() {
     dialog.remove();
     hush();
+    app.relayout(); // the best one is the cover of its stack
     app.lightbox.update();
     if (!app.lightbox.isOpen()) app.grid.focus();
   }
