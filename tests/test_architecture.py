@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -71,6 +73,7 @@ FLOORS = (
         "png",
         "machine",
         "errors",
+        "exports",
         "progress",
         "",
     ),
@@ -172,6 +175,22 @@ def test_no_modules_need_each_other_in_a_circle():
     for module in own_modules():
         if module not in closed:
             visit(module)
+
+
+PACKAGES_WITH_NAMES = [
+    module
+    for module, path in own_modules().items()
+    if path.name == "__init__.py" and "__all__" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES_WITH_NAMES)
+def test_every_public_name_of_a_package_exists(package):
+    room = importlib.import_module(package)
+    for name in room.__all__:
+        assert not isinstance(getattr(room, name), ModuleType), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = room.no_such_name
 
 
 def run_python(code: str) -> str:

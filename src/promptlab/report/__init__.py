@@ -1,6 +1,6 @@
-"""The contact sheet: the page where the gold is found.
+"""The contact sheet: takes run folders, gives pages, pictures and animations.
 
-Takes run folders, writes pages and pictures. Importing it imports no torch, mlflow or pandas.
+Knows the store and the verdicts, no model, no plan and no MLflow; imports no torch or pandas.
 """
 
 from promptlab.report.options import ReportOptions, SheetFiles

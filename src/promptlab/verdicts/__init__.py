@@ -2,3 +2,46 @@
 
 Takes image ids, gives verdicts joined by them; knows the store, not the page or MLflow.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from promptlab.exports import load_lazily
+
+if TYPE_CHECKING:
+    from promptlab.verdicts.lineage import Lineage
+    from promptlab.verdicts.picks import (
+        Pick,
+        PickedImage,
+        current_picks,
+        picked_images,
+        read_picks,
+        record_picks,
+    )
+    from promptlab.verdicts.scores import read_scores
+
+__all__ = [
+    "Lineage",
+    "Pick",
+    "PickedImage",
+    "current_picks",
+    "picked_images",
+    "read_picks",
+    "read_scores",
+    "record_picks",
+]
+
+__getattr__ = load_lazily(
+    __name__,
+    {
+        "Lineage": "lineage",
+        "Pick": "picks",
+        "PickedImage": "picks",
+        "current_picks": "picks",
+        "picked_images": "picks",
+        "read_picks": "picks",
+        "read_scores": "scores",
+        "record_picks": "picks",
+    },
+)
