@@ -497,3 +497,11 @@ def test_row_and_png_name_the_image_that_one_is_drawn_from(paths):
     for row in check_whole(paths.root, plan):
         png = read_run(paths).image_bytes(row["image_id"])
         assert row["source_id"] == read_facts(png)["source_id"] == source.image_id
+
+
+def test_parts_merged_while_a_sweep_is_drawn_lose_no_row_that_comes_after(paths, monkeypatch):
+    for module in ("compaction", "folder"):
+        monkeypatch.setattr(f"promptlab.store.{module}.TARGET_ROWS", 10)
+    draw_plan(paths, make_plan(seeds=range(10)), part_rows=4)
+    check_whole(paths.root, make_plan(seeds=range(10)))
+    assert len(parts_of(paths)) == 4
