@@ -21,7 +21,7 @@ from PIL import Image
 from promptlab.errors import WeightsMissingError
 from promptlab.identity import canonical_json
 from promptlab.models.protocol import Parameter
-from promptlab.records import Request, Result
+from promptlab.records import Numerics, Request, Result
 
 PARAMETERS = {
     "temperature": Parameter(float, 1.0, 0.01, 10.0),
@@ -109,6 +109,26 @@ class WordModel(PaintModel):
                 unseen=" ".join(unknown),
                 cost_usd=self.price_usd,
             )
+
+
+FREE_MEMORY = {"images": 8}
+
+
+@dataclass
+class PaddedModel(PaintModel):
+    """Pads its batches to a size that shows in the pixels and that free memory decides."""
+
+    batch_size: int = 0  # 0: FREE_MEMORY
+
+    def describe(self) -> Numerics:
+        """Return the numerics, the padded size among them."""
+        return Numerics(self.device, self.dtype, self.batch_size or FREE_MEMORY["images"])
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Yield one result per request, marked with the size of the batch."""
+        size = self.batch_size or FREE_MEMORY["images"]
+        for request in requests:
+            yield Result(request, paint(request, self.size) ^ np.uint8(size), batch_size=size)
 
 
 class OverpaintModel(PaintModel):

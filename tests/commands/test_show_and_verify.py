@@ -13,7 +13,7 @@ from PIL import Image
 from promptlab.machine import describe_numerics
 from promptlab.store import read_run
 from tests.conftest import PAINT, Project
-from tests.painters import CALLS
+from tests.painters import CALLS, FREE_MEMORY
 
 NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
 
@@ -218,3 +218,18 @@ def test_the_redraw_command_has_the_whole_prompt_where_the_configs_have_changed(
         command, (again,) = redrawn(project, row["image_id"])
         assert "style=none" in command
         assert (again["image_id"], again["prompt"]) == (row["image_id"], "a fox, mine")
+
+
+def test_a_padded_batch_of_the_time_of_drawing_is_used_again(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    text = PAINT.replace("PaintModel", "PaddedModel").replace("size: 32", "batch_size: 0")
+    project.write("conf/model/paint.yaml", text.format(name="paint"))
+    assert project.run("sweep", "subject=a fox", "seeds=2").code == 0
+    row = project.rows()[0]
+    assert row["batch_size"] == 8
+    monkeypatch.setitem(FREE_MEMORY, "images", 4)
+    assert project.run("verify").out == "2 of 2 images are bit for bit the same.\n"
+    command, (again,) = redrawn(project, row["image_id"])
+    assert "model.batch_size=8" in command
+    assert (again["image_id"], again["sha256"]) == (row["image_id"], row["sha256"])

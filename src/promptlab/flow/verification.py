@@ -137,16 +137,17 @@ def _request(row: Row, planned: PlannedModel, sources: Sources) -> Request:
 
 
 def _rows_by_model(run: Run, rows: Sequence[Row]) -> Iterator[tuple[PlannedModel, list[Row]]]:
-    """Yield each model that drew some of the rows, in the dtype that it drew them in."""
-    groups: dict[tuple[str, str], tuple[RecordedModel, list[Row]]] = {}
+    """Yield each model that drew some of the rows, with the numerics that it drew them with."""
+    groups: dict[tuple[str, str, int | None], tuple[RecordedModel, list[Row]]] = {}
     for row in rows:
         recorded = recorded_model(run.record, row)
         if recorded is None:
             raise StoreError(
                 f"{run.paths.sweep_yaml} does not say which model drew {row['image_id']}."
             )
-        groups.setdefault((recorded.key, row["dtype"]), (recorded, []))[1].append(row)
-    for (_, dtype), (recorded, of_model) in groups.items():
+        key = (recorded.key, row["dtype"], recorded.padded_batch)
+        groups.setdefault(key, (recorded, []))[1].append(row)
+    for (_, dtype, _), (recorded, of_model) in groups.items():
         node = recorded.config or None
         if node is not None and "dtype" in node:
             node = {**node, "dtype": dtype}

@@ -54,7 +54,9 @@ def recorded_model(record: RunRecord, row: Mapping[str, Any]) -> RecordedModel |
             if found is None or is_same_dtype:
                 node = record.models_config.get(key)
                 option = model.option or model.name
-                found = RecordedModel(key, option, node, model.padded_batch)
+                # The record has the size of the last session, a row that of its own.
+                size = model.padded_batch and row.get("batch_size", model.padded_batch)
+                found = RecordedModel(key, option, node, size)
             if is_same_dtype:
                 break
     return found
