@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import shlex
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -233,3 +234,14 @@ def test_a_padded_batch_of_the_time_of_drawing_is_used_again(
     command, (again,) = redrawn(project, row["image_id"])
     assert "model.batch_size=8" in command
     assert (again["image_id"], again["sha256"]) == (row["image_id"], row["sha256"])
+
+
+def test_a_beginning_that_many_images_share_names_a_few_of_them(project: Project):
+    project.run("sweep", "subject=a fox", "seeds=100")
+    beginnings = Counter(row["image_id"][0] for row in project.rows())
+    beginning, number = beginnings.most_common(1)[0]
+    done = project.run("show", beginning)
+    assert done.code == 1
+    assert f"is the beginning of {number} images' ids" in done.err
+    assert done.err.count(", ") == 5
+    assert "…. Add digits." in done.err

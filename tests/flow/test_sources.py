@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from tests.conftest import PAINT, Project
@@ -41,3 +43,18 @@ def test_a_parent_that_no_run_holds_is_one_message(drawn: Project):
     done = drawn.run("sweep", "subject=a robot", "parent=ffffffffffffffff")
     assert done.code == 1
     assert "holds an image 'ffffffffffffffff'" in done.err
+
+
+def test_an_image_drawn_from_another_is_verified_and_its_command_draws_it_again(drawn: Project):
+    parent = drawn.rows()[0]["image_id"]
+    assert drawn.run("sweep", "subject=a robot", f'parent="{parent}"', "seeds=2").code == 0
+    rows = drawn.rows()
+    assert {row["source_id"] for row in rows} == {parent}
+    assert drawn.run("verify").out == "2 of 2 images are bit for bit the same.\n"
+    command = drawn.run("show", rows[1]["image_id"], "--command").out.strip()
+    again = drawn.run(*shlex.split(command)[1:], "reuse=false")
+    assert again.code == 0, again.err
+    (row,) = drawn.rows()
+    assert [row[name] for name in ("image_id", "sha256", "source_id")] == [
+        rows[1][name] for name in ("image_id", "sha256", "source_id")
+    ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NUM_PROMPTS = 8  # shown of a plan
 NUM_VALUES = 6  # shown of an axis
+MIN_NAME_WIDTH = 14  # characters of the column of axis names
 PNG_BYTES_PER_PIXEL = 1.0  # a photo-like PNG; drawings take a third of it
 
 
@@ -26,7 +27,10 @@ def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenF
     """Return what a sweep would draw, where, and what that takes."""
     plan_id = plan.sweep_id if plan.has_ids else "its id is known after the download"
     lines = [f"Sweep {plan.sweep} ({plan_id})", ""]
-    lines += [f"  {_describe_axis(axis)}" for axis in plan.axes] or ["  no axis: a single cell"]
+    width = max([MIN_NAME_WIDTH, *(len(axis.name) for axis in plan.axes)])
+    lines += [f"  {_describe_axis(axis, width)}" for axis in plan.axes] or [
+        "  no axis: a single cell"
+    ]
     lines += [f"  {note}" for note in plan.notes]
     lines += [
         "",
@@ -55,10 +59,10 @@ def _describe_model(planned: PlannedModel) -> str:
     return f"{planned.model.name} ({numerics.dtype}, {numerics.device}{state})"
 
 
-def _describe_axis(axis: Axis) -> str:
+def _describe_axis(axis: Axis, width: int) -> str:
     shown = ", ".join(shorten(str(value)) for value in axis.values[:NUM_VALUES])
     more = f", … {len(axis.values) - NUM_VALUES} more" if len(axis.values) > NUM_VALUES else ""
-    return f"{axis.name:<14} {len(axis.values):>6}  {shown}{more}"
+    return f"{axis.name:<{width}} {len(axis.values):>6}  {shown}{more}"
 
 
 def _describe_prompts(plan: Plan) -> list[str]:
@@ -88,18 +92,17 @@ def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
     per_image = max(width * height for width, height in sizes) * PNG_BYTES_PER_PIXEL
     copies = 2 if (settings.stages.get("store") or {}).get("embed_images", True) else 1
     num_bytes = per_image * copies * num_pending
-    return f"up to {num_bytes / 1e6:,.0f} MB"
+    return f"up to {num_bytes / 1e6:,.0f} MB" if num_bytes >= 1e6 else "under 1 MB"
 
 
 def _describe_price(plan: Plan, num_pending: int) -> list[str]:
     """Return what drawing all images costs at most; nothing of models that are free."""
     total, num_priced = 0.0, 0
-    for model_key, planned in plan.models.items():
-        for _, request in plan.requests(model_key):
-            price = planned.model.price_of(request)
-            if price is not None:
-                total += price
-                num_priced += 1
+    for cell in plan.cells:
+        price = plan.models[cell.model_key].model.price_of(plan.request(cell, cell.seeds[0]))
+        if price is not None:
+            total += price * len(cell.seeds)
+            num_priced += len(cell.seeds)
     if not num_priced or not num_pending:
         return []
     bound = "about" if num_pending == num_priced == plan.num_images else "at most"

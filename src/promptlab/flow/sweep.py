@@ -160,6 +160,7 @@ def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numer
             continue
         has_sources = any(request.source is not None for request in requests)
         block_size = SOURCES_BLOCK_SIZE if has_sources else BLOCK_SIZE
+        log.info("Loading %s.", model.name)
         with resident(model):
             for block in cut_blocks(requests, block_size, model.group_of):
                 for result in draw(model, [sources.with_bytes(request) for request in block]):

@@ -288,6 +288,7 @@ def find_image(image_id: str, runs_dir: str = "runs") -> tuple[Run, dict[str, An
         )
     if len(found) > 1:
         raise StoreError(
-            f"{image_id!r} is the beginning of {', '.join(sorted(found))}: add digits."
+            f"{image_id!r} is the beginning of {len(found):,} images' ids: "
+            f"{', '.join(sorted(found)[:5])}{', …' if len(found) > 5 else ''}. Add digits."
         )
     return next(iter(found.values()))
