@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from promptlab.configs.settings import Job, Settings
+from promptlab.errors import ConfigError
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
-from promptlab.records import Numerics, Scalar
-from tests.painters import PARAMETERS, PaintModel
+from promptlab.records import Numerics, Scalar, Source
+from tests.painters import PARAMETERS, OverpaintModel, PaintModel
 
 BASE = {"template": {"pattern": "{subject}"}, "style": {"pattern": "{prompt}"}}
 
@@ -123,3 +124,18 @@ def test_ids_count_the_numerics_of_whoever_draws():
     fixed = Numerics("cuda", "bfloat16", padded_batch=8)
     other = expand([make_job()], Settings("t"), lambda node: PaintModel(), describe=lambda n: fixed)
     assert set(ids(other)).isdisjoint(ids(plan))
+
+
+def test_a_parent_that_reads_as_a_number_asks_for_quotes():
+    model = OverpaintModel()
+    with pytest.raises(ConfigError, match="write it with quotes"):
+        make_plan(model, make_job(parent=1234))
+
+
+def test_two_parents_of_one_prompt_are_two_cells():
+    jobs = [make_job(n, parent=parent) for n, parent in enumerate(("a" * 16, "b" * 16))]
+    sources = {"a" * 16: Source("a" * 16, "11"), "b" * 16: Source("b" * 16, "22")}
+    plan = expand(jobs, Settings("t"), lambda node: OverpaintModel(), None, sources.__getitem__)
+    assert len({cell.cell_id for cell in plan.cells}) == 2
+    assert len(set(ids(plan))) == 2
+    assert [cell.source for cell in plan.cells] == list(sources.values())

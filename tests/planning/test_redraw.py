@@ -17,9 +17,11 @@ from promptlab.planning.redraw import (
     RecordedModel,
     hydra_value,
     quote_for_shell,
+    recorded_model,
     redraw_command,
     redraw_overrides,
 )
+from promptlab.records import ModelRecord, RunRecord
 
 NASTY = st.text(alphabet="ab'\"\\${}[](),=:|@#! \n\t🦊é_*%-~`;&<>", max_size=20)
 
@@ -126,3 +128,18 @@ def test_only_what_needs_quotes_has_them(prompt, word):
 def test_a_redrawn_image_names_the_image_that_it_is_drawn_from():
     row = {**make_row("a fox"), "source_id": "0123456789abcdef"}
     assert 'parent="0123456789abcdef"' in redraw_overrides(row)
+
+
+def test_the_recorded_model_of_a_row_is_the_one_of_its_weights_and_dtype():
+    models = {
+        "a": ModelRecord(name="tiny", fingerprint="f" * 16, dtype="float32", option="mine"),
+        "b": ModelRecord(name="tiny", fingerprint="f" * 16, dtype="bfloat16", option="half"),
+        "c": ModelRecord(name="old", fingerprint="e" * 16, dtype="float32"),
+    }
+    record = RunRecord(models=models, models_config={"b": {"dtype": "bfloat16"}})
+    row = {"model": "tiny", "model_fingerprint": "f" * 16, "dtype": "bfloat16"}
+    assert recorded_model(record, row) == RecordedModel("b", "half", {"dtype": "bfloat16"})
+    assert recorded_model(record, {**row, "dtype": "float32"}) == RecordedModel("a", "mine", None)
+    old = {**row, "model": "old", "model_fingerprint": "e" * 16}
+    assert recorded_model(record, old) == RecordedModel("c", "old", None)
+    assert recorded_model(record, {**row, "model_fingerprint": "0" * 16}) is None
