@@ -63,13 +63,13 @@ def test_what_hydra_reads_by_itself_stays_untouched(override):
 
 
 @given(st.text(st.characters(exclude_characters="\n\r") | st.sampled_from("'\"\\,{}|$()[]:=")))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_quoted_text_means_exactly_that_text(text):
     assert values(f"subject={quote(text)}") == [text]
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("'\"\\,{}|$()[]: "), max_size=30))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_prompt_is_readable_for_hydra_or_refused_with_the_form_to_type(text):
     try:
         prepared = prepare_override(f"subject={text}")

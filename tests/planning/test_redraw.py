@@ -50,7 +50,7 @@ def test_a_quoted_text_comes_back_from_hydra_as_it_was(text):
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.text(alphabet="ab'\"\\$ \n\t\x1b\x07🦊é\u202e`!*", max_size=20))
 def test_a_shell_reads_every_word_as_it_was_from_one_printable_line(word):
     line = quote_for_shell(word)
@@ -118,6 +118,7 @@ def test_any_plain_value_comes_back_from_hydra(value):
         ("a fox", "subject='a fox'"),
         ("a, b", """subject='"a, b"'"""),
         ("true", """subject='"true"'"""),
+        ("Null", """subject='"Null"'"""),
         ("16:9", """subject='"16:9"'"""),
     ],
 )

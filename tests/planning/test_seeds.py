@@ -1,7 +1,7 @@
 """A count, a list, a range: what `seeds` may say."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.errors import ConfigError
@@ -38,7 +38,6 @@ def test_anything_else_is_an_error_that_says_what_is_expected(value):
         parse_seeds(value)
 
 
-@settings(deadline=None)  # a million seeds take a moment
 @given(st.one_of(st.text(), st.integers(), st.lists(st.one_of(st.integers(), st.text()))))
 def test_no_value_breaks_it(value):
     try:

@@ -92,13 +92,13 @@ def test_ids_are_those_of_min_dalle(prompt: str) -> None:
 
 
 @given(st.text(alphabet=string.ascii_lowercase[:6] + " ", max_size=200))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_ids_are_those_of_min_dalle_for_any_letters(prompt: str) -> None:
     assert OURS.tokenize(prompt).ids == theirs(prompt)
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_ids_are_those_of_min_dalle_for_any_text(prompt: str) -> None:
     assert OURS.tokenize(prompt).ids == theirs(prompt)
 

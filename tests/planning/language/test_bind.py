@@ -126,7 +126,7 @@ def expansions(pattern: Pattern) -> list[str]:
 
 
 @given(CLOSED)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_the_number_of_prompts_equals_the_product_formula_and_what_expansion_yields(pattern):
     bound = bind(pattern, Wildcards())
     assert bound.num_prompts == formula(pattern)
@@ -137,7 +137,7 @@ def test_the_number_of_prompts_equals_the_product_formula_and_what_expansion_yie
 
 
 @given(CLOSED_WITHOUT_TAKES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_points_differ_in_their_coordinates(pattern):
     # Different alternatives of one text are one value: give each its own text first.
     numbers = iter(range(10_000))
@@ -161,7 +161,7 @@ def test_points_differ_in_their_coordinates(pattern):
 
 
 @given(HOSTILE)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_any_pattern_is_counted_or_refused_with_the_documented_error(text):
     try:
         number = bind(parse_pattern(text), Wildcards()).num_prompts

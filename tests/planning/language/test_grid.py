@@ -61,7 +61,7 @@ def fits(condition: Mapping[str, list[str]], point: Mapping[str, str]) -> bool:
 
 
 @given(st.lists(CONDITIONS, max_size=3), st.lists(CONDITIONS, max_size=2))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rules_keep_exactly_the_points_that_a_plain_filter_keeps(exclude, only):
     texts = {axis: "|".join(values) for axis, values in AXES.items()}
     pattern = f"{{a: {texts['a']}}} {{subject}} {{c: {texts['c']}}}"
@@ -162,7 +162,6 @@ def test_zipped_axes_may_stand_in_one_block():
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3))
-@settings(deadline=None)
 def test_lengths_that_differ_are_an_error_that_gives_both(m, n, others):
     values = [
         [f"{axis}{i}" for i in range(number)] for axis, number in zip("ab", (m, n), strict=True)

@@ -46,13 +46,13 @@ def error_of(text: str) -> PatternError | None:
 
 
 @given(PATTERNS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_pattern_printed_and_read_again_is_the_same_pattern(pattern):
     assert parse_pattern(str(pattern)) == pattern
 
 
 @given(HOSTILE)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_what_parses_prints_to_something_that_parses_to_the_same(text):
     try:
         pattern = parse_pattern(text)
@@ -62,7 +62,7 @@ def test_what_parses_prints_to_something_that_parses_to_the_same(text):
 
 
 @given(st.text(max_size=300) | HOSTILE)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_is_a_pattern_or_the_documented_error_with_a_position_inside_the_text(text):
     error = error_of(text)
     assert error is None or (error.place is not None and 0 <= error.place.index <= len(text))
