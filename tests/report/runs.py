@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def make_run(
     embed_images: bool = True,
     prompt: str = "{subject}, {style}",
     grain: float = 0.0,
+    unpainted: Sequence[str] = (),  # words that change the prompt and not the picture
 ) -> str:
     """Write a run folder and return its path."""
     model = model or PaintModel(size=48)
@@ -63,7 +65,7 @@ def make_run(
         RunPaths(str(root)), plan, options, record=RunRecord(argv=("seeds=2",))
     ) as store:
         for request in store.pending(model.name):
-            result = _result(request, model.size, fails_on, unseen, grain)
+            result = _result(request, model.size, fails_on, unseen, grain, unpainted)
             store.add(finish(result, Numerics(model.device, model.dtype)))
     return str(root)
 
@@ -105,13 +107,22 @@ def _cells(
             )
 
 
-def _result(request: Request, size: int, fails_on: str, unseen: str, grain: float) -> Result:
+def _result(
+    request: Request,
+    size: int,
+    fails_on: str,
+    unseen: str,
+    grain: float,
+    unpainted: Sequence[str],
+) -> Result:
     if fails_on and fails_on in request.prompt:
         return Result(request, error=f"ValueError: {fails_on[:40]} cannot be painted")
     seconds = 0.5 + (request.seed % 7) / 10
-    return Result(
-        request, paint(request, size, grain), seconds=seconds, batch_size=4, unseen=unseen
-    )
+    prompt = request.prompt
+    for word in unpainted:
+        prompt = prompt.replace(word, "")
+    pixels = paint(replace(request, prompt=prompt), size, grain)
+    return Result(request, pixels, seconds=seconds, batch_size=4, unseen=unseen)
 
 
 def paint(request: Request, size: int, grain: float = 0.0) -> np.ndarray:

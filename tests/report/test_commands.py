@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,97 @@ def test_the_picks_of_a_page_are_imported_and_baked_into_the_next_page(run, tmp_
     assert "gold dust" in Path(run, "index.html").read_text()
     assert main(["pick", "--import", str(path), run]) == 0
     assert "0 new of 1" in capsys.readouterr().out
+
+
+def test_an_import_finds_its_run_and_its_file_among_the_downloads(
+    run, tmp_path, monkeypatch, capsys
+):
+    make_run(tmp_path / "runs" / "later", subjects=["a yak"], params={"top_k": 8})  # the newest
+    record = read_run(run).record
+    runs = [{"name": "foxes", "root": "gone/away", "run_id": record.run_id}]
+    document = json.loads(picks.picks_to_json([picks.Pick(first_image_id(run), rating=5)]))
+    text = json.dumps({**document, "runs": runs})
+    downloads = tmp_path / "Downloads"
+    downloads.mkdir()
+    (downloads / "picks_foxes.json").write_text("[]")
+    (downloads / "picks_foxes (1).json").write_text(text)
+    older = (downloads / "picks_foxes.json").stat().st_mtime - 60
+    os.utime(downloads / "picks_foxes.json", (older, older))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(downloads))
+    for arguments in (["picks_foxes.json"], []):
+        assert main(["pick", "--import", *arguments, "--no-report"]) == 0
+    assert "picks_foxes (1).json" in capsys.readouterr().out
+    assert len(picks.current_picks(run)) == 1
+    assert main(["pick", "--import", "picks_other.json"]) == 1
+    assert "neither here nor in" in capsys.readouterr().err
+
+
+def test_an_old_picks_json_finds_its_run_by_its_images(run, tmp_path, monkeypatch):
+    make_run(tmp_path / "runs" / "later", subjects=["a yak"], params={"top_k": 8})
+    path = tmp_path / "picks.json"
+    path.write_text(picks.picks_to_json([picks.Pick(first_image_id(run), rating=5)]))
+    monkeypatch.chdir(tmp_path)
+    assert main(["pick", "--import", "picks.json", "--no-report"]) == 0
+    assert len(picks.current_picks(run)) == 1
+
+
+def test_the_list_names_run_and_prompt_whichever_run_is_the_newest(run, tmp_path, capsys):
+    image_id = first_image_id(run)
+    runs = str(tmp_path / "runs")
+    picks.record_picks(run, [picks.Pick(image_id, rating=4, who="ann")])
+    make_run(tmp_path / "runs" / "later", subjects=["a yak"], params={"top_k": 8})
+    assert main(["pick", "--list", "--runs-dir", runs]) == 0
+    out = capsys.readouterr().out
+    prompt = read_run(run).rows()[0]["prompt"]
+    assert run in out
+    assert f"{image_id}" in out
+    assert prompt in out
+    assert main(["pick", "--list", f"{runs}/later"]) == 0
+    assert "No verdicts yet in" in capsys.readouterr().out
+
+
+def test_picked_images_are_copied_byte_for_byte(run, tmp_path, capsys):
+    rows = read_run(run).rows()
+    verdicts = [{"rating": 5}, {"is_favourite": True}, {"rating": 2}, {"is_reject": True}]
+    given = [picks.Pick(r["image_id"], **v) for r, v in zip(rows[:4], verdicts, strict=True)]
+    picks.record_picks(run, given)
+    assert main(["pick", "--copy", str(tmp_path / "picked"), run]) == 0
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "picked").iterdir()}
+    assert copied == {
+        Path(row["path"]).name: Path(run, row["path"]).read_bytes() for row in rows[:2]
+    }
+    assert "2 images in" in capsys.readouterr().out
+
+
+def test_a_report_of_several_runs_overwrites_none_of_theirs(run, tmp_path, monkeypatch, capsys):
+    other = make_run(tmp_path / "runs" / "hot", params={"temperature": 2.0})
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", run, other]) == 0
+    index = Path(capsys.readouterr().out.split()[0])
+    assert index.parent.parent == Path("reports")
+    assert not Path(run, "index.html").exists()
+    assert '"name":"run"' in index.read_text()
+    assert main(["report", run, other]) == 0
+    assert Path(capsys.readouterr().out.split()[0]) == index, "the same runs, the same folder"
+
+
+def test_report_opens_the_page_in_the_browser(run, tmp_path, monkeypatch):
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", f"{browser} %s")
+    assert main(["report", run, "--no-png", "--open"]) == 0
+    assert opened.read_text().strip() == Path(run, "index.html").resolve().as_uri()
+
+
+def test_best_images_are_counted_and_every_other_file_is_named(run, capsys):
+    assert main(["report", run, "--best", "--animate", "style"]) == 0
+    out = capsys.readouterr().out
+    assert "best: 12 images" in out
+    assert ".webp" in out
+    assert ".gif" in out
 
 
 def test_picks_of_another_run_are_refused(run, tmp_path, capsys):

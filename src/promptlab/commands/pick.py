@@ -1,4 +1,4 @@
-"""`promptlab pick`: judge an image, take in the picks of a contact sheet, or list them.
+"""`promptlab pick`: judge an image, take in the picks of a contact sheet, list or copy them.
 
 Writes picks.parquet of the run that holds the image, brings the run's page and MLflow up to it.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from promptlab.errors import PromptlabError, ReportError
 from promptlab.verdicts import picks
 from promptlab.verdicts.picks import Pick
+from promptlab.verdicts.picks_file import find_picks_file, runs_of_picks
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "targets",
         nargs="*",
         metavar="IMAGE_ID | RUN",
-        help="images by id, or its beginning; with --import, --list or --export: run folders "
-        "(default: the newest)",
+        help="images by id, or its beginning; else run folders (default with --list: all; with "
+        "--import: those that the file is about; with --export and --copy: the newest)",
     )
     parser.add_argument("--runs-dir", default="runs", help="where images and runs are looked for")
     verdict = parser.add_argument_group("verdict")
@@ -39,18 +40,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verdict.add_argument("--who", default=picks.default_who(), help="who judges (default: you)")
     many = parser.add_mutually_exclusive_group()
     many.add_argument(
-        "--import", dest="import_path", metavar="PICKS.JSON", help="take in a page's picks"
+        "--import",
+        dest="import_path",
+        nargs="?",
+        const="",
+        metavar="PICKS.JSON",
+        help="take in a page's picks, from here or from the downloads (default: the newest there)",
     )
     many.add_argument("--list", action="store_true", help="print the current picks")
     many.add_argument("--export", action="store_true", help="print them as picks.json")
+    many.add_argument("--copy", metavar="FOLDER", help="copy the picked PNG files into a folder")
     parser.add_argument("--no-report", action="store_true", help="leave the contact sheet as it is")
     parser.add_argument("--no-sync", action="store_true", help="leave MLflow as it is")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked and say what changed."""
-    if args.import_path:
+    if args.import_path is not None:
         return _import(args)
+    if args.copy:
+        return _copy(args)
     if args.list or args.export:
         return _print_picks(args)
     if not args.targets:
@@ -97,13 +106,10 @@ def _changed(pick: Pick, args: argparse.Namespace) -> Pick:
 
 
 def _import(args: argparse.Namespace) -> int:
-    roots = _roots(args)
-    try:
-        text = sys.stdin.read() if args.import_path == "-" else _read(args.import_path)
-    except OSError as error:
-        raise ReportError(f"{args.import_path} cannot be read: {error.strerror}.") from error
+    text = sys.stdin.read() if args.import_path == "-" else _read(args.import_path)
     given = picks.picks_from_json(text, args.who)
     strangers = {pick.image_id for pick in given}
+    roots = args.targets or runs_of_picks(text, strangers, args.runs_dir)
     num_new = 0
     for root in roots:
         held = _image_ids(root)
@@ -121,11 +127,39 @@ def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: str) -> str:
+def _copy(args: argparse.Namespace) -> int:
+    """Copy the picked images, bytes and metadata as they are."""
+    from promptlab.store import read_run
+
+    folder = Path(args.copy)
+    num_copied = 0
+    for root in _roots(args):
+        run = read_run(root)
+        picked = {i for i, pick in picks.current_picks(root).items() if pick.is_pick()}
+        path_from_id = {row["image_id"]: row["path"] for row in run.rows(["image_id", "path"])}
+        for image_id, content in run.iter_images(sorted(picked)):
+            name = Path(path_from_id.get(image_id) or f"{image_id}.png").name
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_bytes(content)
+            except OSError as error:
+                raise ReportError(f"{folder / name} cannot be written: {error}") from error
+            num_copied += 1
+        print(f"{len(picked)} picks of {root}")
+    print(f"{num_copied} images in {folder}" if num_copied else "No picks yet: nothing is copied.")
+    return 0
+
+
+def _read(name: str) -> str:
+    path = find_picks_file(name)
+    if str(path) != name:
+        print(f"Taking {path}")
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         return ""  # no text: refused as no picks.json
+    except OSError as error:
+        raise ReportError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def _image_ids(root: str) -> set[str]:
@@ -141,16 +175,37 @@ def _roots(args: argparse.Namespace) -> list[str]:
 
 
 def _print_picks(args: argparse.Namespace) -> int:
-    current = [pick for root in _roots(args) for pick in picks.current_picks(root).values()]
     if args.export:
+        current = [pick for root in _roots(args) for pick in picks.current_picks(root).values()]
         print(json.dumps(json.loads(picks.picks_to_json(current)), indent=1))
         return 0
-    for pick in current:
-        note = f"  {pick.note[:60]!r}" if pick.note else ""
-        print(f"{pick.image_id}  {pick.picked_at[:16]}  {pick.who}  {describe(pick)}{note}")
-    if not current:
-        print("No picks yet.")
+    from promptlab.store import list_runs
+
+    num_listed = 0
+    for root in args.targets or reversed(list_runs(args.runs_dir)):
+        num_listed += _list_run(root)
+    if not num_listed:
+        where = ", ".join(args.targets) or f"the runs below {args.runs_dir}"
+        print(f"No verdicts yet in {where}.")
     return 0
+
+
+def _list_run(root: str) -> int:
+    """Print a run's verdicts, each with the words of its prompt; return how many."""
+    from promptlab.store import read_run
+
+    current = picks.current_picks(root)
+    if not current:
+        return 0
+    rows = read_run(root).rows(["image_id", "prompt", "seed"])
+    words = {row["image_id"]: f"{row['prompt'][:60]!r} seed {row['seed']}" for row in rows}
+    print(root)
+    for pick in current.values():
+        note = f"  {pick.note[:60]!r}" if pick.note else ""
+        who = f"  {pick.who}" if pick.who else ""
+        what = words.get(pick.image_id, "an image that the run no longer holds")
+        print(f"  {pick.image_id}  {pick.picked_at[:16]}{who}  {describe(pick)}  {what}{note}")
+    return len(current)
 
 
 def describe(pick: Pick) -> str:

@@ -6,6 +6,7 @@ Reads run folders, writes pages and pictures. Draws nothing and talks to no serv
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from promptlab.report import (
     ReportOptions,
@@ -21,7 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = ReportOptions()
     parser.add_argument("runs", nargs="*", metavar="RUN", help="run folders (default: the newest)")
     parser.add_argument("--runs-dir", default="runs", help="where the newest run is looked for")
-    parser.add_argument("--output", metavar="FOLDER", help="write here (default: the first run)")
+    parser.add_argument(
+        "--output",
+        metavar="FOLDER",
+        help="write here (default: the run's folder; of several runs, one below reports/)",
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
     parser.add_argument("--rows", metavar="AXIS", help="the axis that rows show at first")
     parser.add_argument("--columns", metavar="AXIS", help="the axis that columns show at first")
     parser.add_argument("--sort", metavar="SCORE", help="the score that orders candidates")
@@ -78,17 +84,33 @@ def run(args: argparse.Namespace) -> int:
     if args.standalone:
         written = write_standalone(runs, args.standalone, options)
         print(written or "Not written: too large for one file.")
+        if written and args.open:
+            _open(written)
         return 0 if written else 1
     files = publish(runs, args.publish, options) if args.publish else None
-    _print(files or write_contact_sheet(runs, options))
+    files = files or write_contact_sheet(runs, options)
+    _print(files)
+    if args.open:
+        _open(files.index_html)
     return 0
 
 
 def _print(files: SheetFiles) -> None:
+    """Print every file, but of the images in best/ only how many."""
     print(files.index_html)
     if files.contact_sheet_png:
         print(files.contact_sheet_png)
-    for path in files.others[:10]:
-        print(path)
-    if len(files.others) > 10:
-        print(f"… and {len(files.others) - 10} more")
+    best = [path for path in files.others if Path(path).parent.name == "best"]
+    for path in files.others:
+        if path not in best:
+            print(path)
+    if best:
+        print(f"{Path(best[0]).parent}: {len(best)} image{'' if len(best) == 1 else 's'}")
+
+
+def _open(path: str) -> None:
+    import webbrowser
+
+    url = path if "://" in path else Path(path).resolve().as_uri()
+    if not webbrowser.open(url):
+        print(f"No browser could be started: open {url}")

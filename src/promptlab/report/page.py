@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -71,10 +71,12 @@ def sheet_document(
     bases: Sequence[str | None],
     arrangement: Arrangement,
     made_at: str,
+    relatives: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Return everything on the page but pixels and commands, as one JSON-ready value.
 
-    `bases` are the URLs of the runs' folders, None where the page cannot reach one.
+    `bases` are the URLs of the runs' folders, None where the page cannot reach one; `relatives`
+    links to images of other runs by image_id.
     """
     return {
         "schema": 2,
@@ -111,6 +113,7 @@ def sheet_document(
         "sort": data.sorting_score.name if data.sorting_score else None,
         "picks": [asdict(pick) for pick in data.picks],
         "said": {image_id: [asdict(p) for p in said] for image_id, said in data.said.items()},
+        "relatives": dict(relatives or {}),
         "defaults": {
             "rows": arrangement.rows,
             "columns": arrangement.columns,

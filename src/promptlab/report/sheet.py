@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from promptlab.atomic import replacing
 from promptlab.errors import ReportError
-from promptlab.paths import RunPaths
+from promptlab.paths import RunPaths, slugify
 from promptlab.report import page
 from promptlab.report.chunks import PACK_SIZE, ThumbnailShape, whole_chunk
 from promptlab.report.options import ReportOptions, SheetFiles
@@ -40,27 +40,37 @@ FULL_PX = 1024  # longest side of whole images inside a single file
 MIN_WHOLE_BYTES = 4_000  # no image larger than its thumbnail is smaller than this
 KEPT_AT_ONCE = 2_048  # thumbnails a part of the cache: a stopped build loses at most these
 MIN_FOR_PROGRESS = 500
+COMPARISONS_DIR = "reports"  # pages of several runs, each in a folder of its own
 FOLDER = "sheet"  # beside index.html when the page is more than one file
 
 
 def write_contact_sheet(runs: Runs, options: ReportOptions | None = None) -> SheetFiles:
     """Write index.html and the pictures asked for; return what was written.
 
-    Up to `options.single_file_mb` of thumbnails the page is one file; above, `sheet/` beside it
-    holds the data and the thumbnails. Raises ReportError for runs without a row, an unknown axis,
-    or a folder that cannot be written.
+    Without `options.output` the page of one run goes into its folder, that of several into one of
+    their own below reports/. Up to `options.single_file_mb` of thumbnails the page is one file;
+    above, `sheet/` beside it holds the data and the thumbnails. Raises ReportError for runs
+    without a row, an unknown axis, or a folder that cannot be written.
     """
     options = options or ReportOptions()
     builder = _Builder(open_runs(runs), options)
     root = builder.runs[0].paths.root
-    if options.output is None and "://" in root:
+    if options.output is None and "://" in root and len(builder.runs) == 1:
         return _write_remote(builder, root)
-    output = Path(options.output or root)
+    output = Path(options.output or _default_folder(builder.runs))
     try:
         output.mkdir(parents=True, exist_ok=True)
         return builder.files(str(builder.write_page(output)), output)
     except OSError as error:
         raise ReportError(f"The contact sheet cannot be written to {output}: {error}") from error
+
+
+def _default_folder(runs: Sequence[Run]) -> str:
+    """Return where a sheet goes by itself: a run's own folder, or one for several runs together."""
+    if len(runs) == 1:
+        return runs[0].paths.root
+    names = " ".join(run.paths.name for run in runs)
+    return f"{COMPARISONS_DIR}/{slugify(names, 100)}-{page.short_hash(names)[:6]}"
 
 
 def _write_remote(builder: _Builder, root: str) -> SheetFiles:
@@ -210,7 +220,8 @@ class _Builder:
         ]
         index = output / "index.html"
         if num_bytes <= self.options.single_file_mb * 2**20:
-            parts = page.page_parts(self.data.title, self._document(bases), self._packs())
+            document = self._document(bases, output=output)
+            parts = page.page_parts(self.data.title, document, self._packs())
             _write(index, parts)
             return index
         folder = output / FOLDER
@@ -220,7 +231,7 @@ class _Builder:
             text = page.pack_script(number, pack)
             names.append(f"{FOLDER}/pack-{number:05d}-{page.short_hash(text)}.js")
             _write(output / names[-1], [text])
-        data_text = page.data_script(self._document(bases, names))
+        data_text = page.data_script(self._document(bases, names, output))
         data_name = f"{FOLDER}/data-{page.short_hash(data_text)}.js"
         _write(output / data_name, [data_text])
         _write(index, page.page_parts(self.data.title, None, (), data_name))
@@ -283,11 +294,19 @@ class _Builder:
         record = self.runs[self.data.image_run[number]].record
         return redraw_command(row, recorded_model(record, row))
 
-    def _document(self, bases: Sequence[str | None], names: Sequence[str] = ()) -> str:
+    def _document(
+        self,
+        bases: Sequence[str | None],
+        names: Sequence[str] = (),
+        output: Path | None = None,  # None: a page that links to nothing
+    ) -> str:
+        from promptlab.report.relatives import find_relatives
+
+        relatives = {} if output is None else find_relatives(self.data, self.runs, output)
         shapes = {i: ThumbnailShape.of(t) for i, t in self.thumbnails.items()}
         chunk = whole_chunk(self.data, shapes, names)
         return page.script_json(
-            page.sheet_document(self.data, chunk, bases, self.arrangement, self.made_at)
+            page.sheet_document(self.data, chunk, bases, self.arrangement, self.made_at, relatives)
         )
 
     def files(self, index: str, output: Path) -> SheetFiles:

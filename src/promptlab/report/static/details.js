@@ -84,7 +84,7 @@ export function makeDetails(app, open) {
   /** A relative on this sheet opens here; one of another run links to that run's page. */
   function relative(id) {
     const image = sheet.imageById.get(id);
-    const elsewhere = (sheet.relatives || {})[id];
+    const elsewhere = sheet.relatives[id];
     const img = el("img", { alt: "", draggable: "false" });
     if (image !== undefined) {
       packs.whenLoaded(image, {}, (pack) => (img.src = packs.thumbUrl(pack, image)));

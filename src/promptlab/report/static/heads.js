@@ -104,15 +104,18 @@ export function makeHeads(app) {
       plane.classList.toggle("is-dragging", drag.isMoving);
     });
     window.addEventListener("pointerup", (event) => {
-      if (!drag) return;
-      const { side, index, isMoving, node } = drag;
-      drag = null;
+      if (!drag?.isMoving) return;
+      const { side, index } = drag;
+      const target = headAt(event)?.head;
       plane.classList.remove("is-dragging");
-      const target = headAt(event);
-      if (isMoving) {
-        if (target?.head?.side === side) dropOn(side, index, target.head.index);
-      } else if (target === node && event.shiftKey) app.survey(rowsOf(side, index));
-      else if (target === node) openAt(side, index, event.clientX, event.clientY);
+      if (target?.side === side) dropOn(side, index, target.index);
+    });
+    plane.addEventListener("click", (event) => {
+      const node = event.target.closest(".row-head, .col-head");
+      if (!node?.head || drag?.isMoving) return;
+      const { side, index } = node.head;
+      if (event.shiftKey) app.survey(rowsOf(side, index));
+      else openAt(side, index, event.clientX, event.clientY);
     });
     window.addEventListener("pointercancel", () => (drag = null));
   }
