@@ -40,3 +40,7 @@ def test_the_fields_of_a_processor_are_read_as_linux_writes_them(monkeypatch, tm
         assert machine.cpu_flags() == {"a", "avx2"}
     finally:
         machine._cpu_field.cache_clear()
+
+
+def test_of_a_service_no_numerics_are_known():
+    assert machine.describe_numerics("http") == ""

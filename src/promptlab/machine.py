@@ -80,18 +80,21 @@ def gpu_name() -> str | None:
 def describe_numerics(device: str) -> str:
     """Return in one line what the bits of an image depend on besides its request.
 
-    Images drawn under the same line are equal bit for bit; under another one they may differ.
+    Images drawn under the same line are equal bit for bit; under another one they may differ. ""
+    for a device of which this machine knows nothing, such as a service.
     """
     return _describe_numerics(device, sys.modules.get("torch"))
 
 
 @functools.cache
 def _describe_numerics(device: str, torch: Any) -> str:
-    if device == "cuda" and torch is not None:
-        return f"{gpu_name()}, torch {torch.__version__}"
-    flags = cpu_flags()
-    facts = [cpu_vendor(), " ".join(name for name in _INSTRUCTION_SETS if name in flags)]
-    if torch is not None:
-        capability = torch.backends.cpu.get_cpu_capability()  # an environment variable lowers it
-        facts.append(f"torch {torch.__version__} with {capability}")
-    return ", ".join(filter(None, facts))
+    if device == "cpu":
+        flags = cpu_flags()
+        facts = [cpu_vendor(), " ".join(name for name in _INSTRUCTION_SETS if name in flags)]
+        if torch is not None:
+            capability = torch.backends.cpu.get_cpu_capability()  # ATEN_CPU_CAPABILITY may lower it
+            facts.append(f"torch {torch.__version__} with {capability}")
+        return ", ".join(filter(None, facts))
+    if torch is None or device not in ("cuda", "mps"):
+        return ""
+    return f"{gpu_name() or cpu_name()}, torch {torch.__version__}"
