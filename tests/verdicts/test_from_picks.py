@@ -64,6 +64,26 @@ def test_an_overridden_axis_may_be_swept(drawn: Project):
     ]
 
 
+def test_an_image_of_several_picked_cells_names_all_its_parents(drawn: Project):
+    parents = pick(drawn, subject="a fox", style="noto") | pick(
+        drawn, subject="a fox", style="openmoji"
+    )
+    drawn.run("sweep", "--from-picks", str(drawn.runs[0]), "style=twemoji", "seeds=1")
+    (row,) = drawn.rows()
+    assert set(row["parent_ids"]) == set(parents)
+    assert len(parents) == 4
+
+
+def test_each_picked_cell_is_drawn_as_it_was_and_no_mixture_of_them(drawn: Project):
+    pick(drawn, subject="a fox", style="noto")
+    pick(drawn, subject="a blue robot", style="openmoji")
+    drawn.run("sweep", "--from-picks", str(drawn.runs[0]), "seeds=[5]")
+    assert [row["prompt"] for row in drawn.rows()] == [
+        "a fox in the style of noto",
+        "a blue robot in the style of openmoji",
+    ]
+
+
 def test_another_model_draws_the_picked_cells(drawn: Project):
     drawn.write("conf/model/other.yaml", PAINT.format(name="other"))
     pick(drawn, subject="a fox", style="noto")

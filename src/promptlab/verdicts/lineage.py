@@ -84,22 +84,25 @@ def keep_descendants(plan: Plan, jobs: Sequence[Job], lineage: Lineage) -> Plan:
     """Return the plan with only the cells that descend from a picked one, each knowing it.
 
     The jobs of the parents are drawn again with new overrides; a job may hold more cells than the
-    picked ones (alternatives in its prompt), so keys that are not overridden have to agree. A new
-    number of seeds of the same cell means fresh ones: those after the last that its run has drawn.
+    picked ones (alternatives in its prompt), so keys that are not overridden have to agree. Jobs
+    of several parents that differ in changed keys alone make one cell: it descends from all of
+    them. A new number of seeds of the same cell means fresh ones: those after the last that its run
+    has drawn.
     """
-    overrides = {job.number: job.overrides for job in jobs}
+    changed = lineage.changed_keys
+    asked = {job.number: _unchanged(job.overrides, changed) for job in jobs}
     wants_fresh = {
         job.number
         for job in jobs
-        if "seeds" in lineage.changed_keys and isinstance(job.config.get("seeds"), int)
+        if "seeds" in changed and isinstance(job.config.get("seeds"), int)
     }
     kept = []
     for cell in plan.cells:
         parents = [
             parent
             for parent in lineage.parents
-            if overrides[cell.job_id][: len(parent.overrides)] == parent.overrides
-            and _agree(coordinates(cell), parent.coordinates, lineage.changed_keys)
+            if asked[cell.job_id] == _unchanged(parent.overrides, changed)
+            and _agree(coordinates(cell), parent.coordinates, changed)
         ]
         if parents:
             ids = dict.fromkeys(image_id for parent in parents for image_id in parent.image_ids)
@@ -127,6 +130,10 @@ def _fresh_seeds(plan: Plan, cell: Cell, parents: Sequence[Parent]) -> tuple[int
         return cell.seeds
     first = 1 + max(seed for parent in same for seed in parent.seeds)
     return tuple(range(first, first + len(cell.seeds)))
+
+
+def _unchanged(overrides: Sequence[str], changed_keys: Collection[str]) -> list[str]:
+    return [o for o in overrides if o.lstrip("+~").partition("=")[0] not in changed_keys]
 
 
 def _agree(

@@ -36,7 +36,7 @@ def grid(text: str) -> Grid:
 def points(text: str) -> list[tuple[str, dict[str, str]]]:
     made = grid(text)
     found = [(point.prompt, dict(point.coordinates)) for point in made.points()]
-    assert made.num_points == len(found)
+    assert made.count().num_points == len(found)
     return found
 
 
@@ -278,6 +278,7 @@ def test_an_empty_alternative_takes_one_space_with_it():
         "a red fox",
         "a red fox asleep",
     ]
+    assert prompts("a{|n old} fox") == ["a fox", "an old fox"]
     assert join(["", " fox"]) == "fox"
     assert join(["a  b", "", ", c"]) == "a  b, c"
 

@@ -19,6 +19,7 @@ from promptlab.planning.language import (
     parse_pattern,
     read_value,
 )
+from promptlab.planning.language.options import Sample
 from tests.pace import cost
 
 
@@ -106,6 +107,11 @@ def test_a_value_with_glob_characters_matches_itself():
     assert prompts(grid(*jobs, exclude=[{"subject": "a [b] *"}])) == ["c"]
 
 
+def test_a_point_that_two_rules_exclude_counts_for_the_first():
+    g = grid(job("{a: 1|2|3}"), exclude=[{"a": ["1", "2"]}, {"a": ["2", "3"]}])
+    assert g.count().removed == {"exclude {a: [1, 2]}": 2, "exclude {a: [2, 3]}": 1}
+
+
 def test_a_rule_that_matches_nothing_warns():
     g = grid(job("{a: 1|2}"), exclude=[{"a": "3"}])
     assert g.count().num_points == 2
@@ -128,6 +134,13 @@ def test_zipped_axes_go_side_by_side_within_one_prompt():
 def test_zipped_axes_may_be_hydras_own():
     jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
     assert prompts(grid(*jobs, zip=[["subject", "style"]])) == ["p as x", "q as y", "r as z"]
+
+
+def test_zipped_axes_may_both_be_outside_of_the_prompt():
+    jobs = [job("{subject}", {"subject": "p"}, style=s, model=m) for s in "xy" for m in "mn"]
+    g = grid(*jobs, zip=[["style", "model"]])
+    assert prompts(g) == ["p", "p"]
+    assert [point.job_index for point in g.points()] == [0, 3]
 
 
 def test_an_axis_of_the_prompt_zips_with_one_of_hydras():
@@ -198,6 +211,12 @@ def test_one_vanished_value_of_a_recorded_sample_is_refused():
         Grid(jobs, options, Wildcards(), recorded_samples={"a": ["2", "5"]})
 
 
+def test_the_samples_of_fixed_values_are_these():
+    values = ["fox", "owl", "cat", "dog", "bee", "ant", "elk", "hen", "été", "1"]
+    assert Sample(4).choose(values) == ("fox", "owl", "cat", "1")
+    assert Sample(4, seed=1).choose(values) == ("bee", "elk", "hen", "été")
+
+
 def test_hydras_axes_can_be_sampled_too_and_a_sample_comes_before_a_zip():
     jobs = product_of_jobs(["p", "q", "r"], ["x", "y", "z"])
     g = grid(*jobs, sample={"subject": 2, "style": 2}, zip=[["subject", "style"]])
@@ -218,6 +237,18 @@ def test_a_wildcard_that_fills_a_slot_answers_to_both_names(tmp_path):
         g = Grid([job("a {subject}", {"subject": "__pet__"})], options, wildcards)
         assert g.count().num_points == 2
         assert {key for point in g.points() for key in point.coordinates} == {"subject"}
+
+
+def test_an_axis_that_shows_a_repeated_one_inside_cannot_be_sampled():
+    with pytest.raises(ConfigError, match="f holds the repeated axis c; name that one"):
+        grid(job("{c: x|y}{c} {f: {c}p|z}"), sample={"f": 1})
+
+
+def test_a_wildcard_that_fills_two_axes_is_the_name_of_neither(tmp_path):
+    (tmp_path / "pet.txt").write_text("cat\ndog\n")
+    twice = job("{hunter: __pet__} and {prey: __pet__}")
+    with pytest.raises(ConfigError, match=r"no axis 'pet'. Its axes: hunter, prey"):
+        Grid([twice], GridOptions.parse(sample={"pet": 1}), Wildcards((tmp_path,)))
 
 
 def test_a_million_points_are_counted_and_filtered_without_being_built():

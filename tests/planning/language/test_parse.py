@@ -168,6 +168,7 @@ def test_plain_prompts_of_other_tools_stay_as_they_are():
         ("{-2$$a|b}", 2, "how many"),
         ("{3-2$$a|b}", 2, "cannot take"),
         ("{0$$a|b}", 2, "cannot take"),
+        ("{100$$a|b}", 2, "cannot take"),
         ("{99999999999999999999$$a|b}", 2, "cannot take"),
         ("x" * 500 + "{", 501, "never closed"),
         ("{" * 30, 25, "nested deeper"),
