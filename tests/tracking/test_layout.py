@@ -72,27 +72,50 @@ def test_different_values_never_share_a_key(values):
     assert len({image_key(value) for value in values}) == len(values)
 
 
-def test_the_name_is_what_tells_runs_apart_and_params_begin_with_it():
-    layout = make_layout(AXES, ["subject", "temperature", "style"], "subject")
-    assert layout.run_name(ROW) == "noto · 0.7" or layout.run_name(ROW) == "0.7 · noto"
-    assert list(layout.params(ROW)) == ["style", "temperature", "template", "model", "top_k"]
+def test_params_hold_what_varies_alone_and_the_rest_is_kept_apart():
+    axes = {"subject": ("a fox", "a robot"), "temperature": (0.7, 2.0), "style": ("noto", "x")}
+    layout = make_layout(AXES, axes, "subject")
+    assert layout.params(ROW) == {"style": "noto", "temperature": "0.7"}
+    assert layout.fixed(ROW) == {"template": "plain", "model": "tiny", "top_k": "64"}
     assert layout.arm_key(ROW) == ROW["arm_id"]
+    assert make_layout(AXES, {}, "subject").params(ROW) == {}
+
+
+def test_a_name_says_what_differs_and_a_number_says_of_what():
+    columns = tuple(AxisColumn(n, n, "float") for n in ("temperature", "supercondition_factor"))
+    axes = {"temperature": (0.3, 2.0), "supercondition_factor": (3.0, 16.0)}
+    row = {**ROW, "temperature": 2.0, "supercondition_factor": 16.0}
+    assert make_layout(columns, axes, "subject").run_name(row) == "temperature 2 · factor 16"
+    two = tuple(AxisColumn(n, n, "float") for n in ("text_factor", "image_factor"))
+    row = {**ROW, "text_factor": 1.0, "image_factor": 0.5}
+    named = make_layout(two, {"text_factor": (1.0, 2.0), "image_factor": (0.5, 1.0)}, "subject")
+    assert named.run_name(row) == "text_factor 1 · image_factor 0.5"
+    assert make_layout(AXES, {"style": ("noto", "x")}, "subject").run_name(ROW) == "noto"
+
+
+def test_runs_stand_in_the_order_of_the_sweep():
+    axes = {"subject": ("b", "a"), "style": ("z", "noto"), "temperature": (2.0, 0.7)}
+    layout = make_layout(AXES, axes, "subject")
+    rows = [{**ROW, "style": s, "temperature": t} for s in axes["style"] for t in (2.0, 0.7)]
+    assert [layout.position(row) for row in rows] == [0, 1, 2, 3]
+    assert layout.num_positions == 4
 
 
 def test_another_image_axis_moves_into_the_key_and_the_subject_tells_runs_apart():
-    layout = make_layout(AXES, ["subject", "style"], "style")
+    layout = make_layout(AXES, {"subject": ("a fox", "x"), "style": ("noto", "y")}, "style")
     fox, robot, other = ROW, {**ROW, "subject": "a robot"}, {**ROW, "style": "openmoji"}
     assert layout.arm_key(fox) != layout.arm_key(robot)
     assert layout.arm_key(fox) == layout.arm_key(other)
     assert layout.image_key(other) == "style/openmoji"
     assert layout.run_name(fox) == "a fox"
-    cells = make_layout(AXES, [], None)
+    cells = make_layout(AXES, {}, None)
     assert (cells.arm_key(fox), cells.image_key(fox)) == (fox["cell_id"], "image")
+    assert cells.fixed(fox)["prompt"] == "a fox in noto"
 
 
 def test_an_unknown_image_axis_is_refused_with_the_list():
     with pytest.raises(TrackingError, match="expected one of style, template, model, subject"):
-        make_layout(AXES, [], "colour")
+        make_layout(AXES, {}, "colour")
 
 
 def test_metrics_count_failures_apart():

@@ -12,8 +12,8 @@ A, B, C = "a" * 16, "b" * 16, "c" * 16
 ROWS = [{"image_id": i, "status": "ok"} for i in (A, B, C, "d" * 16)]
 
 
-def test_an_arm_that_nobody_judged_has_no_metric_and_no_tag():
-    assert pick_metrics(ROWS, [Pick("e" * 16, rating=5)]) == {}
+def test_an_arm_that_nobody_judged_has_a_pick_rate_of_zero_and_no_tag():
+    assert pick_metrics(ROWS, [Pick("e" * 16, rating=5)]) == {"pick_rate": 0.0}
     assert pick_tags(ROWS, []) == {}
 
 

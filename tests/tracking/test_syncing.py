@@ -386,3 +386,36 @@ def test_a_sync_from_another_folder_and_shell_goes_to_the_store_of_the_sweep(
     assert main(["sync", paths.root]) == 0
     assert f"{uri} holds 8 images" in capsys.readouterr().out
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_runs_start_with_the_sweep_in_its_order_and_last_as_long_as_their_images_took(paths, uri):
+    plan = make_plan(sweep="times", styles=("z", "a", "m"))
+    began = time.time()
+    draw_plan(paths, plan)
+    ended = time.time()
+    sync(paths, TrackingOptions(uri=uri))
+    found = runs_by_arm(uri, paths.root)
+    rows = read_run(paths).rows()
+    for arm, run in found.items():
+        assert began - 60 <= run.info.start_time / 1000 <= ended
+        seconds = sum(row["seconds"] for row in rows if arm in (row["arm_id"], "report"))
+        if arm != "report":
+            assert run.info.end_time - run.info.start_time == round(seconds * 1000)
+    latest_first = sorted(found.values(), key=lambda run: -run.info.start_time)
+    assert [run.info.run_name for run in latest_first] == ["z", "a", "m", "report"]
+
+
+def test_experiment_and_report_run_say_what_the_sweep_is(paths, uri):
+    draw_plan(paths, make_plan(sweep="described"))
+    sync(paths, TrackingOptions(uri=uri))
+    client = MlflowClient(tracking_uri=uri)
+    report = runs_by_arm(uri, paths.root)["report"]
+    note = report.data.tags["mlflow.note.content"]
+    assert "2 × subject, 2 × style, 2 × seed: 8 images" in note
+    assert f"/runs/{report.info.run_id}/artifacts" in note
+    experiment = client.get_experiment_by_name("described")
+    assert experiment.tags["mlflow.note.content"] == note
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "my own words")
+    sync(paths, TrackingOptions(uri=uri))
+    experiment = client.get_experiment_by_name("described")
+    assert experiment.tags["mlflow.note.content"] == "my own words"

@@ -21,7 +21,7 @@ from tests.store.painting import make_plan
 from tests.store.sweeping import draw_plan
 from tests.tracking.holding import make_database
 
-STARTING_S = 120
+STARTING_S = 300
 
 
 @pytest.fixture
@@ -62,9 +62,10 @@ def test_a_terminated_ui_leaves_no_process_and_no_port_behind(project, tracked):
         wait_until_healthy(port, ui)
         assert started_by(marker)
         ui.send_signal(signal.SIGTERM)
-        output, _ = ui.communicate(timeout=30)
+        output, _ = ui.communicate(timeout=60)
     finally:
-        ui.kill()
+        ui.terminate()  # not a kill, which would leave MLflow running
+        ui.communicate()
     assert started_by(marker) == []
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))

@@ -127,20 +127,21 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     if artifacts is not None:
         environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = artifacts
     command = [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
-    try:
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-    except OSError as error:
-        raise TrackingError(f"MLflow's UI cannot be started: {error}.") from error
+    process = None
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         raise SystemExit(0)
 
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
     try:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, end)
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
         yield process
+    except OSError as error:
+        raise TrackingError(f"MLflow's UI cannot be started: {error}.") from error
     finally:
-        _end_group(process)
+        if process is not None:
+            _end_group(process)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

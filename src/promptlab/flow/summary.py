@@ -17,6 +17,7 @@ from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan
 from promptlab.records import Cell, Drawn
 from promptlab.store import Counts, Store
+from promptlab.tracking.view import describe_view
 
 MAX_WIDTH = 100  # characters of a prompt or value shown
 NUM_WORDS = 8  # unknown words shown
@@ -154,8 +155,8 @@ def describe_end(summary: SweepSummary, settings: Settings) -> str:
         lines += [f"{h:<15} {path}" for h, path in zip(heads, summary.paths[name], strict=False)]
     tracking = settings.stages.get("tracking")
     if tracking is not None and tracking.get("enabled", True):
-        uri = tracking.get("uri")
-        lines.append(f"MLflow:         promptlab ui{f' --uri {shlex.quote(uri)}' if uri else ''}")
+        view = zip(("MLflow:", ""), describe_view(RunPaths(root)), strict=False)
+        lines += [f"{head:<15} {line}" for head, line in view]
     return "\n".join(lines)
 
 

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
 RUN_ID_TAG = "promptlab.run_id"  # of the run folder
 ARM_TAG = "promptlab.arm_id"
 KIND_TAG = "promptlab.kind"  # "arm" or "report"
+NOTE_TAG = "mlflow.note.content"  # a description in Markdown
+_OWN_NOTE_TAG = "promptlab.note"  # of an experiment: the hash of the description that we wrote
 _HASH_TAG = "promptlab.sha256."  # + artifact name: what was logged under that name
 _LOGGED_ARTIFACTS_TAG = "mlflow.loggedArtifacts"
-_SMALL_SIZE = 256  # px, longest side: MLflow's own
 _PAGE = 1000  # runs a search returns at once
 
 
@@ -50,7 +51,8 @@ class KnownRun:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     artifact_uri: str = ""
-    is_finished: bool = False
+    started_at_ms: int = 0
+    ended_at_ms: int | None = None  # None: it is not finished
     is_deleted: bool = False  # by a person, in MLflow
     is_new: bool = True
 
@@ -62,6 +64,7 @@ class BulkClient:
     """
 
     num_threads = min(4, os.cpu_count() or 1)
+    thumbnail_px = 128  # longest side of the pictures that MLflow's charts show
 
     def __init__(
         self, uri: str, experiment: str, artifact_root: str | None, *, restore: bool = False
@@ -125,7 +128,8 @@ class BulkClient:
                 dict(run.data.tags),
                 dict(run.data.metrics),
                 run.info.artifact_uri,
-                is_finished=run.info.status == "FINISHED",
+                run.info.start_time,
+                run.info.end_time if run.info.status == "FINISHED" else None,
                 is_deleted=run.info.lifecycle_stage == "deleted",
                 is_new=False,
             )
@@ -159,7 +163,12 @@ class BulkClient:
         pairs = [Param(key, value) for key, value in redact(params).items()]
         for start in range(0, len(pairs), 100):  # MLflow takes 100 at once
             self.client.log_batch(run.info.run_id, params=pairs[start : start + 100])
-        return KnownRun(run.info.run_id, dict(tags), artifact_uri=run.info.artifact_uri)
+        return KnownRun(
+            run.info.run_id,
+            dict(tags),
+            artifact_uri=run.info.artifact_uri,
+            started_at_ms=started_at_ms,
+        )
 
     def list_images(self, run: KnownRun) -> set[str]:
         """Return the artifact paths of the images that a run holds."""
@@ -184,20 +193,29 @@ class BulkClient:
         """Write each image before its small one: who finds both has both whole."""
         folder.mkdir(parents=True, exist_ok=True)
         with _mapper(self.num_threads) as map_:
-            small = map_(shrink, png_from_stem.values())
+            small = map_(lambda png: shrink(png, self.thumbnail_px), png_from_stem.values())
             for (stem, png), webp in zip(png_from_stem.items(), small, strict=True):
                 name = stem.removeprefix("images/")
                 Path(folder, f"{name}.png").write_bytes(png)
                 Path(folder, f"{name}+compressed.webp").write_bytes(webp)
 
+    def describe_experiment(self, text: str) -> None:
+        """Set the experiment's description, unless a person wrote another one."""
+        experiment = self.client.get_experiment(self.experiment_id)
+        old = experiment.tags.get(NOTE_TAG, "")
+        if old == text or (old and hash_id(old) != experiment.tags.get(_OWN_NOTE_TAG)):
+            return
+        self.client.set_experiment_tag(self.experiment_id, NOTE_TAG, text)
+        self.client.set_experiment_tag(self.experiment_id, _OWN_NOTE_TAG, hash_id(text))
+
     def set_tags(self, run: KnownRun, tags: Mapping[str, str]) -> None:
-        """Set the tags that differ from what is there."""
+        """Set the tags that the run does not have yet, or has otherwise."""
         self.log_facts(run, {}, tags)
 
     def log_facts(
         self, run: KnownRun, metrics: Mapping[str, float], tags: Mapping[str, str]
     ) -> None:
-        """Log the metrics and tags that differ from what is there, all in one call."""
+        """Log the metrics and tags that the run lacks or has otherwise, all in one call."""
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
@@ -259,10 +277,10 @@ class BulkClient:
         self.set_tags(run, {"promptlab.dataset": digest})
 
     def finish(self, run: KnownRun, ended_at_ms: int) -> None:
-        """Mark a run as finished, if it is not."""
-        if not run.is_finished:
+        """Mark a run as finished at a time, in ms since 1970; later images move it."""
+        if run.ended_at_ms != ended_at_ms:
             self.client.set_terminated(run.run_id, "FINISHED", ended_at_ms)
-            run.is_finished = True
+            run.ended_at_ms = ended_at_ms
 
 
 @contextlib.contextmanager
@@ -284,12 +302,12 @@ def _local_folder(artifact_uri: str) -> Path | None:
     return Path(LocalArtifactRepository(artifact_uri).artifact_dir)
 
 
-def shrink(png: bytes) -> bytes:
-    """Return the small WebP that MLflow's grids show."""
+def shrink(png: bytes, longest_px: int) -> bytes:
+    """Return the small WebP that MLflow's charts show, a tile as large as it is."""
     from PIL import Image
 
     image: Any = Image.open(io.BytesIO(png))
-    scale = _SMALL_SIZE / max(image.size)
+    scale = longest_px / max(image.size)
     if scale < 1:  # MLflow lets small ones grow: more bytes and twice the time for no more picture
         width, height = (max(1, int(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)  # 2/3 of bicubic's time

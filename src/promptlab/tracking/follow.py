@@ -198,7 +198,7 @@ def open_tracking(
 ) -> Iterator[Tracking]:
     """Follow a run folder while it is written; on leaving, wait for MLflow as it gets on.
 
-    The follower starts when it is told to begin, or with the first part; a sweep with nothing to do
+    The follower starts with `begin`, or with the first part; a sweep with nothing to do
     starts none unless an earlier session left MLflow behind.
     """
     tracking = Tracking(paths, options)

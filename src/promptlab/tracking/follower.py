@@ -46,7 +46,7 @@ class Follower:
         self._written_at = time.monotonic()
 
     def run(self) -> int:
-        """Log what comes until told to finish; return the exit code."""
+        """Log images until the sweep ends; return the exit code."""
         threading.Thread(target=self._listen, daemon=True).start()
         try:
             with hold_tracking_lock(self._paths):
@@ -94,7 +94,7 @@ class Follower:
         return "finish" if "finish" in orders else orders[-1]
 
     def _try(self, *, is_final: bool) -> bool:
-        """Log what is there; on failure say so and forget what was known of MLflow."""
+        """Log what MLflow lacks; on failure report it and forget what was known of MLflow."""
         try:
             if self._syncer is None:
                 self._syncer = self._open_syncer()

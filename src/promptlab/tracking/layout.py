@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import unicodedata
 import uuid
@@ -20,6 +21,7 @@ from typing import Any
 
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
+from promptlab.records import Scalar
 from promptlab.store.schema import AxisColumn
 
 MAX_KEY_LENGTH = 80  # characters; with what MLflow appends, a file name stays below 255 bytes
@@ -34,7 +36,7 @@ class Layout:
     """The axes of a run, and which of them is the image key."""
 
     columns: Mapping[str, str]  # axis -> column, the seed left out
-    varying: tuple[str, ...]  # axes with more than one value, in the plan's order
+    varying: Mapping[str, Sequence[Scalar]]  # axes with several values, all in the plan's order
     image_axis: str | None
     subject_axes: frozenset[str] = frozenset()  # parts of the subject: one run has all their values
 
@@ -56,18 +58,46 @@ class Layout:
 
     def run_name(self, row: Row) -> str:
         """Return a short name: the values that tell this run from its neighbours."""
-        values = [str(row[self.columns[axis]]) for axis in self.arm_axes if axis in self.varying]
-        return " · ".join(values)[:250] or f"{row['model']} · {row['style']}"
+        named = [_named(axis, self._value(axis, row), self.arm_axes) for axis in self._telling]
+        return " · ".join(named)[:250] or f"{row['model']} · {row['style']}"
+
+    @property
+    def _telling(self) -> list[str]:
+        return [axis for axis in self.arm_axes if axis in self.varying]
+
+    def _value(self, axis: str, row: Row) -> Any:
+        return row[self.columns[axis]]
 
     def params(self, row: Row) -> dict[str, str]:
-        """Return the run's params: its axes, then all sampling parameters."""
-        params = {axis: row[self.columns[axis]] for axis in self.arm_axes}
+        """Return the run's params: what tells it from its neighbours, and nothing else.
+
+        MLflow's charts print all of a run's params in one line below its picture, and make the
+        picture's tile as wide as that line.
+        """
+        return _texts({axis: self._value(axis, row) for axis in self._telling})
+
+    def fixed(self, row: Row) -> dict[str, str]:
+        """Return the axes and sampling parameters that are not among the run's params."""
+        values = {axis: self._value(axis, row) for axis in self.arm_axes}
         if self.image_axis is None:
-            params["prompt"] = row["prompt"]
-        sampling = json.loads(row["params"])
-        sampling.pop(self.image_axis, None)
-        params = {**params, **{k: v for k, v in sampling.items() if k not in params}}
-        return {param_key(name): str(value)[:MAX_PARAM_LENGTH] for name, value in params.items()}
+            values["prompt"] = row["prompt"]
+        values |= {k: v for k, v in json.loads(row["params"]).items() if k not in self.columns}
+        known = self.params(row)
+        return {name: text for name, text in _texts(values).items() if name not in known}
+
+    def position(self, row: Row) -> int:
+        """Return the place of a row's run in the order of the sweep, from 0."""
+        place = 0
+        for axis in sorted(self._telling, key=list(self.varying).index):
+            shown = [_shown(value) for value in self.varying[axis]]
+            value = _shown(self._value(axis, row))
+            place = place * len(shown) + (shown.index(value) if value in shown else len(shown) - 1)
+        return place
+
+    @property
+    def num_positions(self) -> int:
+        """Number of runs that a full grid has."""
+        return math.prod(len(self.varying[axis]) for axis in self._telling)
 
     def image_key(self, row: Row) -> str:
         """Return the key under which MLflow shows an image beside those of other runs."""
@@ -79,7 +109,7 @@ class Layout:
 
 def make_layout(
     axes: Sequence[AxisColumn],
-    varying: Sequence[str],
+    varying: Mapping[str, Sequence[Scalar]],
     image_axis: str | None,
     subject_axes: Sequence[str] = (),
 ) -> Layout:
@@ -90,8 +120,26 @@ def make_layout(
             f"tracking.image_axis={image_axis}: expected one of {', '.join(columns)}, or null for "
             "one MLflow run per cell."
         )
-    shown = tuple(axis for axis in varying if axis in columns)
+    shown = {axis: values for axis, values in varying.items() if axis in columns}
     return Layout(columns, shown, image_axis, frozenset(subject_axes))
+
+
+def _named(axis: str, value: Any, axes: Sequence[str]) -> str:
+    """Return a value as a run's name shows it: numbers with the last word of their axis."""
+    if isinstance(value, str):
+        return value
+    word = axis.rpartition("_")[2]
+    is_clear = sum(other.rpartition("_")[2] == word for other in axes) == 1
+    return f"{word if is_clear else axis} {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as people write it: 2, not 2.0."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {param_key(name): str(value)[:MAX_PARAM_LENGTH] for name, value in values.items()}
 
 
 def param_key(name: str) -> str:

@@ -157,7 +157,9 @@ def options_of_run(paths: RunPaths, record: RunRecord, uri: str | None = None) -
     """Return how a run was tracked: in which store, unless one is given, and how laid out."""
     tracking = record.config.get("tracking")
     given = tracking if isinstance(tracking, dict) else {}
-    layout = {name: given[name] for name in ("image_axis", "log_images") if name in given}
+    layout = {
+        name: given[name] for name in ("image_axis", "log_images", "thumbnail_px") if name in given
+    }
     stored = read_record(paths)
     experiment = given.get("experiment") if stored is None else stored.experiment
     return TrackingOptions(uri=uri or uri_of_run(paths, record), experiment=experiment, **layout)

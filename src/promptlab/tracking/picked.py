@@ -1,7 +1,7 @@
 """Picks as MLflow shows them: metrics to sort runs by, tags that name the images.
 
 Takes rows of one MLflow run and the run folder's history of picks, returns plain values. An arm
-that nobody ever judged has neither, so that the columns of MLflow's table stay few.
+that nobody judged has a pick rate of 0 and nothing else: MLflow sorts runs by it and compares them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ TAGS = ("favourites", "rejects", "rated", "who")
 def pick_metrics(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> dict[str, float]:
     """Return how many images were judged how; counts fall again when verdicts are taken back."""
     if not _judged(rows, history):
-        return {}
+        return {"pick_rate": 0.0}
     judged = _judgements(rows, history)
     ratings = [pick.rating for pick in judged if pick.rating is not None]
     num_images = len({row["image_id"] for row in rows if row["status"] != "failed"})
-    metrics = {
-        "picks_favourites": float(sum(pick.is_favourite for pick in judged)),
-        "picks_rejects": float(sum(pick.is_reject for pick in judged)),
-        "picks_rated": float(len(ratings)),
+    metrics = {  # in the order of use: MLflow's comparison opens on the first
         "pick_rate": sum(pick.is_pick() for pick in judged) / num_images if num_images else 0.0,
     }
     if ratings:
         metrics["rating_mean"] = sum(ratings) / len(ratings)
-    return metrics
+    return metrics | {
+        "picks_favourites": float(sum(pick.is_favourite for pick in judged)),
+        "picks_rejects": float(sum(pick.is_reject for pick in judged)),
+        "picks_rated": float(len(ratings)),
+    }
 
 
 def pick_tags(rows: Sequence[Mapping[str, Any]], history: Sequence[Pick]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,10 @@ from typing import Any
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import RunRecord
-from promptlab.redaction import redact_text
+from promptlab.redaction import redact, redact_text
 from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
-from promptlab.tracking.client import BulkClient, KnownRun
+from promptlab.tracking.client import NOTE_TAG, BulkClient, KnownRun
 from promptlab.tracking.layout import MAX_PARAM_LENGTH, further_metrics, param_key
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,11 @@ _FILES = ("sweep.yaml", "contact_sheet.png")
 def log_report_run(
     client: BulkClient, mlflow_run: KnownRun, run: Run, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Log what is there of a sweep's report; the same again changes nothing."""
-    client.log_facts(mlflow_run, report_metrics(rows), report_tags(run.record))
+    """Log the parts of a sweep's report that exist; repeating it changes nothing."""
+    page = f"#/experiments/{client.experiment_id}/runs/{mlflow_run.run_id}/artifacts"
+    note = describe_run(run.record, page)
+    client.describe_experiment(note)
+    client.log_facts(mlflow_run, report_metrics(rows), {NOTE_TAG: note})
     client.log_dataset(
         mlflow_run,
         name=run.sweep[:500],
@@ -50,7 +54,8 @@ def log_report_run(
                 content = redact_text(content.decode("utf-8", "replace")).encode()
             client.log_file(mlflow_run, name, content)
     _log_sheet(client, mlflow_run, run, sizes)
-    client.finish(mlflow_run, int(max(row["created_at"] for row in rows).timestamp() * 1000))
+    seconds = sum(row["seconds"] for row in rows)
+    client.finish(mlflow_run, mlflow_run.started_at_ms + round(seconds * 1000))
 
 
 def _log_sheet(
@@ -100,22 +105,35 @@ def report_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return metrics | further_metrics(rows)
 
 
-def report_tags(record: RunRecord) -> dict[str, str]:
-    """Return command, versions, git revision and hardware as tags, nested names with dots."""
-    tags: dict[str, str] = {}
+def report_params(record: RunRecord, fixed: Mapping[str, str]) -> dict[str, str]:
+    """Return what the whole sweep has in common: MLflow shows params whole, and cuts tags."""
     facts = record.to_plain()
+    params = dict(fixed)
     for name in ("command", "versions", "git", "hardware"):
         if facts[name]:
-            _flatten(f"promptlab.{name}", facts[name], tags)
+            _flatten(name, facts[name], params)
     for axis, values in record.axes.items():
-        text = ", ".join(map(str, values))
-        tags[param_key(f"promptlab.axis.{axis}")] = text[:MAX_PARAM_LENGTH]
-    return tags
+        _flatten(f"axis.{axis}", ", ".join(map(str, values)), params)
+    return params
 
 
-def _flatten(name: str, value: Any, tags: dict[str, str]) -> None:
+def _flatten(name: str, value: Any, params: dict[str, str]) -> None:
     if isinstance(value, Mapping):
         for key, item in value.items():
-            _flatten(f"{name}.{key}", item, tags)
+            _flatten(f"{name}.{key}", item, params)
     else:
-        tags[param_key(name)] = str(value)[:MAX_PARAM_LENGTH]
+        text = shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+        params[param_key(name)] = text[:MAX_PARAM_LENGTH]
+
+
+def describe_run(record: RunRecord, report_page: str) -> str:
+    """Return what a sweep is, in Markdown: its axes, its command, and where its sheet is."""
+    sizes = [f"{len(values):,} × {axis}" for axis, values in record.axes.items()]
+    lines = [f"{', '.join(sizes) or 'One cell'}: {record.num_images:,} images."]
+    if record.command:
+        lines.append(f"    {shlex.join(redact(list(record.command)))}")
+    lines.append(
+        f"[The contact sheet is an artifact of the run `report`.]({report_page}) In the chart view "
+        "each card is one image axis value with all runs side by side; its slider is the seed."
+    )
+    return "\n\n".join(lines)

@@ -58,11 +58,12 @@ from promptlab.tracking.location import (
 from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.picked import pick_metrics, pick_tags
-from promptlab.tracking.report_run import REPORT_KEY, log_report_run
+from promptlab.tracking.report_run import REPORT_KEY, log_report_run, report_params
 from promptlab.verdicts import picks
 
 log = logging.getLogger(__name__)
 
+FIXED_TAG = "promptlab.param."  # + name: an axis or parameter that does not vary
 BATCH_ROWS = 400  # logged together: a call to MLflow costs milliseconds whatever it carries
 
 _ROW_COLUMNS = (
@@ -107,6 +108,7 @@ class Syncer:
         uri = resolve_tracking_uri(options.uri)
         name = experiment_of(options) or run.sweep
         self.client = BulkClient(uri, name, default_artifact_root(uri), restore=restore)
+        self.client.thumbnail_px = options.thumbnail_px
         stored = read_record(run.paths)
         if stored is None or stored.uri == redact_text(uri):  # a sync elsewhere is for this once
             write_record(run.paths, uri, experiment_of(options), self.client.experiment_id)
@@ -179,7 +181,7 @@ class Syncer:
         axes = self._run.axes if part is None else part.axes
         return make_layout(
             axes,
-            list(self._record.axes),
+            self._record.axes,
             self._options.image_axis,
             self._record.subject_axes,
         )
@@ -255,11 +257,23 @@ class Syncer:
     def _ensure_run(self, arm: str, row: Row, layout: Layout) -> KnownRun:
         if arm not in self._runs:
             tags = {**self._tags(), ARM_TAG: arm, KIND_TAG: "arm"}
-            started_at_ms = _milliseconds(row["created_at"])
+            tags |= {FIXED_TAG + name: text for name, text in layout.fixed(row).items()}
             self._runs[arm] = self.client.create_run(
-                layout.run_name(row), layout.params(row), tags, started_at_ms
+                layout.run_name(row),
+                layout.params(row),
+                tags,
+                self._started_at_ms(row, layout.position(row)),
             )
         return self._runs[arm]
+
+    def _started_at_ms(self, row: Row, position: int) -> int:
+        """Return when a run is said to start: when the sweep began, the first arm last.
+
+        MLflow lists runs by their start, the latest first; so they stand in the sweep's order.
+        """
+        began = self._record.created_at
+        moment = datetime.fromisoformat(began) if began else row["created_at"]
+        return _milliseconds(moment) - position
 
     def _tags(self) -> dict[str, str]:
         return {
@@ -287,14 +301,18 @@ class Syncer:
             ]
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
-            metrics = arm_metrics(arm_rows) | pick_metrics(arm_rows, history)
+            metrics = pick_metrics(arm_rows, history) | arm_metrics(arm_rows)
             self.client.log_facts(run, metrics, tags)
-            self.client.finish(run, max(_milliseconds(row["created_at"]) for row in arm_rows))
+            seconds = sum(row["seconds"] for row in arm_rows)
+            self.client.finish(run, run.started_at_ms + round(seconds * 1000))
         if rows:
             if REPORT_KEY not in self._runs:
                 tags = {**self._tags(), ARM_TAG: REPORT_KEY, KIND_TAG: "report"}
                 self._runs[REPORT_KEY] = self.client.create_run(
-                    "report", {}, tags, min(_milliseconds(row["created_at"]) for row in rows)
+                    "report",
+                    report_params(self._record, layout.fixed(rows[0])),
+                    tags,
+                    self._started_at_ms(rows[0], layout.num_positions),  # below the arms
                 )
             if not self._runs[REPORT_KEY].is_deleted:
                 log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
@@ -342,7 +360,7 @@ def sync(
 ) -> SyncReport:
     """Bring MLflow up to a run folder; a second sync changes nothing.
 
-    `progress` is told how many images were logged, batch by batch. Raises TrackingError if
+    `progress` is called with the number of images of each batch logged. Raises TrackingError if
     MLflow cannot be reached or refuses; what was logged until then stays, and the next sync goes
     on from there. `restore` brings back what was deleted in MLflow.
     """
