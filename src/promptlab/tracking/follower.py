@@ -145,8 +145,9 @@ class Follower:
 def pause(num_written: int, seconds: float, num_missing: int, longest_s: float) -> float:
     """Return how long to wait before writing again, in seconds, at most `longest_s`.
 
-    So many images came in so many seconds, and so many are still to come. Before the end the pauses
-    get shorter: what is not written when the last image comes is what the sweep waits for.
+    `num_written` images came in `seconds`, `num_missing` are still to come. Before the end the
+    pauses get shorter, because the sweep waits for the images that are not written when the last
+    one is drawn.
     """
     seconds_left = num_missing * seconds / max(1, num_written)
     return min(longest_s, max(SHORTEST_PAUSE_S, seconds_left / 2))
