@@ -40,7 +40,12 @@ def test_parts_are_merged_up_to_the_target_of_bytes(paths, monkeypatch):
     (size, *_) = (os.path.getsize(f"{paths.images_parquet}/{name}") for name in parts_of(paths))
     monkeypatch.setattr(compaction, "TARGET_BYTES", 3.5 * size)
     draw_plan(paths, make_plan(seeds=range(4)))
-    assert [rows for _, rows in rows_of_parts(paths)] == [8, 8]
+    large = rows_of_parts(paths)
+    assert [rows for _, rows in large] == [8, 8]
+    (size, *_) = (os.path.getsize(f"{paths.images_parquet}/{name}") for name in parts_of(paths))
+    monkeypatch.setattr(compaction, "TARGET_BYTES", size)
+    draw_plan(paths, make_plan(seeds=range(5)))
+    assert rows_of_parts(paths)[:2] == large
 
 
 def test_large_parts_stay_as_they_are_beside_new_small_ones(paths):
