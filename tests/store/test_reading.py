@@ -118,7 +118,7 @@ def test_an_image_is_found_by_the_beginning_of_its_id(run):
     assert (row["image_id"], found.paths) == (image_id, run.paths)
     with pytest.raises(StoreError, match="No run below"):
         find_image("zz", runs_dir)
-    with pytest.raises(StoreError, match="add digits"):
+    with pytest.raises(StoreError, match=r"Add digits\."):
         find_image(_shared_beginning(run), runs_dir)
 
 
