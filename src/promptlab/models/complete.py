@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from promptlab.models.protocol import DEFAULTS, CompleteModel, Model
+from promptlab.records import Numerics
 
 REQUIRED = tuple(name for name in vars(Model) if not name.startswith("_"))
 
@@ -50,6 +51,10 @@ class _NotDownloaded(_Adapter):
     """A model whose fingerprint is unknown, because only its weights can tell."""
 
     fingerprint = ""
+
+    def describe(self) -> Numerics:
+        """Return the numerics without the padded batch, which weights may decide, too."""
+        return Numerics(self.model.device, self.model.dtype)
 
 
 def missing_members(model: object) -> list[str]:

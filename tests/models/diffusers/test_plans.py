@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from promptlab.errors import ConfigError, ModelError, ParameterError, WeightsMissingError
+from promptlab.models.complete import without_download
 from promptlab.models.diffusers import fingerprint as hashes
 from promptlab.models.diffusers import open_pipeline
 from promptlab.models.diffusers.adapters import find, parse
@@ -168,7 +169,10 @@ def test_a_lora_is_named_by_its_content_wherever_it_lies(folder, tmp_path, monke
     digest = hashlib.sha256(first.read_bytes()).hexdigest()[:12]
     name = f"ink@{digest}"
     assert settled(folder, lora="ink:0.5")["lora"] == f"{name}:0.5"
-    assert settled(folder, lora=f"{first} + ink.safetensors:2")["lora"] == f"{name} + {name}:2.0"
+    other = write_safetensors(tmp_path / "loras/b.safetensors", "lora_up")
+    assert settled(folder, lora=f"{other} + ink.safetensors:2")["lora"].endswith(f" + {name}:2.0")
+    with pytest.raises(ParameterError, match="ink is named twice"):
+        settled(folder, lora=f"{first} + ink")
     assert settled(folder, lora=name)["lora"] == name  # as a row has it
     moved = first.rename(tmp_path / "elsewhere.safetensors")
     with pytest.raises(WeightsMissingError, match=f"found no file ink with the SHA-256 {digest}"):
@@ -268,6 +272,21 @@ def test_a_repository_that_is_not_here_can_be_planned_and_says_how_to_get_it(mon
     assert not model.is_downloaded
     assert model.image_size == (1024, 1024)
     assert "guidance_scale" in model.parameters
+    planned = without_download(model)
+    assert (planned.fingerprint, planned.describe().padded_batch) == ("", None)
+    with pytest.raises(WeightsMissingError, match="hf download someone/model-of-theirs"):
+        _ = model.fingerprint
+    with pytest.raises(WeightsMissingError, match="is not on this machine"):
+        _ = open_pipeline("someone/model-of-theirs").parameters
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("org/FLUX.1-dev", "FLUX.1-dev"), ("org/a", "a"), ("mine/", "mine")],
+)
+def test_a_model_is_named_after_its_path(path, name, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert open_pipeline(path).name == name
 
 
 def test_the_fingerprint_is_that_of_what_is_loaded(folder, tmp_path):

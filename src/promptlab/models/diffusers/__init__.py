@@ -58,7 +58,7 @@ def open_pipeline(
             "pip install 'promptlab[diffusers]'."
         )
     return DiffusersModel(
-        name or Path(path).stem,
+        name or Path(path).name.removesuffix(".safetensors"),
         locate(path, revision, variant, config),
         pipeline,
         Placement(device, dtype, batch_size, memory, compile),

@@ -54,16 +54,18 @@ def settle(params: Mapping[str, Scalar], folder: Path) -> dict[str, Scalar]:
     adapters = [each for each in parse(str(params["lora"])) if each.strength and scale]
     if not adapters:
         return {**params, "lora": "", "lora_scale": 1.0}
-    parts = []
+    parts: dict[str, str] = {}
     for adapter in adapters:
         path = find(adapter.file, folder)
         if not any("lora" in name.lower() for name in read_head(path)):
             raise ParameterError(f"lora={adapter.file}: {path} has no LoRA weights in it.")
         known = _BY_CONTENT.fullmatch(adapter.file)
-        name = known["name"] if known else path.stem
-        strength = "" if adapter.strength == 1 else f":{adapter.strength!r}"
-        parts.append(f"{name}@{file_hash(path, is_remembered=True)[:12]}{strength}")
-    return {**params, "lora": " + ".join(parts)}
+        stem = known["name"] if known else path.stem
+        name = f"{stem}@{file_hash(path, is_remembered=True)[:12]}"
+        if name in parts:
+            raise ParameterError(f"lora={params['lora']!r}: {stem} is named twice.")
+        parts[name] = name if adapter.strength == 1 else f"{name}:{adapter.strength!r}"
+    return {**params, "lora": " + ".join(parts.values())}
 
 
 def find(file: str, folder: Path) -> Path:

@@ -39,6 +39,16 @@ class Repository:
             return None
         return files
 
+    def pipeline(self) -> str:
+        """Return the pipeline's class, fetching one small file if it is not in the cache."""
+        from huggingface_hub import hf_hub_download
+
+        try:
+            index = hf_hub_download(self.name, INDEX, revision=self.revision)
+        except Exception as error:
+            raise self._missing(error) from error
+        return PipelineFiles(Path(index).parent).pipeline
+
     def fetch(self) -> PipelineFiles:
         """Return the files, downloading those that are not in the cache.
 
@@ -53,16 +63,20 @@ class Repository:
             folder = DiffusionPipeline.download(
                 self.name, revision=self.revision, variant=self.variant
             )
-        except Exception as error:  # no network, no licence accepted, no such repository
-            revision = f" --revision {self.revision}" if self.revision else ""
-            raise WeightsMissingError(
-                f"The pipeline {self.name} is not on this machine and cannot be downloaded "
-                f"({describe_error(error)}). On a machine with network: "
-                f"hf download {self.name}{revision}; then copy the folder and set model.path."
-            ) from error
+        except Exception as error:
+            raise self._missing(error) from error
         files = PipelineFiles(Path(folder), self.variant)
         files.check()
         return files
+
+    def _missing(self, error: Exception) -> WeightsMissingError:
+        """Say what is missing: no network, terms that are not accepted, no such repository."""
+        revision = f" --revision {self.revision}" if self.revision else ""
+        return WeightsMissingError(
+            f"The pipeline {self.name} is not on this machine and cannot be downloaded "
+            f"({describe_error(error)}). On a machine with network: hf download {self.name}"
+            f"{revision} --local-dir FOLDER; then copy FOLDER and set model.path=FOLDER."
+        )
 
 
 def locate(

@@ -65,6 +65,7 @@ class DiffusersModel:
         self._name, self._place, self._pipeline = name, place, pipeline
         self._placement, self._loras = placement, loras
         self._painter: Painter | None = None
+        self._is_exact = True  # until a trial image shows otherwise
         if isinstance(place, PipelineFiles):
             place.check()
 
@@ -86,8 +87,8 @@ class DiffusersModel:
     @cached_property
     def family(self) -> Family:
         """What pipelines of this kind accept."""
-        if self._pipeline and not self.is_downloaded:
-            return find_family(self._pipeline, {})
+        if isinstance(self._place, Repository) and not self.is_downloaded:
+            return find_family(self._pipeline or self._place.pipeline(), {})
         return find_family(self.files.pipeline, self.files.configs)
 
     @cached_property
@@ -179,7 +180,7 @@ class DiffusersModel:
     @property
     def is_deterministic(self) -> bool:
         """Whether two drawings of a request were the same when the model was loaded."""
-        return self._painter is None or self._painter.is_exact
+        return self._is_exact
 
     def load(self) -> None:
         """Bring the pipeline to its device, and try a batch of the size that was chosen."""
@@ -200,7 +201,7 @@ class DiffusersModel:
         defaults = {name: parameter.default for name, parameter in self.parameters.items()}
         side = min(self.family.size, CPU_TRIAL_PX) if self.device == "cpu" else self.family.size
         painter.rehearse({**defaults, "steps": 2, "width": side, "height": side})
-        self._painter = painter
+        self._painter, self._is_exact = painter, painter.is_exact
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish."""

@@ -6,6 +6,7 @@ only module besides texts.py that needs diffusers or torch; both are imported wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -81,12 +82,12 @@ def make_scheduler(own: Any, name: str, family: Family) -> Any:
 
 
 def _open(files: PipelineFiles, options: dict[str, Any]) -> Any:
-    import transformers.utils.logging
-
-    transformers.utils.logging.set_verbosity_error()  # diffusers' import asks for what is not used
     import diffusers
     import diffusers.utils.logging
+    import transformers.utils.logging
 
+    for handler in logging.getLogger("transformers").handlers:
+        handler.addFilter(lambda record: "requires torchvision" not in record.getMessage())
     for library in (transformers.utils.logging, diffusers.utils.logging):
         library.disable_progress_bar()
         library.set_verbosity_warning()
