@@ -64,7 +64,7 @@ def check_compositions(opened: Opened, requests: list[Request], number: int) -> 
 def test_an_image_is_the_same_in_any_slot_beside_any_neighbours(load, build_lora, family):
     opened = load(family)
     settings = settings_of(family, [build_lora(family, seed) for seed in (1, 2)])[:2]
-    check_compositions(opened, mixed_requests(opened, settings), 3)
+    check_compositions(opened, mixed_requests(opened, settings), 2)
     assert opened.model.is_deterministic
 
 
@@ -88,7 +88,7 @@ def test_an_image_is_the_same_in_fifty_compositions_in_bfloat16(load, build_lora
 def test_an_image_is_the_same_in_any_batch_in_bfloat16(load, build_lora, family):
     opened = load(family, dtype="bfloat16")
     settings = settings_of(family, [build_lora(family, seed) for seed in (1, 2)])[:2]
-    check_compositions(opened, mixed_requests(opened, settings), 2)
+    check_compositions(opened, mixed_requests(opened, settings), 1)
 
 
 @pytest.mark.parametrize("family", FURTHER)
