@@ -24,6 +24,7 @@ from promptlab.planning.language import (
     JobPattern,
     Pattern,
     Wildcards,
+    check_no_flags,
     parse_pattern,
     read_value,
 )
@@ -76,6 +77,7 @@ def read_grid(
 @lru_cache(maxsize=65536)
 def read_pattern(text: str, source: str) -> Pattern:
     """Return the pattern of a text; a sweep names the same few thousand texts again and again."""
+    check_no_flags(text, source)
     return parse_pattern(text, source)
 
 

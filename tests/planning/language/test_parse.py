@@ -138,6 +138,15 @@ def test_an_escape_keeps_the_space_before_it_and_no_space_after_a_later_item():
     assert stripped.items == (Text(": "), Wildcard("x"))
 
 
+def test_a_lists_name_may_have_spaces_and_lone_underscores_stay_text():
+    assert parse_pattern("__female astronaut__").items == (Wildcard("female astronaut"),)
+    for text in ("a __ b __ c", "x__y(z)__w", "a ______ b", "__ a__", "{16:9|4:3}", "a_b__c"):
+        if text[0] != "{":
+            assert parse_pattern(text) == Pattern.literal(text)
+    assert only_item("{16:9|at 4:3}") == Choice(texts("16:9", "at 4:3"))
+    assert only_item(r"{hair colour\: red|b}") == Choice(texts("hair colour: red", "b"))
+
+
 def test_a_backslash_is_an_escape_only_before_a_special_character():
     assert parse_pattern(r"\{x\} \(soft\) C:\dir \__a__") == Pattern.literal(
         r"{x} \(soft\) C" + r":\dir __a__"
@@ -172,6 +181,10 @@ def test_plain_prompts_of_other_tools_stay_as_they_are():
         ("{99999999999999999999$$a|b}", 2, "cannot take"),
         ("x" * 500 + "{", 501, "never closed"),
         ("{" * 30, 25, "nested deeper"),
+        ("a __x(k=v)__", 3, "looks like a wildcard"),
+        ("a __cat, dog__ b", 3, "looks like a wildcard"),
+        ("{hair colour: red|blue}", 2, "'hair colour'"),
+        ("{a|{big old hair: {b|c}}}", 5, "'big old hair'"),
     ],
 )
 def test_an_error_names_the_source_the_column_and_the_problem(text, column, words):

@@ -74,6 +74,25 @@ def test_a_table_of_one_column_and_json_lines_of_texts_need_no_column(folder):
     assert texts(read_value("subject", "@list.jsonl", folder)) == NASTY
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("semicolon.csv", 'id;prompt\n1;a fox, red\n2;"a; b"\n'),
+        ("tab.csv", 'id\tprompt\n1\ta fox, red\n2\t"a; b"\n'),
+        ("comma.csv", 'id,prompt\n1,"a fox, red"\n2,a; b\n'),
+        ("windows.csv", 'id;prompt\r\n1;a fox, red\r\n2;"a; b"\r\n'),
+    ],
+)
+def test_the_header_says_what_separates_a_tables_cells(folder, name, text):
+    (folder / name).write_bytes(text.encode())
+    assert texts(read_value("subject", f"@{name}:prompt", folder)) == ["a fox, red", "a; b"]
+
+
+def test_numbers_of_a_json_table_are_the_texts_that_were_written(folder):
+    (folder / "n.json").write_text('[{"a": 1.50}, {"a": 1e3}, {"a": 10}, {"a": NaN}]')
+    assert texts(read_value("n", "@n.json:a", folder)) == ["1.50", "1e3", "10", "NaN"]
+
+
 def test_a_text_file_gives_patterns_without_comments_and_blank_lines(folder):
     pattern = read_value("subject", "@s.txt", folder)
     assert str(pattern) == "{a fox, red|a {big|small} dog|# sign}"
@@ -107,11 +126,18 @@ def test_a_value_that_begins_with_an_escaped_at_sign_is_a_text():
         ("@object.json:a", "expected a list"),
         (["@empty.txt", "a"], "no values"),
         ([], "expected a text"),
+        ("@wide.csv:prompt", "wide.csv, line 3: 3 cells, expected at most the 2 of the header"),
+        ("@wide_one.csv", "wide_one.csv, line 2: 2 cells"),
+        ("@wide.tsv:prompt", "wide.tsv, line 2: 3 cells"),
+        ("--prompt 'a fox' --steps 10", "one a line: a fox."),
         ({"colour": "red|blue"}, "'subject=\"{colour: red|blue}\"'"),
     ],
 )
 def test_what_cannot_be_read_says_what_there_is(folder, value, words):
     (folder / "empty.txt").write_text("# nothing\n")
+    (folder / "wide.csv").write_text("id,prompt\n1,a fox\n2,a fox, red\n")
+    (folder / "wide_one.csv").write_text("prompt\na fox, red\n")
+    (folder / "wide.tsv").write_text("id\tprompt\n1\ta\tfox\n")
     (folder / "broken.jsonl").write_text('{"a": 1}\n{"a":\n')
     (folder / "broken.parquet").write_bytes(b"PAR1")
     (folder / "bytes.txt").write_bytes(b"\xff\xfe")

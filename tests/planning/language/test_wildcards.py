@@ -47,6 +47,59 @@ def test_a_yaml_file_gives_a_list_or_nested_lists_by_key(project):
     assert prompts(project, "__pets/tame__") == ["tom", "rex", "toy"]
 
 
+def test_a_value_of_a_yaml_list_is_the_text_that_was_written(project):
+    items = ["16:9", "010", "1.50", "1e3", "yes", "TRUE", "0x10", "1_000", "2026-11-28", "null"]
+    (project / "wildcards" / "ratio.yaml").write_text("".join(f"- {item}\n" for item in items))
+    assert prompts(project, "__ratio__") == items
+
+
+def test_a_key_that_stands_twice_is_an_error(project):
+    (project / "wildcards" / "twice.yaml").write_text("a: [x]\nb: [y]\na: [z]\n")
+    with pytest.raises(PatternError, match=r"twice\.yaml: .*'a' stands there twice"):
+        prompts(project, "__twice/a__")
+
+
+def test_keys_may_hold_slashes_and_spaces(project):
+    (project / "wildcards" / "umi.yaml").write_text(
+        "Vision/Background:\n  - a wall\nhair colour:\n  dark brown: [umber]\n"
+    )
+    assert prompts(project, "__umi/Vision/Background__") == ["a wall"]
+    assert prompts(project, "__umi/Vision__") == ["a wall"]
+    assert prompts(project, "__umi/hair colour/dark brown__") == ["umber"]
+    assert prompts(project, "__umi/**__") == ["a wall", "umber"]
+
+
+def test_hidden_files_and_what_macos_adds_are_no_lists(project):
+    for name in (
+        "._animal.txt",
+        ".ipynb_checkpoints/animal.txt",
+        "__MACOSX/animal.txt",
+        ".x/y.yaml",
+    ):
+        file = project / "wildcards" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"\xff\xfe")
+    names = Wildcards((project / "wildcards",)).list_names()
+    assert names[0] == "animal"
+    assert not any("checkpoints" in name or "MACOSX" in name or "._" in name for name in names)
+    assert prompts(project, "__**/animal__") == ["cat", "dog", "# sign"]
+
+
+def test_a_file_that_nobody_asked_for_is_a_warning_and_what_was_asked_for_an_error(project, caplog):
+    (project / "wildcards" / "invalid.yaml").write_text("hello")
+    assert prompts(project, "__co*__") == ["red", "7"]
+    assert "invalid.yaml: expected lists of values" in caplog.text
+    with pytest.raises(PatternError, match=r"invalid\.yaml"):
+        prompts(project, "__invalid__")
+
+
+def test_a_line_of_a1111s_prompts_from_file_is_refused_with_its_prompt(project):
+    (project / "wildcards" / "jobs.txt").write_text('a cat\n--prompt "a fox, red" --steps 10\n')
+    with pytest.raises(PatternError, match=r"line 2: .*one a line: a fox, red\.") as caught:
+        prompts(project, "__jobs__")
+    assert "temperature=0.5" in str(caught.value)
+
+
 def test_globs_join_the_lists_that_they_match(project):
     assert prompts(project, "__pets/*__")[:3] == ["tom", "rex", "toy"]
     assert prompts(project, "__pets/tame/*s__") == ["tom", "rex", "toy"]

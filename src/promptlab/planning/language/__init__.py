@@ -12,7 +12,7 @@ from promptlab.planning.language.options import GridOptions
 from promptlab.planning.language.parse import parse_pattern
 from promptlab.planning.language.syntax import Choice, Pattern, Slot, Text, Wildcard
 from promptlab.planning.language.values import read_value
-from promptlab.planning.language.wildcards import Wildcards
+from promptlab.planning.language.wildcards import Wildcards, check_no_flags
 
 __all__ = [
     "Choice",
@@ -28,6 +28,7 @@ __all__ = [
     "Text",
     "Wildcard",
     "Wildcards",
+    "check_no_flags",
     "format_count",
     "parse_pattern",
     "read_value",

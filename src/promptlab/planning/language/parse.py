@@ -32,7 +32,10 @@ _TAKE = re.compile(r"\s*(\d+)(?:-(\d+))?\$\$")
 _OTHER_TAKE = re.compile(r"\s*[\d-]*\$\$")
 _JOINER = re.compile(r"((?:[^\\{}|$]|\\.|\$(?!\$))*)\$\$", re.DOTALL)
 _WEIGHT = re.compile(r"\s*[\d.]+::")
-_WILDCARD = re.compile(r"__((?![/.-])(?:[^\W_]|[*/.-]|_(?!_))+)__")
+_WILDCARD = re.compile(r"__((?![/. -])(?:[^\W_]|[*/.-]|_(?!_)| (?=[^\W_]))+)__")
+# What looks like a wildcard or a named axis and is none would be drawn as it stands.
+_NO_WILDCARD = re.compile(r"(?<!\w)__(?![\s_])(?:[^\n_]|_(?!_)){1,80}?(?<!\s)__(?!\w)")
+_NO_HEAD = re.compile(r"\s*([^\W\d][\w-]*(?: [\w-]+){1,5}) ?:(?![\d:])")
 _SPACE = re.compile(r"\s*")
 
 
@@ -94,6 +97,13 @@ class _Parser:
             elif character == "_" and (wildcard := _WILDCARD.match(text, start)):
                 item = Wildcard(wildcard.group(1), self.place(start))
                 self.position = wildcard.end()
+            elif character == "_" and _NO_WILDCARD.match(text, start):
+                raise self.error(
+                    start,
+                    "this looks like a wildcard, and no list can be called so.",
+                    "A list's name has letters, digits, spaces, - . / and *: __animal__, "
+                    "__pets/*__. For the underscores themselves: \\_\\_",
+                )
             elif self.at("${"):
                 raise self.error(
                     start,
@@ -133,6 +143,12 @@ class _Parser:
         if head := _HEAD.match(self.text, self.position):
             name = head.group(1)
             self.position = head.end()
+        elif words := _NO_HEAD.match(self.text, self.position):
+            raise self.error(
+                self.position,
+                f"the name of an axis is one word, this is {words.group(1)!r}.",
+                f"Write {{{'_'.join(words.group(1).split())}: …}}, or \\: for the colon itself.",
+            )
         take = self.read_take()
         alternatives = [self.read_alternative()]
         while self.at("|"):

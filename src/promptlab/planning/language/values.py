@@ -18,7 +18,7 @@ from typing import Any
 from promptlab.planning.language.errors import PatternError
 from promptlab.planning.language.parse import parse_pattern
 from promptlab.planning.language.syntax import Choice, Pattern
-from promptlab.planning.language.wildcards import read_lines, read_text
+from promptlab.planning.language.wildcards import check_no_flags, read_lines, read_text
 
 _FILE = re.compile(r"@(?P<path>.+?\.(?P<suffix>[A-Za-z0-9]+))(?::(?P<column>.+))?", re.DOTALL)
 
@@ -33,6 +33,7 @@ def read_value(key: str, value: Any, folder: Path | str = ".") -> Pattern | None
     if value is None or value == "???":
         return None
     if isinstance(value, str):
+        check_no_flags(value, key)
         return _read_file(key, value, Path(folder)) or parse_pattern(value, key)
     if isinstance(value, bool | int | float):
         return Pattern.literal(str(value).lower() if isinstance(value, bool) else str(value))
@@ -107,25 +108,48 @@ def _read_txt(file: Path, column: str | None) -> list[Pattern]:
     return read_lines(file)
 
 
-def _read_csv(file: Path, column: str | None, *, is_tsv: bool = False) -> list[Pattern]:
-    # Tab-separated files have no quoting: a quotation mark there is a character of the text.
-    text = io.StringIO(read_text(file), newline="")
-    rows = csv.reader(
-        text,
-        delimiter="\t" if is_tsv else ",",
-        quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
-        strict=not is_tsv,
-    )
-    try:
-        header = next(rows, [])
-        index = header.index(_column(file, column, header))
-        return _literals(row[index] for row in rows if len(row) > index)
-    except csv.Error as error:
-        raise PatternError(None, f"{file}, line {rows.line_num}: {error}.") from None
+def _read_csv(file: Path, column: str | None) -> list[Pattern]:
+    text = read_text(file)
+    return _read_rows(file, column, text, _separator(text))
 
 
 def _read_tsv(file: Path, column: str | None) -> list[Pattern]:
-    return _read_csv(file, column, is_tsv=True)
+    return _read_rows(file, column, read_text(file), "\t", has_quotes=False)
+
+
+def _separator(text: str) -> str:
+    """Return what separates the cells of a CSV file: its header says it, a comma in doubt."""
+    header = text.split("\n", 1)[0]
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _read_rows(
+    file: Path, column: str | None, text: str, separator: str, *, has_quotes: bool = True
+) -> list[Pattern]:
+    """Return a column; tab-separated files have no quoting: a quotation mark there is a text's."""
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
+        strict=has_quotes,
+    )
+    values = []
+    try:
+        header = next(rows, [])
+        index = header.index(_column(file, column, header))
+        for row in rows:
+            if len(row) > len(header):
+                raise PatternError(
+                    None,
+                    f"{file}, line {rows.line_num}: {len(row)} cells, expected at most the "
+                    f"{len(header)} of the header ({separator!r} separates cells).",
+                    'Put a text that holds the separator into quotes: "a fox, red". For one prompt '
+                    "a line write a .txt file.",
+                )
+            values += row[index : index + 1]
+    except csv.Error as error:
+        raise PatternError(None, f"{file}, line {rows.line_num}: {error}.") from None
+    return _literals(values)
 
 
 def _read_parquet(file: Path, column: str | None) -> list[Pattern]:
@@ -156,7 +180,7 @@ def _read_json(file: Path, column: str | None) -> list[Pattern]:
 
 def _load_json(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise PatternError(None, f"{where}: not valid JSON: {error}.") from None
 

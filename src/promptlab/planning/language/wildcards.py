@@ -8,19 +8,25 @@ of its own, and a circle among them is found by `bind`.
 from __future__ import annotations
 
 import difflib
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from promptlab.configs.written import load_texts
 from promptlab.planning.language.errors import PatternError
 from promptlab.planning.language.parse import parse_line
 from promptlab.planning.language.syntax import Pattern, Wildcard
 
 PACKAGED_FOLDER = Path(__file__).resolve().parent / "lists"
 _SUFFIXES = (".txt", ".yaml", ".yml")
+_FLAG = re.compile(r"\s*--[A-Za-z]")
+_PROMPT_FLAG = re.compile(r"""--prompt[ =](?:"([^"]*)"|'([^']*)'|((?:(?!--).)+))""")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Wildcards:
     folders: tuple[Path, ...] = ()  # an earlier folder shadows a later one
     files: Mapping[str, Path] = field(default_factory=dict)  # name → file, shadowed by folders
     _values: dict[str, tuple[Pattern, ...]] = field(default_factory=dict, repr=False)
-    _trees: dict[Path, Any] = field(default_factory=dict, repr=False)
+    _trees: dict[Path, Mapping[str, Sequence[Any]]] = field(default_factory=dict, repr=False)
+    _warned: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def of_project(
@@ -76,15 +83,23 @@ class Wildcards:
     def list_names(self) -> list[str]:
         """Return the name of every list, sorted."""
         names: set[str] = set()
-        for name, file in self._files.items():
-            names.update(self._leaves(name) if file.suffix != ".txt" else [name])
+        for name in self._files:
+            try:
+                names.update(self._lists(name))
+            except PatternError as error:  # nobody asked for this file
+                self._warn(error)
         return sorted(names)
+
+    def _warn(self, error: PatternError) -> None:
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            log.warning("This list is left out: %s", error)
 
     @cached_property
     def _files(self) -> dict[str, Path]:
         found = {name: file for name, file in self.files.items() if file.is_file()}
         for folder in reversed(self.folders):
-            files = [f for f in folder.rglob("*") if f.suffix in _SUFFIXES and f.is_file()]
+            files = [f for f in visible_files(folder) if f.suffix in _SUFFIXES]
             # Of animal.txt and animal.yaml in one folder the text file is the one.
             for file in sorted(files, key=lambda f: (f.suffix == ".txt", str(f))):
                 found[file.relative_to(folder).with_suffix("").as_posix()] = file
@@ -101,9 +116,10 @@ class Wildcards:
             ]
         file_name = self._file_of(path)
         if file_name == path:
-            return self._leaves(path) if self._files[path].suffix != ".txt" else [path]
-        if file_name and self._files[file_name].suffix != ".txt":
-            return [n for n in self._leaves(file_name) if n == path or n.startswith(f"{path}/")]
+            return list(self._lists(path))
+        if file_name:
+            lists = self._lists(file_name)
+            return [name for name in lists if name == path or name.startswith(f"{path}/")]
         return []
 
     def _file_of(self, name: str) -> str:
@@ -126,30 +142,16 @@ class Wildcards:
         file = self._files[file_name]
         if file.suffix == ".txt":
             return read_lines(file)
-        node = self._tree(file_name)
-        for key in name.split("/")[file_name.count("/") + 1 :]:
-            node = node[key]
         source = f"{file}, {name}"
-        return [parse_line(_scalar(value, source), source) for value in node or ()]
+        return [parse_line(_item(value, source), source) for value in self._lists(file_name)[name]]
 
-    def _leaves(self, file_name: str) -> list[str]:
-        """Return the names of the lists of a YAML file: itself, or one for each key."""
-        found: list[str] = []
-
-        def visit(name: str, node: Any) -> None:
-            if isinstance(node, Mapping):
-                for key, value in node.items():
-                    visit(f"{name}/{key}", value)
-            else:
-                found.append(name)
-
-        visit(file_name, self._tree(file_name))
-        return found
-
-    def _tree(self, file_name: str) -> Any:
+    def _lists(self, file_name: str) -> Mapping[str, Sequence[Any]]:
+        """Return the lists of a file by name: itself, or one for each key; a text file's unread."""
         file = self._files[file_name]
+        if file.suffix == ".txt":
+            return {file_name: ()}
         if file not in self._trees:
-            self._trees[file] = _read_yaml(file)
+            self._trees[file] = dict(_flatten(file_name, _read_yaml(file), file))
         return self._trees[file]
 
     def _missing(self, wildcard: Wildcard) -> PatternError:
@@ -173,8 +175,25 @@ def read_lines(file: Path) -> list[Pattern]:
     for number, line in enumerate(read_text(file).split("\n"), start=1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
-            patterns.append(parse_line(stripped, f"{file}, line {number}"))
+            source = f"{file}, line {number}"
+            check_no_flags(stripped, source)
+            patterns.append(parse_line(stripped, source))
     return patterns
+
+
+def check_no_flags(text: str, source: str) -> None:
+    """Refuse a line of A1111's "prompts from file": its flags would be drawn as words."""
+    if not _FLAG.match(text):
+        return
+    prompt = _PROMPT_FLAG.search(text)
+    alone = next(filter(None, prompt.groups()), "a fox") if prompt else "a fox"
+    raise PatternError(
+        None,
+        f"{source}: expected a prompt, got flags as in A1111's prompts from file: {text[:60]!r}.",
+        f"Write the prompt alone, one a line: {alone.strip()}. Parameters are keys of the sweep, "
+        "such as temperature=0.5 or seeds=4. A table's column (@file.csv:column) takes any text as "
+        "it is.",
+    )
 
 
 def read_text(file: Path) -> str:
@@ -189,23 +208,33 @@ def read_text(file: Path) -> str:
         raise PatternError(None, f"{file}: cannot be read: {error.strerror}.", "") from None
 
 
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, but for hidden ones and what macOS puts beside them."""
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
+        if not is_hidden and path.is_file():
+            yield path
+
+
 def _read_yaml(file: Path) -> Any:
     import yaml
 
     try:
-        tree = yaml.safe_load(read_text(file))
+        return load_texts(read_text(file))
     except yaml.YAMLError as error:
         detail = " ".join(str(error).split())
         raise PatternError(None, f"{file}: not valid YAML: {detail}.") from None
-    _check_tree(tree, file)
-    return _with_text_keys(tree)
 
 
-def _check_tree(node: Any, file: Path) -> None:
+def _flatten(name: str, node: Any, file: Path) -> Iterator[tuple[str, Sequence[Any]]]:
+    """Yield each list of a tree with its name: the keys that lead to it, whatever they hold."""
     if isinstance(node, Mapping):
-        for value in node.values():
-            _check_tree(value, file)
-    elif node is not None and not isinstance(node, list):
+        for key, value in node.items():
+            yield from _flatten(f"{name}/{key}", value, file)
+    elif node is None or isinstance(node, list):
+        yield name, node or ()
+    else:
         raise PatternError(
             None,
             f"{file}: expected lists of values, or keys that hold them, got {node!r}.",
@@ -213,20 +242,10 @@ def _check_tree(node: Any, file: Path) -> None:
         )
 
 
-def _with_text_keys(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {str(key): _with_text_keys(value) for key, value in node.items()}
-    return node
-
-
-def _scalar(value: Any, source: str) -> str:
+def _item(value: Any, source: str) -> str:
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PatternError(
-            None, f"{source}: expected a text, got {value!r}.", "Quote it: - 'a, b: c'"
-        )
-    return str(value)
+    raise PatternError(None, f"{source}: expected a text, got {value!r}.", "Quote it: - 'a, b: c'")
 
 
 def _glob(path: str) -> re.Pattern[str]:
