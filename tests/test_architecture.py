@@ -20,7 +20,7 @@ PACKAGES = ("src/promptlab", "src/hydra_plugins", "benchmarks", "training")
 # From the top floor down; a module may import from its own floor and those below. A room's own
 # floors stand between its neighbours': what is named longest decides.
 FLOORS = (
-    ("cli", "commands"),
+    ("cli", "commands", "__main__"),
     ("serve",),
     ("flow",),
     ("tracking",),

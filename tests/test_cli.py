@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -12,7 +14,7 @@ from promptlab import cli
 from promptlab.cli import VERBS, main
 from promptlab.commands.completion import line_for_hydra, suggest
 from promptlab.errors import PromptlabError
-from tests.conftest import Project
+from tests.conftest import ROOT, Project
 
 
 def test_help_names_every_verb_and_an_example(capsys):
@@ -210,3 +212,49 @@ def test_an_argument_that_is_not_utf_8_is_refused_with_what_to_do(arguments, cap
     err = capsys.readouterr().err
     assert "is not UTF-8 at position" in err
     assert "LANG" in err
+
+
+def test_promptlab_alone_shows_its_help(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert all(verb in out for verb in VERBS)
+
+
+def test_descriptions_keep_their_capitals(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["ui", "--help"])
+    assert "MLflow" in capsys.readouterr().out
+
+
+def test_a_search_without_a_hit_says_so(project: Project):
+    done = project.run("styles", "zzz")
+    assert done.code == 1
+    assert done.out == "No style or template holds 'zzz'. Leave the text out to see all.\n"
+    assert "Did you mean art/ukiyo_e?" in project.run("styles", "ukiyoe").out
+
+
+def test_wildcards_are_listed_with_their_first_values(project: Project):
+    project.write("wildcards/pets/tame.yaml", "cats: [tom, kit]\n")
+    project.write("wildcards/broken.yaml", "hello")
+    done = project.run("styles", "--wildcards")
+    assert done.code == 0
+    assert "__animal__" in done.out
+    assert "__pets/tame/cats__              2  tom, kit" in done.out
+    assert "No wildcard holds 'zzz'" in project.run("styles", "--wildcards", "zzz").out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_is_not_utf8_gets_readable_text(project: Project, encoding: str):
+    project.write("conf/style/measured.yaml", 'pattern: "{prompt}, 狐"\ndescription: "a → b…"')
+    for arguments in (["styles"], ["models", "paint"], ["sweep", "subject=狐", "a=1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "promptlab", *arguments],
+            env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr
+        assert done.returncode == (arguments[0] == "sweep")
+        if arguments == ["styles"]:
+            assert b"\\u72d0" in done.stdout
+            assert b"a -> b" in done.stdout

@@ -12,6 +12,7 @@ postponed annotations: hence no `from __future__ import annotations`.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -25,7 +26,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.config_source import ConfigResult
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass
@@ -111,7 +112,64 @@ class PromptlabSweeper(BasicSweeper):
             super().validate_batch_is_legal(batch)
 
 
-class SweepsConfigSource(FileConfigSource):
+class ProjectConfigSource(FileConfigSource):
+    """A project's conf/: texts as written, hidden files left out, tables of styles as groups."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return the scheme of its search path entries."""
+        return "promptlab-conf"
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Load a file, or a row of a table of styles."""
+        from promptlab.configs.own_files import keep_texts, read_utf8, style_of
+
+        style = style_of(Path(self.path), config_path)
+        if style is not None:
+            return ConfigResult(
+                self.provider, self.full_path(), OmegaConf.create(dict(style)), {"package": None}
+            )
+        file = Path(self.path, self._normalize_file_name(config_path))
+        text = read_utf8(file)
+        result = super().load_config(config_path)
+        keep_texts(result.config, text)
+        return result
+
+    def is_group(self, config_path: str) -> bool:
+        """Tell whether the path is a folder, or a table of styles."""
+        from promptlab.configs.own_files import table_of
+
+        table = table_of(Path(self.path), config_path)
+        return super().is_group(config_path) or (table is not None and not table[1])
+
+    def is_config(self, config_path: str) -> bool:
+        """Tell whether the path is a file, or a row of a table of styles."""
+        from promptlab.configs.own_files import style_of
+
+        return super().is_config(config_path) or style_of(Path(self.path), config_path) is not None
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List a folder or a table of styles."""
+        from promptlab.configs.own_files import is_hidden, read_styles, table_of
+
+        table = table_of(Path(self.path), config_path)
+        if table is not None and not table[1]:
+            return [] if results_filter == ObjectType.GROUP else sorted(read_styles(table[0]))
+        found: list[str] = []
+        for name in os.listdir(os.path.join(self.path, config_path)):
+            stem, suffix = os.path.splitext(name)
+            if suffix == ".csv" and self.is_group(os.path.join(config_path, stem)):
+                name = stem
+            if not is_hidden(name):
+                self._list_add_result(found, os.path.join(config_path, name), name, results_filter)
+        return sorted(set(found))
+
+    def full_path(self) -> str:
+        """Return where its configs come from, for people."""
+        return f"{self.scheme()}://{self.path}"
+
+
+class SweepsConfigSource(ProjectConfigSource):
     """Shows a folder of named sweeps as the config group `sweeps`, and nothing else."""
 
     @staticmethod
@@ -139,11 +197,14 @@ class SweepsConfigSource(FileConfigSource):
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         """List the sweeps, or the group itself at the top."""
+        from promptlab.configs.own_files import is_hidden
+
         if config_path == "":
             return [] if results_filter == ObjectType.CONFIG else ["sweeps"]
         found: list[str] = []
-        for name in sorted(os.listdir(os.path.join(self.path, _inside_sweeps(config_path) or ""))):
-            self._list_add_result(found, f"{config_path}/{name}", name, results_filter)
+        for name in os.listdir(os.path.join(self.path, _inside_sweeps(config_path) or "")):
+            if not is_hidden(name):
+                self._list_add_result(found, f"{config_path}/{name}", name, results_filter)
         return sorted(set(found))
 
 
@@ -168,9 +229,9 @@ class PromptlabSearchPath(SearchPathPlugin):
 
         if os.path.realpath(main) != os.path.realpath(packaged_conf()):
             return
-        for folder, scheme in (("conf", "file"), ("sweeps", SweepsConfigSource.scheme())):
+        for folder, source in (("conf", ProjectConfigSource), ("sweeps", SweepsConfigSource)):
             path = os.path.abspath(folder)
             packaged = packaged_conf() if folder == "conf" else packaged_sweeps()
             if os.path.isdir(path) and os.path.realpath(path) != os.path.realpath(packaged):
-                search_path.prepend("project", f"{scheme}://{path}", anchor="main")
+                search_path.prepend("project", f"{source.scheme()}://{path}", anchor="main")
         search_path.append("promptlab", f"{SweepsConfigSource.scheme()}://{packaged_sweeps()}")

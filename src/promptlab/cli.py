@@ -7,10 +7,13 @@ Takes arguments, returns an exit code. Imports a verb's module only when that ve
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import promptlab
 from promptlab.errors import PromptlabError, SweepInterruptedError
@@ -34,12 +37,18 @@ promptlab sweep -m subject='a fox,a robot' style=noto,openmoji seeds=4
 promptlab sweep +sweeps=subject_x_style
 promptlab ui
 """
+LOOKALIKES = {
+    **{"→": "->", "…": "...", "×": "x", "·": "-", "–": "-"},
+    **{"“": '"', "”": '"', "’": "'"},
+}
 EXIT_INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        _write_any_character(stream)
     try:
         check_encoding(arguments)
         return _run(arguments)
@@ -78,6 +87,23 @@ def check_encoding(arguments: Sequence[str]) -> None:
             ) from None
 
 
+def _write_any_character(stream: TextIO | None) -> None:
+    """Let a stream that is not UTF-8 show what it has no character for in other ones."""
+    if isinstance(stream, io.TextIOWrapper) and (stream.encoding or "").lower() != "utf-8":
+        codecs.register_error("promptlab", _spell_out)
+        stream.reconfigure(errors="promptlab")
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    characters = error.object[error.start : error.end]
+    spelled = (
+        LOOKALIKES.get(c) or c.encode("ascii", "backslashreplace").decode("ascii")
+        for c in characters
+    )
+    return "".join(spelled), error.end
+
+
 def is_full_error_wanted() -> bool:
     """Tell whether the user asked for tracebacks, by Hydra's own variable."""
     return os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -102,11 +128,16 @@ def _run(arguments: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = arguments[0] if arguments else None
     for verb, help_text in VERBS.items():
-        verb_parser = verbs.add_parser(verb, help=help_text, description=help_text.capitalize())
+        verb_parser = verbs.add_parser(
+            verb, help=help_text, description=help_text[0].upper() + help_text[1:]
+        )
         if verb == chosen:
             command = importlib.import_module(f"promptlab.commands.{verb}")
             command.add_arguments(verb_parser)
             verb_parser.set_defaults(run=command.run)
+    if not arguments:
+        parser.print_help()
+        return 0
     args = parser.parse_args(arguments)
     return int(args.run(args))
 

@@ -84,7 +84,7 @@ def test_any_prompt_is_readable_for_hydra_or_refused_with_the_form_to_type(text)
     ("arguments", "pasted"),
     [
         (["subject=a fox, red"], ["-m 'subject=a fox, red'", "'subject=\"a fox, red\"'"]),
-        (["subject={a|b},c"], ["'subject=\"{a|b}, c\"'"]),
+        (["subject={a|b},c"], ["'subject=\"{a|b},c\"'"]),
         (["subject=choice({a|b},c d)"], ['\'subject=choice("{a|b}","c d")\'']),
         (["subject=[{a|b},c]"], ['\'subject=["{a|b}","c"]\'', "'subject=\"[{a|b},c]\"'"]),
         (["exclude=[{style: a!, subject: b}]"], ["'exclude=[{style: \"a!\", subject: b}]'"]),

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 def describe_file(option: Option) -> str:
     """Return the comment that opens a config file."""
-    lines = option.path.read_text(encoding="utf-8").splitlines()
+    lines = option.path.read_text(encoding="utf-8", errors="replace").splitlines()
     comments = []
     for line in lines:
         if not line.startswith("#"):

@@ -18,7 +18,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from promptlab.configs.compose import ComposingLoader, open_nested_globs
+from promptlab.configs.compose import ComposingLoader, open_globs
 from promptlab.configs.overrides import check_num_jobs, open_slots, prepare_override
 from promptlab.configs.settings import Job
 from promptlab.errors import ConfigError, PromptlabError
@@ -114,7 +114,7 @@ def split_overrides(
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    open_nested_globs(overrides)
+    open_globs(overrides)
     if config is not None:
         check_num_jobs(overrides, config)
     return BasicSweeper.split_arguments(overrides, max_batch_size)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from promptlab.configs.quoting import quote
-from promptlab.configs.settings import DEFAULT_LIMIT, RESERVED_KEYS, keys_of
+from promptlab.configs.settings import DEFAULT_LIMIT, RESERVED_KEYS, TEXT_KEYS, keys_of
+from promptlab.configs.written import is_rewritten
 from promptlab.errors import ConfigError, PlanTooLargeError
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, zips or samples to choose from
 
-# Only prompts are quoted by themselves: a slip in a structured value must not become a text.
+# In these a bracket opens a structured value: a slip in one must not become a text.
 _STRUCTURED_KEYS = (RESERVED_KEYS - {*keys_of("text")}) | {"hydra"}
 _TEXT_KEYS = frozenset(f"{key}.pattern" for key in keys_of("pattern"))
 _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOTALL)
@@ -37,16 +38,46 @@ _FUNCTION = re.compile(
 _OPEN, _CLOSE = "([{", ")]}"
 
 
+class UnreadableError(ConfigError):
+    """An argument that has to be written otherwise, with the forms to write instead."""
+
+    def __init__(self, problem: str, **forms: str) -> None:
+        super().__init__(f"{problem} {_list_forms(forms, shlex.quote)}")
+        self.problem = problem
+        self.forms = forms  # what a form is for, as words joined by _ → the override
+
+    def within(self, arguments: Sequence[str], place: int) -> ConfigError:
+        """Return the error with the user's whole command in each form."""
+
+        def command(form: str) -> str:
+            words = [*arguments[:place], form, *arguments[place + 1 :]]
+            return f"promptlab sweep {shlex.join(words)}"
+
+        return ConfigError(f"{self.problem} {_list_forms(self.forms, command)}")
+
+
+def _list_forms(forms: Mapping[str, str], show: Callable[[str], str]) -> str:
+    listed = "; ".join(f"{use.replace('_', ' ')}: {show(form)}" for use, form in forms.items())
+    return listed[:1].upper() + listed[1:]
+
+
 def prepare_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return a command's arguments with prompts quoted for Hydra; flags pass as they are."""
+    """Return a command's arguments with texts quoted for Hydra; flags pass as they are.
+
+    Raises ConfigError for what is ambiguous, with the whole command to type instead.
+    """
     is_multirun = any(
         argument in ("-m", "--multirun") or argument.lstrip("+").startswith(("sweeps=", "hydra."))
         for argument in arguments
     )
-    prepared = [prepare_override(argument) for argument in arguments]
-    if not is_multirun:
-        for argument in prepared:
-            _check_single(argument)
+    prepared = []
+    for place, argument in enumerate(arguments):
+        try:
+            prepared.append(prepare_override(argument))
+        except UnreadableError as error:
+            raise error.within(arguments, place) from None
+        if not is_multirun:
+            _check_single(arguments, place, prepared[-1])
     return prepared
 
 
@@ -85,37 +116,54 @@ def open_slots(overrides: Sequence[str], loader: ConfigLoader) -> list[str]:
 
 
 def prepare_override(override: str) -> str:
-    """Return one override as Hydra has to get it; raises ConfigError with the form to type."""
+    """Return one override as Hydra has to get it; raises UnreadableError with the form to type."""
     match = _OVERRIDE.fullmatch(override)
     if match is None or override.startswith("-"):
         return override
     key, value = match["key"], match["value"]
-    is_readable = _is_readable(override)
     name = key.lstrip("+")
-    if re.split(r"[.@/]", name)[0] in _STRUCTURED_KEYS and name not in _TEXT_KEYS:
-        if not is_readable:
-            _explain_structured(key, value)
-        return override
-    if is_readable:
+    root = re.split(r"[.@/]", name)[0]
+    is_prompt = root not in _STRUCTURED_KEYS or name in _TEXT_KEYS
+    is_text = name in TEXT_KEYS or (is_prompt and name == root)
+    if is_readable(override):
         is_choice = value.lstrip().startswith("{") and "|" in value and len(_split(value)) == 1
-        return f"{key}={_quote(value.strip())}" if is_choice else override
+        if is_prompt and is_choice:
+            return f"{key}={_quote(value.strip())}"
+        return _keep_written(key, value) if is_text else override
     if _FUNCTION.match(value):
-        raise ConfigError(
-            f"Hydra cannot read {override}: quote each text inside of the function. In a shell: "
-            f"{shlex.quote(key + '=' + _quote_arguments(value))}"
+        raise UnreadableError(
+            f"Hydra cannot read {override}: quote each text inside of the function.",
+            in_a_shell=f"{key}={_quote_arguments(value)}",
         )
+    if not is_prompt and value.lstrip()[:1] in ("[", "{"):
+        _explain_structured(key, value)
+        return override
     if value.startswith("[") and value.rstrip().endswith("]"):
         items = ",".join(_quote(_plain(item)) for item in _split(value.strip()[1:-1]))
-        raise ConfigError(
-            f"Hydra cannot read {override}. For a list of texts: "
-            f"{shlex.quote(f'{key}=[{items}]')}; for one text: "
-            f"{shlex.quote(f'{key}={_quote(value)}')}"
+        raise UnreadableError(
+            f"Hydra cannot read {override}.",
+            for_a_list_of_texts=f"{key}=[{items}]",
+            for_one_text=f"{key}={_quote(value)}",
         )
     parts = [
-        part if part and _is_readable(f"{key}={part}") else _quote(_plain(part))
+        part if part and is_readable(f"{key}={part}") else _quote(_plain(part))
         for part in _split(value)
     ]
     return f"{key}={','.join(parts)}"
+
+
+def _keep_written(key: str, value: str) -> str:
+    """Return the override with texts quoted that Hydra would read as numbers: 1.50, TRUE, nan."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    parts = _split(value)
+    for place, part in enumerate(parts):
+        if part and is_readable(f"x={part}"):
+            read = parser.parse_override(f"x={part}").value()
+            if is_rewritten(part, read):
+                parts[place] = _quote(part)
+    return f"{key}={value if parts == _split(value) else ','.join(parts)}"
 
 
 def _quote(typed: str) -> str:
@@ -123,7 +171,8 @@ def _quote(typed: str) -> str:
     return quote(typed, keeps_interpolations=True)
 
 
-def _is_readable(override: str) -> bool:
+def is_readable(override: str) -> bool:
+    """Tell whether Hydra's grammar has the override."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -138,26 +187,26 @@ def _explain_structured(key: str, value: str) -> None:
     """Raise with every text inside of lists and mappings quoted, if that makes it readable."""
     scalar = re.compile(r"(?<=[\[,{:])\s*([^\[\]{},:'\"]+?)\s*(?=[\]},])")
     quoted = scalar.sub(
-        lambda m: m[0] if _is_readable(f"{key}={m[1]}") else m[0].replace(m[1], _quote(m[1])), value
+        lambda m: m[0] if is_readable(f"{key}={m[1]}") else m[0].replace(m[1], _quote(m[1])), value
     )
-    if quoted != value and _is_readable(f"{key}={quoted}"):
-        raise ConfigError(
-            f"Hydra cannot read {key}={value}: texts with characters of its grammar need quotes. "
-            f"In a shell: {shlex.quote(f'{key}={quoted}')}"
+    if quoted != value and is_readable(f"{key}={quoted}"):
+        raise UnreadableError(
+            f"Hydra cannot read {key}={value}: texts with characters of its grammar need quotes.",
+            in_a_shell=f"{key}={quoted}",
         )
 
 
-def _check_single(argument: str) -> None:
+def _check_single(arguments: Sequence[str], place: int, prepared: str) -> None:
     """Refuse a value with commas where no -m asks for a sweep: both meanings, ready to paste."""
+    argument = arguments[place]
     match = _OVERRIDE.fullmatch(argument)
-    if match is None or argument.startswith("-") or not _is_simple_sweep(argument):
+    if match is None or argument.startswith("-") or not _is_simple_sweep(prepared):
         return
-    key, value = match["key"], match["value"]
-    whole = ", ".join(_unquoted(part) for part in _split(value))
+    one_text = [*arguments[:place], f"{match['key']}={_quote(match['value'])}"]
     raise ConfigError(
         f"{argument}: a comma separates values, and several values make a sweep. To sweep them: "
-        f"promptlab sweep -m {shlex.quote(argument)}. For one text with a comma: "
-        f"{shlex.quote(f'{key}={_quote(whole)}')}"
+        f"promptlab sweep -m {shlex.join(arguments)}; for one text with a comma: promptlab sweep "
+        f"{shlex.join([*one_text, *arguments[place + 1 :]])}"
     )
 
 

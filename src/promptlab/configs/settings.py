@@ -7,6 +7,7 @@ at the entry points.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ def keys_of(*kinds: str) -> tuple[str, ...]:
 
 
 RESERVED_KEYS = frozenset(KEYS)
+TEXT_KEYS = frozenset({"subject", "name", "runs_dir", "wildcards", "parent"})  # never numbers
 GROUP_KEYS = keys_of("pattern", "model")  # config groups: their value is the name of an option
 OWN_COLUMN_KEYS = frozenset(keys_of("text", "pattern", "model", "seeds"))  # no further axes
 SWEEP_KEYS = keys_of("sweep", "stage", "narrowing", "lists")  # hold for the whole sweep
@@ -110,6 +112,9 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
             "nothing. `promptlab styles` and `promptlab models` list the options."
         )
     first = jobs[0].config
+    _check_finite("", first)
+    for job in jobs:
+        _check_finite("", job.values)
     for key in SWEEP_KEYS:
         for job in jobs:
             if job.config.get(key) != first.get(key):
@@ -126,6 +131,15 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
         runs_dir=first.get("runs_dir", "runs"),
         stages={key: _stage(key, first.get(key)) for key in keys_of("stage")},
     )
+
+
+def _check_finite(key: str, value: Any) -> None:
+    """Refuse numbers that are none: neither an id nor a table could hold them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key}={value}: expected a number that is finite.")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_finite(f"{key}.{name}" if key else str(name), inner)
 
 
 def _name_from_choices(job: Job) -> str | None:
@@ -162,7 +176,10 @@ def build_options(
     types = get_type_hints(options_type)
     for name, value in values.items():
         allowed = get_args(types[name]) or (types[name],)
-        if type(value) not in allowed and not (type(value) is int and float in allowed):
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if (isinstance(value, float) and not is_number) or (
+            type(value) not in allowed and not (type(value) is int and float in allowed)
+        ):
             expected = " or ".join(WORD_FROM_TYPE[one] for one in allowed)
             raise ConfigError(f"{key}.{name}={value!r}: expected {expected}.")
     return options_type(**values)

@@ -6,6 +6,7 @@ Takes YAML texts and typed values, returns texts. `16:9` is 969 to YAML 1.1, `01
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -13,14 +14,16 @@ from typing import Any
 Path = tuple[str | int, ...]  # keys and places from the top of a document
 
 
-def typed_text(value: object) -> str | None:
-    """Return the text that stands for a number or a truth value, None for any other value.
+def is_rewritten(written: str, value: object) -> bool:
+    """Tell whether a text was read as a number or truth value that is written otherwise.
 
-    What is written otherwise (`1.50`, `TRUE`, `1_000`) would be lost by reading it as a number.
+    `1.50`, `TRUE`, `1_000` and `nan` are; `1.5`, `true` and `1000` say what they are.
     """
     if isinstance(value, bool):
-        return str(value).lower()
-    return str(value) if isinstance(value, int | float) and value == value else None
+        return written != str(value).lower()
+    if not isinstance(value, int | float):
+        return False
+    return not math.isfinite(value) or written != str(value)
 
 
 def load_texts(text: str) -> Any:

@@ -9,6 +9,7 @@ needs, so that a plan can be made and refused before anything is loaded.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -18,6 +19,18 @@ from typing import Any, Protocol, runtime_checkable
 
 from promptlab.errors import ParameterError
 from promptlab.records import Numerics, Request, Result, Scalar
+
+_TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
+
+
+def _read_text(text: str) -> Scalar:
+    """Return the number or truth value that a text writes, None if it writes none: 1.50, 1e3."""
+    if text.lower() in (*_TRUE, *_FALSE):
+        return text.lower() in _TRUE
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,8 @@ class Parameter:
         return converted
 
     def _convert(self, value: Scalar) -> Scalar:
+        if isinstance(value, str) and self.kind is not str:
+            value = _read_text(value)
         if self.kind is str or self.kind is bool:
             return value if isinstance(value, self.kind) else None
         if isinstance(value, bool) or not isinstance(value, int | float):
