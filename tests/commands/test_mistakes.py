@@ -166,3 +166,18 @@ def test_a_changed_config_is_not_resumed_as_if_it_were_the_same(project: Project
     assert done.code == 1
     assert "have changed" in done.err
     assert len(project.rows()) == 1
+
+
+def test_resuming_outside_of_the_projects_folder_says_where_to_go(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    project.write("conf/style/mine.yaml", "pattern: '{prompt}, mine'")
+    assert project.run("sweep", "subject=a fox", "style=mine").code == 0
+    (run,) = project.runs
+    (project.path / "elsewhere").mkdir()
+    monkeypatch.chdir(project.path / "elsewhere")
+    done = project.run("sweep", "--resume", f"../runs/{run.name}")
+    assert done.code == 1
+    assert f"cd {project.path}" in done.err
+    monkeypatch.chdir(project.path)
+    assert "nothing to do" in project.run("sweep", "--resume", str(run)).out

@@ -64,9 +64,10 @@ def _own(option: Option) -> str:
 
 
 def _print_wildcards(text: str) -> int:
+    from promptlab.models.registry import packaged_words
     from promptlab.planning.language import Wildcard, Wildcards
 
-    wildcards = Wildcards.of_project()
+    wildcards = Wildcards.of_project(files=packaged_words())
     is_empty = True
     for name in wildcards.list_names():
         try:

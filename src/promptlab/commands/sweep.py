@@ -6,11 +6,13 @@ quoting, config groups) passes through; the flags below are taken out first.
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from promptlab.configs.hydra_app import run_hydra, scratch_folder
-from promptlab.errors import PromptlabError
+from promptlab.errors import ConfigError, PromptlabError
 
 if TYPE_CHECKING:
     from promptlab.configs.settings import Job
@@ -35,8 +37,26 @@ def run_arguments(arguments: Sequence[str]) -> int:
         argv = ["--from-picks", picks_folder, *overrides]
         overrides = ["--multirun", *overrides]  # one job a picked cell, however many
     task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage)
-    run_hydra(task, overrides)
+    try:
+        run_hydra(task, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_hint_on_folder(folder)}") from error
     return 1 if task.has_failed_images else 0
+
+
+def _hint_on_folder(run_folder: str | None) -> str:
+    """Return where a run was begun, if that is elsewhere: conf/ and lists are read here."""
+    if run_folder is None or "://" in run_folder:
+        return ""
+    project = os.path.dirname(os.path.dirname(os.path.realpath(run_folder)))
+    own = [name for name in ("conf", "sweeps", "wildcards") if os.path.isdir(f"{project}/{name}")]
+    if not own or os.path.realpath(os.curdir) == project:
+        return ""
+    folders = " and ".join(f"{name}/" for name in own)
+    return (
+        f"\nThe run's own {folders} are not read in this folder. Run the same command in its "
+        f"project: cd {shlex.quote(project)}"
+    )
 
 
 class SweepTask:

@@ -52,6 +52,7 @@ KEYS: Mapping[str, str] = {
     "only": "narrowing",
     "sample": "narrowing",
     "wildcards": "lists",
+    "with": "lists",
 }
 
 

@@ -17,9 +17,10 @@ from promptlab.errors import ConfigError, PlanTooLargeError
 from promptlab.identity import canonical_json, hash_id
 from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
+from promptlab.planning.carried import Carried, carried_columns
 from promptlab.planning.language import Grid, GridCount, Point, format_count
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells, sweep_id_of
-from promptlab.planning.prompts import check_prompt, check_text, read_grid
+from promptlab.planning.prompts import RESERVED_NAMES, check_prompt, check_text, read_grid
 from promptlab.planning.seeds import parse_seeds
 from promptlab.records import Cell, Numerics, Scalar, Source
 
@@ -55,14 +56,16 @@ def expand(
     )
     count = grid.count()
     check_size(frames, grid, count, settings.limit)
+    parameters = {name for frame in frames for name in frame.planned.model.parameters}
     further = _further_axes(jobs, grid)
+    carried = carried_columns(jobs, {*RESERVED_NAMES, *parameters, *further})
     cells: dict[str, Cell] = {}
     of_subject: set[str] = set()
     of_others: set[str] = set()
     for point in grid.points():
         of_subject |= point.subject_parts
         of_others |= point.coordinates.keys() - point.subject_parts
-        cell = _cell(frames[point.job_index], point, further)
+        cell = _cell(frames[point.job_index], point, further, carried)
         known = cells.get(cell.cell_id)
         if known is not None:
             cell = replace(known, seeds=tuple(dict.fromkeys(known.seeds + cell.seeds)))
@@ -71,7 +74,7 @@ def expand(
         log.warning("%s", warning)
     plan = _make_plan(jobs, settings, tuple(cells.values()), models.opened, grid, count)
     parts = (name for name in further if name in of_subject and name not in of_others)
-    return replace(plan, subject_axes=tuple(parts))
+    return replace(plan, subject_axes=(*parts, *carried.of_subject))
 
 
 def check_size(frames: Sequence[_Frame], grid: Grid, count: GridCount, limit: int) -> None:
@@ -332,7 +335,7 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
     )
 
 
-def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
+def _cell(frame: _Frame, point: Point, further_axes: Sequence[str], carried: Carried) -> Cell:
     job, model = frame.job, frame.planned.model
     where = f"job {job.number}: {' '.join(job.overrides) or 'no overrides'}"
     check_prompt(point.prompt, where)
@@ -348,6 +351,8 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str]) -> Cell:
     for name in further_axes:
         value = frame.params.asked.get(name, frame.others.get(name))
         axes[name] = point.coordinates.get(name, value)
+    beside = carried.beside(point.coordinates)
+    axes.update((name, beside.get(name)) for name in carried.names)
     numerics, without_effect = frame.planned.numerics, frame.params.without_effect
     batch = [] if numerics.padded_batch is None else [numerics.padded_batch]
     arm = {

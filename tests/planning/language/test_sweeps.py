@@ -67,6 +67,52 @@ def test_a_slot_takes_alternatives_lists_and_files(project: Project):
     assert [row["action"] for row in rows] == ["running, fast", "asleep {really}"]
 
 
+TABLE = "Prompt\tCategory\tChallenge\na fox\tAnimals\tBasic\na red robot\tArtifacts\tBasic\n"
+
+
+def test_further_columns_of_a_table_come_along_as_axes_of_the_subject(project: Project):
+    project.write("prompts.tsv", TABLE + "a fox\tLater\tTwice\n")
+    subject = "subject=@prompts.tsv:Prompt"
+    plain = draw(project, subject, "style=noto", "seeds=2")
+    rows = draw(project, "-m", subject, "style=noto,openmoji", "with=[Category,Challenge]")
+    assert {(row["subject"], row["Category"], row["Challenge"]) for row in rows} == {
+        ("a fox", "Animals", "Basic"),
+        ("a red robot", "Artifacts", "Basic"),
+    }
+    assert len({row["arm_id"] for row in rows}) == 2
+    assert {row["image_id"] for row in rows} & {row["image_id"] for row in plain}
+    run = read_run(str(project.runs[-1]))
+    assert run.record.subject_axes == ("Category", "Challenge")
+    assert "Category" in (project.runs[-1] / "index.html").read_text()
+
+
+def test_columns_come_along_with_any_slot_that_a_table_fills(project: Project):
+    project.write("acts.csv", "action;mood\nasleep;calm\nrunning;wild\n")
+    rows = draw(
+        project, "subject=a,b", "-m", "template=cctv", "action=@acts.csv:action", "with=mood"
+    )
+    assert {(row["action"], row["mood"]) for row in rows} == {
+        ("asleep", "calm"),
+        ("running", "wild"),
+    }
+    assert "mood" not in read_run(str(project.runs[-1])).record.subject_axes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["subject=a fox", "with=[Category]"], "expected a prompt from a table"),
+        (["subject=@prompts.tsv:Prompt", "with=[Nothing]"], "Columns: Prompt, Category, Challenge"),
+        (["subject=@taken.csv:Prompt", "with=[Seed]"], "it is a column already"),
+        (["subject=@prompts.tsv:Prompt", "with=[5]"], "expected names of columns"),
+    ],
+)
+def test_columns_that_cannot_come_along_are_refused(project: Project, arguments, words):
+    project.write("prompts.tsv", TABLE)
+    project.write("taken.csv", "Prompt,Seed\na,1\n")
+    assert words in refuse(project, *arguments)
+
+
 def test_a_named_sweep_may_say_all_of_it_in_yaml(project: Project):
     project.write(
         "sweeps/mine.yaml",

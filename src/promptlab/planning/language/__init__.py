@@ -11,7 +11,7 @@ from promptlab.planning.language.job import JobPattern
 from promptlab.planning.language.options import GridOptions
 from promptlab.planning.language.parse import parse_pattern
 from promptlab.planning.language.syntax import Choice, Pattern, Slot, Text, Wildcard
-from promptlab.planning.language.values import read_value
+from promptlab.planning.language.values import read_carried, read_value
 from promptlab.planning.language.wildcards import Wildcards, check_no_flags
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "check_no_flags",
     "format_count",
     "parse_pattern",
+    "read_carried",
     "read_value",
 ]

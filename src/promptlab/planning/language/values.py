@@ -11,7 +11,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,12 @@ def _read_file(key: str, value: str, folder: Path) -> Pattern | None:
     if not value.startswith("@"):
         return None
     match = _FILE.fullmatch(value.strip())
-    reader = match and _READERS.get(match["suffix"].lower())
-    if not match or not reader:
+    suffix = match["suffix"].lower() if match else ""
+    if match is None or suffix not in _SUFFIXES:
         raise PatternError(
             None,
             f"{key}={value!r}: @ reads values from a file, and this is no kind of file known here.",
-            f"Known: {', '.join(f'.{suffix}' for suffix in _READERS)}; tables take @file:column. "
+            f"Known: {', '.join(f'.{suffix}' for suffix in _SUFFIXES)}; tables take @file:column. "
             "For the character itself write \\@ first.",
         )
     file = folder / Path(match["path"]).expanduser()
@@ -83,7 +84,8 @@ def _read_file(key: str, value: str, folder: Path) -> Pattern | None:
             f"{key}={value}: there is no file {file}.",
             _list_files_beside(file, match["suffix"]),
         )
-    patterns = reader(file, match["column"])
+    column = match["column"]
+    patterns = _read_txt(file, column) if suffix == "txt" else _read_table(file, suffix, column)
     if not patterns:
         raise PatternError(
             None,
@@ -100,6 +102,28 @@ def _list_files_beside(file: Path, suffix: str) -> str:
     return f"In {file.parent} there are: {', '.join(found)}." if found else "Check the path."
 
 
+def read_carried(
+    value: Any, names: Sequence[str], folder: Path | str = "."
+) -> dict[str, dict[str, str]]:
+    """Return further columns of a table by the text of its chosen column; {} for no table.
+
+    A text that stands there several times has the columns of its first row. Raises PatternError
+    for a column that is missing.
+    """
+    match = _FILE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or match["suffix"].lower() not in _TABLES:
+        return {}
+    file = Path(folder) / Path(match["path"]).expanduser()
+    table = _TABLES[match["suffix"].lower()](file)
+    for name in names:
+        _column(file, name, table.columns)
+    carried: dict[str, dict[str, str]] = {}
+    for text, *others in table.rows([_column(file, match["column"], table.columns), *names]):
+        found = {name: _text_of(other) for name, other in zip(names, others, strict=True)}
+        carried.setdefault(_text_of(text).strip(), found)
+    return carried
+
+
 def _read_txt(file: Path, column: str | None) -> list[Pattern]:
     if column is not None:
         raise PatternError(
@@ -108,13 +132,28 @@ def _read_txt(file: Path, column: str | None) -> list[Pattern]:
     return read_lines(file)
 
 
-def _read_csv(file: Path, column: str | None) -> list[Pattern]:
+@dataclass(frozen=True)
+class _Table:
+    """A file of rows: its columns, and the values of some of them, row by row."""
+
+    columns: Sequence[str]
+    rows: Callable[[Sequence[str]], Iterable[Sequence[Any]]]
+
+
+def _read_table(file: Path, suffix: str, column: str | None) -> list[Pattern]:
+    table = _TABLES[suffix](file)
+    if not table.columns and column is None:  # JSON without objects: its items
+        return _literals(value for (value,) in table.rows([]))
+    return _literals(value for (value,) in table.rows([_column(file, column, table.columns)]))
+
+
+def _csv(file: Path) -> _Table:
     text = read_text(file)
-    return _read_rows(file, column, text, _separator(text))
+    return _cells(file, text, _separator(text))
 
 
-def _read_tsv(file: Path, column: str | None) -> list[Pattern]:
-    return _read_rows(file, column, read_text(file), "\t", has_quotes=False)
+def _tsv(file: Path) -> _Table:
+    return _cells(file, read_text(file), "\t", has_quotes=False)
 
 
 def _separator(text: str) -> str:
@@ -123,59 +162,71 @@ def _separator(text: str) -> str:
     return next((mark for mark in ",;\t" if mark in header), ",")
 
 
-def _read_rows(
-    file: Path, column: str | None, text: str, separator: str, *, has_quotes: bool = True
-) -> list[Pattern]:
-    """Return a column; tab-separated files have no quoting: a quotation mark there is a text's."""
-    rows = csv.reader(
+def _cells(file: Path, text: str, separator: str, *, has_quotes: bool = True) -> _Table:
+    """Return a table of text; in one without quotes a quotation mark is a character of a text."""
+    lines = csv.reader(
         io.StringIO(text, newline=""),
         delimiter=separator,
         quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
         strict=has_quotes,
     )
-    values = []
-    try:
-        header = next(rows, [])
-        index = header.index(_column(file, column, header))
-        for row in rows:
-            if len(row) > len(header):
+
+    def read() -> Iterator[list[str]]:
+        try:
+            yield from lines
+        except csv.Error as error:
+            raise PatternError(None, f"{file}, line {lines.line_num}: {error}.") from None
+
+    header = next(read(), [])
+
+    def rows(names: Sequence[str]) -> Iterator[Sequence[str]]:
+        places = [header.index(name) for name in names]
+        for cells in read():
+            if len(cells) > len(header):
                 raise PatternError(
                     None,
-                    f"{file}, line {rows.line_num}: {len(row)} cells, expected at most the "
+                    f"{file}, line {lines.line_num}: {len(cells)} cells, expected at most the "
                     f"{len(header)} of the header ({separator!r} separates cells).",
                     'Put a text that holds the separator into quotes: "a fox, red". For one prompt '
                     "a line write a .txt file.",
                 )
-            values += row[index : index + 1]
-    except csv.Error as error:
-        raise PatternError(None, f"{file}, line {rows.line_num}: {error}.") from None
-    return _literals(values)
+            yield [cells[place] if place < len(cells) else "" for place in places]
+
+    return _Table(header, rows)
 
 
-def _read_parquet(file: Path, column: str | None) -> list[Pattern]:
+def _parquet(file: Path) -> _Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    def rows(names: Sequence[str]) -> Iterable[Sequence[Any]]:
+        try:
+            table = pq.read_table(file, columns=list(dict.fromkeys(names)))
+        except (pa.ArrowException, OSError) as error:
+            raise PatternError(None, f"{file}: cannot be read as Parquet: {error}.") from None
+        return zip(*(table[name].to_pylist() for name in names), strict=True)
+
     try:
-        chosen = _column(file, column, pq.read_schema(file).names)
-        return _literals(pq.read_table(file, columns=[chosen])[chosen].to_pylist())
+        return _Table(pq.read_schema(file).names, rows)
     except (pa.ArrowException, OSError) as error:
         raise PatternError(None, f"{file}: cannot be read as Parquet: {error}.") from None
 
 
-def _read_jsonl(file: Path, column: str | None) -> list[Pattern]:
-    rows = []
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if line.strip():
-            rows.append(_load_json(line, f"{file}, line {number}"))
-    return _from_records(file, column, rows)
+def _json_lines(file: Path) -> _Table:
+    return _records(
+        [
+            _load_json(line, f"{file}, line {number}")
+            for number, line in enumerate(read_text(file).split("\n"), start=1)
+            if line.strip()
+        ]
+    )
 
 
-def _read_json(file: Path, column: str | None) -> list[Pattern]:
+def _json(file: Path) -> _Table:
     rows = _load_json(read_text(file), str(file))
     if not isinstance(rows, list):
         raise PatternError(None, f"{file}: expected a list of texts or of objects.")
-    return _from_records(file, column, rows)
+    return _records(rows)
 
 
 def _load_json(text: str, where: str) -> Any:
@@ -185,13 +236,16 @@ def _load_json(text: str, where: str) -> Any:
         raise PatternError(None, f"{where}: not valid JSON: {error}.") from None
 
 
-def _from_records(file: Path, column: str | None, rows: Sequence[Any]) -> list[Pattern]:
-    objects = [row for row in rows if isinstance(row, dict)]
-    if not objects and column is None:
-        return _literals(rows)
-    columns = list(dict.fromkeys(name for row in objects for name in row))
-    chosen = _column(file, column, columns)
-    return _literals(row.get(chosen) for row in objects)
+def _records(items: Sequence[Any]) -> _Table:
+    objects = [item for item in items if isinstance(item, dict)]
+    columns = list(dict.fromkeys(name for item in objects for name in item))
+
+    def rows(names: Sequence[str]) -> Iterable[Sequence[Any]]:
+        if not columns:
+            return ([item] for item in items)
+        return ([item.get(name) for name in names] for item in objects)
+
+    return _Table(columns, rows)
 
 
 def _column(file: Path, column: str | None, columns: Sequence[str]) -> str:
@@ -222,12 +276,12 @@ def _text_of(value: Any) -> str:
     raise PatternError(None, f"Expected texts in the column, got {value!r}.", "Choose another.")
 
 
-_READERS: Mapping[str, Callable[[Path, str | None], list[Pattern]]] = {
-    "txt": _read_txt,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
-    "parquet": _read_parquet,
-    "jsonl": _read_jsonl,
-    "ndjson": _read_jsonl,
-    "json": _read_json,
+_TABLES: Mapping[str, Callable[[Path], _Table]] = {
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "jsonl": _json_lines,
+    "ndjson": _json_lines,
+    "json": _json,
 }
+_SUFFIXES = ("txt", *_TABLES)
