@@ -50,6 +50,29 @@ def test_a_prompt_reaches_hydra_as_it_was_meant(typed, meant):
 
 
 @pytest.mark.parametrize(
+    ("typed", "prepared"),
+    [
+        ("subject=1.50,a", 'subject="1.50",a'),
+        ("subject=5", 'subject="5"'),
+        ("parent=1234567890123456", 'parent="1234567890123456"'),
+        ("subject=null", "subject=null"),
+        ("place=nan", 'place="nan"'),
+        ("temperature=0.5,1", "temperature=0.5,1"),
+        ("temperature=0.50", 'temperature="0.50"'),
+        ("model.size=1.50", "model.size=1.50"),
+        ("limit=1_000", "limit=1_000"),
+        ("temperature=range(0,1,0.50)", "temperature=range(0,1,0.50)"),
+        ("style=Küche", 'style="Küche"'),
+        ("style=a,Küche", 'style=a,"Küche"'),
+        ("runs_dir=été", 'runs_dir="été"'),
+        ("hydra.run.dir=été", 'hydra.run.dir="été"'),
+    ],
+)
+def test_a_text_keeps_its_characters_and_a_number_stays_one(typed, prepared):
+    assert prepare_override(typed) == prepared
+
+
+@pytest.mark.parametrize(
     "override",
     [
         *("subject=a fox", "subject=a fox,a robot", "subject='{a|b}'", "subject=[a,b]", "subject="),

@@ -63,6 +63,16 @@ def test_texts_of_ones_own_templates_and_subjects_are_kept_and_numbers_stay_numb
     assert '"top_k":1000' in row["params"]
 
 
+def test_rules_of_a_named_sweep_name_texts_as_they_are_written(project: Project):
+    project.write("wildcards/ratio.yaml", "- 16:9\n- 010\n- 4:3\n")
+    project.write(
+        "sweeps/mine.yaml",
+        "# @package _global_\nsubject: __ratio__\nexclude:\n  - ratio: [16:9, 010]\n",
+    )
+    assert project.run("sweep", "+sweeps=mine").code == 0
+    assert [row["subject"] for row in project.rows()] == ["4:3"]
+
+
 def test_a_key_twice_in_a_texts_file_is_an_error():
     with pytest.raises(yaml.YAMLError, match="'a' stands there twice"):
         load_texts("a: [x]\na: [y]\n")

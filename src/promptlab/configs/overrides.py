@@ -31,6 +31,9 @@ MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, zips or samples to 
 _STRUCTURED_KEYS = (RESERVED_KEYS - {*keys_of("text")}) | {"hydra"}
 _TEXT_KEYS = frozenset(f"{key}.pattern" for key in keys_of("pattern"))
 _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOTALL)
+_TYPED = re.compile(
+    r"[+-]?([\d_]+(\.[\d_]*)?|\.[\d_]+)(e[+-]?\d+)?|true|false|[+-]?(nan|inf)", re.IGNORECASE
+)
 _ROOT_KEY = re.compile(r"([^\W\d][\w-]*)=")
 _FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\s*\("
@@ -129,7 +132,7 @@ def prepare_override(override: str) -> str:
         is_choice = value.lstrip().startswith("{") and "|" in value and len(_split(value)) == 1
         if is_prompt and is_choice:
             return f"{key}={_quote(value.strip())}"
-        return _keep_written(key, value) if is_text else override
+        return _keep_written(key, value, name in TEXT_KEYS) if is_text else override
     if _FUNCTION.match(value):
         raise UnreadableError(
             f"Hydra cannot read {override}: quote each text inside of the function.",
@@ -152,17 +155,21 @@ def prepare_override(override: str) -> str:
     return f"{key}={','.join(parts)}"
 
 
-def _keep_written(key: str, value: str) -> str:
-    """Return the override with texts quoted that Hydra would read as numbers: 1.50, TRUE, nan."""
+def _keep_written(key: str, value: str, is_never_number: bool) -> str:
+    """Return the override with texts quoted that Hydra would read as numbers: 1.50, TRUE, nan.
+
+    What may be a parameter stays a number where it is written as one: 1.5, true.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create()
     parts = _split(value)
     for place, part in enumerate(parts):
-        if part and is_readable(f"x={part}"):
-            read = parser.parse_override(f"x={part}").value()
-            if is_rewritten(part, read):
-                parts[place] = _quote(part)
+        if not _TYPED.fullmatch(part):  # parsing ten thousand prompts would take seconds
+            continue
+        read = parser.parse_override(f"x={part}").value()
+        if is_rewritten(part, read) or (is_never_number and not isinstance(read, str)):
+            parts[place] = _quote(part)
     return f"{key}={value if parts == _split(value) else ','.join(parts)}"
 
 

@@ -50,7 +50,8 @@ def keep_texts(config: Container, text: str) -> None:
     for path, written in written_scalars(text):
         is_root = len(path) == 1 and (path[0] not in RESERVED_KEYS or path[0] in TEXT_KEYS)
         is_swept = path[:3] == ("hydra", "sweeper", "params")
-        if not (is_root or is_swept):
+        is_rule = path[0] in ("exclude", "only")  # which name values of axes
+        if not (is_root or is_swept or is_rule):
             continue
         node: Any = config
         for key in path[:-1]:

@@ -102,6 +102,12 @@ def test_a_rule_compares_numbers_as_numbers_and_null_with_what_is_not_there():
     assert prompts(grid(*jobs, only=[{"c": None}])) == ["b", "b"]
 
 
+def test_a_rule_finds_a_text_that_writes_its_number():
+    jobs = [job("{subject}", {"subject": ["1.50", "010", "x"]})]
+    assert prompts(grid(*jobs, exclude=[{"subject": 1.5}])) == ["010", "x"]
+    assert prompts(grid(*jobs, only=[{"subject": [10, True]}])) == ["010"]
+
+
 def test_a_value_with_glob_characters_matches_itself():
     jobs = [job("{subject}", {"subject": ["a [b] *", "c"]})]
     assert prompts(grid(*jobs, exclude=[{"subject": "a [b] *"}])) == ["c"]

@@ -29,7 +29,12 @@ class Rule:
     def matches(self, axis: str, value: Scalar) -> bool:
         """Tell whether a value of one axis satisfies the rule's condition on that axis."""
         if isinstance(value, str):
-            return value in self.conditions[axis] or bool(self._regexes[axis].fullmatch(value))
+            items = self.conditions[axis]
+            return (
+                value in items
+                or bool(self._regexes[axis].fullmatch(value))
+                or any(isinstance(item, int | float) and _writes(value, item) for item in items)
+            )
         if value is None or isinstance(value, bool):
             wanted = {str(item).lower() for item in self.conditions[axis]}
             return str(value).lower() in wanted or (value is None and "null" in wanted)
@@ -92,6 +97,14 @@ def _is_number(item: Scalar, value: float) -> bool:
         return float(item) == value
     except (ValueError, OverflowError):
         return re.fullmatch(translate(str(item)), str(value)) is not None
+
+
+def _writes(text: str, number: float) -> bool:
+    """Tell whether a text writes a number: Hydra reads 1.50 in a rule as 1.5."""
+    try:
+        return not isinstance(number, bool) and float(text) == number
+    except ValueError:
+        return False
 
 
 def _show(item: Scalar) -> str:
