@@ -35,7 +35,7 @@ MISTAKES = {
     "too hot": (["subject=x", "temperature=11"], ["11", "0.01 to 10"]),
     "no seeds": (["subject=x", "seeds=0"], ["seeds=0", "seeds=[0]"]),
     "odd seeds": (["subject=x", "seeds=some"], ["'some'", "8", "[3,5]", "0-63"]),
-    "a sweep without -m": (["subject=a,b"], ["sweep -m subject=a,b"]),
+    "a sweep without -m": (["subject=a,b"], ["sweep -m model=paint tracking=null subject=a,b"]),
     "NUL": (["template=nul", "subject=x"], ["NUL", "position 2"]),
     "not UTF-8": (["subject=\udcff"], ["UTF-8"]),
     "a glob of nothing": (["-m", "subject=x", "style=glob(zz*)"], ["no values"]),
