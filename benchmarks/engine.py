@@ -47,7 +47,7 @@ TURN_STEPS = 32  # engine steps between two turns of min-dalle
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """So many prompts, so many seeds of each."""
+    """A number of prompts, and a number of seeds of each."""
 
     num_prompts: int
     num_seeds: int

@@ -27,7 +27,7 @@ class Cost:
 
 
 def count(config: DalleConfig, num_images: int, bytes_per_number: int) -> Cost:
-    """Return the cost of one image of a batch of so many, with superconditioning."""
+    """Return the cost of one image of a batch of `num_images`, with superconditioning."""
     width, layers, steps = config.width, config.num_decoder_layers, config.num_image_tokens
     per_layer = 6 * width**2 + 3 * width * config.glu_width  # qkv, out; q, out; fc0-fc2
     logits = width * config.image_vocab_size  # once an image: the two states are mixed first

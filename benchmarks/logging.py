@@ -159,7 +159,7 @@ def _tenth_rates(marks: Sequence[tuple[int, float, float]]) -> list[float]:
 
 
 def plan_by_command(folder: str, num_images: int) -> None:
-    """Have `promptlab sweep --plan` count a grid of so many images; nothing is drawn."""
+    """Have `promptlab sweep --plan` count a grid of `num_images`; nothing is drawn."""
     num_subjects = -(-num_images // (len(STYLES) * NUM_SEEDS))
     subjects = ",".join(f"subject {number}" for number in range(num_subjects))
     sweeps = Path(folder, "plan", "sweeps")

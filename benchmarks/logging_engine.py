@@ -2,9 +2,9 @@
 
 Takes a folder and numbers of images; prints a table and returns its figures. Both sides are whole
 sweeps in programs of their own, from the import of torch and the loading of the model on, which
-take turns of seconds (`slices`). Clocks go on while a program is stopped, half of the time: what
-goes by them (rows are written every 5 s, MLflow every 15 s) is asked for every 10 and 30 s, so that
-it is done as often for an image as by itself.
+take turns of seconds (`slices`). Clocks continue while a program is stopped, half of the time, so
+the intervals of writing (rows every 5 s, MLflow every 15 s) are doubled: per image, both are
+written as often as in a sweep by itself.
 
     python -m benchmarks.logging_engine alone|kept FOLDER IMAGES     one side, started by the other
 """

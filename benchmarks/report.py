@@ -57,7 +57,7 @@ IS_SHOWN = """() => {
   return shown.length > 0 && shown.every((img) => !img.hidden);
 }"""
 # Half a screen a frame: as fast as a person throws a page. A frame is blank when most pictures in
-# it are still missing; until they are there, each place shows its picture's mean color.
+# it are still missing; until they load, each place shows its picture's mean color.
 SCROLL = """async (numSteps) => {
   const scroller = document.getElementById('scroller');
   const frame = () => new Promise((done) => requestAnimationFrame(() => done(performance.now())));
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def ensure_run(folder: Path, num_images: int, px: int) -> str:
-    """Return a run of this many images, made unless it is there."""
+    """Return a run of this many images, drawn unless it exists."""
     if (folder / "sweep.yaml").is_file():
         return str(folder)
     start = time.perf_counter()
