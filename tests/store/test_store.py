@@ -1,6 +1,7 @@
 """A plan goes in; every request has one row and one whole image, now and after any resume."""
 
 import itertools
+import json
 import logging
 import os
 import shutil
@@ -12,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.finishing import finishing
 from promptlab.machine import describe_numerics
@@ -323,6 +325,20 @@ def test_an_image_answered_twice_counts_once(paths):
             store.add(drawn(request, error="its worker was lost after drawing it"))
     assert len(check_whole(paths.root, make_plan())) == 8
     assert {row["status"] for row in read_run(paths).rows()} == {"ok"}
+
+
+def test_the_file_of_an_image_says_all_that_made_it(paths):
+    draw_plan(paths, make_plan(axes={"top_k": [8]}, seeds=[3]))
+    for row in read_run(paths).rows():
+        with open(paths.join(row["path"]), "rb") as file:
+            facts = read_facts(file.read())
+        named = ("image_id", "prompt", "seed", "model", "model_fingerprint", "dtype", "subject")
+        assert facts == {
+            "promptlab_version": __version__,
+            **{name: row[name] for name in (*named, "style", "template")},
+            "params": json.loads(row["params"]),
+            "axes": {"top_k": 8},
+        }
 
 
 def test_a_reused_image_carries_its_new_cells_subject_style_and_axes(paths):
