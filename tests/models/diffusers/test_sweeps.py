@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from promptlab.errors import ModelError
+from promptlab.errors import ModelError, ModelLostError
 from promptlab.models.diffusers import open_pipeline
 from promptlab.store import read_run
 from tests.conftest import Project
+from tests.models.diffusers.conftest import Opened
 
 SMALL = ("steps=2", "width=32", "height=32", "tracking=null")
 Sweep = Callable[..., Any]
@@ -167,6 +168,57 @@ def test_a_prompt_that_cannot_be_encoded_fails_alone(load):
     assert [results[each.image_id].error for each in good] == [None] * 3
     assert results[bad.image_id].error
     assert [results[each.image_id].pixels.tobytes() for each in good] == opened.pixels(*good)
+
+
+def test_out_of_memory_fails_the_rows_of_a_batch_and_names_the_size_to_set(load, build):
+    import torch
+
+    opened = load("sd15", batch_size=4)
+    small, large = opened.request("a fox"), opened.request("a fox", width=64, height=64)
+
+    def refuse(_: object, arguments: tuple[Any, ...]) -> None:
+        if arguments[0].shape[-1] * arguments[0].shape[0] > 8 * 8:  # latents: 4 images, guided
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = opened.model._loaded()._pipeline.unet.register_forward_pre_hook(refuse)
+    try:
+        results = opened.draw(large, small)
+    finally:
+        hook.remove()
+    error = results[large.image_id].error
+    assert error == ("out of memory with 4 images of 64×64 px in a batch: set model.batch_size=2")
+    assert results[small.image_id].error is None
+    assert results[small.image_id].batch_size == 4  # nothing is halved: that would change its bits
+
+
+def test_a_device_that_is_lost_ends_the_drawing(load):
+    opened = load("sd15")
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    hook = opened.model._loaded()._pipeline.unet.register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(ModelLostError):
+            opened.draw(opened.request("a fox"), opened.request("a robot"))
+    finally:
+        hook.remove()
+
+
+def test_a_pipeline_of_no_listed_family_is_drawn_one_prompt_a_batch(build, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(build("sd15"), folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index["_class_name"] = "StableDiffusionPAGPipeline"
+    (folder / "model_index.json").write_text(json.dumps(index))
+    model = open_pipeline(str(folder), batch_size=2)
+    assert model.family.name == "other"
+    model.load()
+    opened = Opened(model)
+    requests = [opened.request(prompt, seed) for prompt in ("a fox", "a robot") for seed in (0, 1)]
+    alone = [opened.pixels(request)[0] for request in requests]
+    assert opened.pixels(*requests[::-1]) == alone[::-1]
+    assert len(set(alone)) == 4
 
 
 def test_a_single_file_needs_the_folder_of_its_configs_and_no_network(build, tmp_path):

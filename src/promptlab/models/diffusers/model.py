@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from promptlab.errors import ModelError
 from promptlab.models.diffusers import adapters
-from promptlab.models.diffusers.families import Family, find_family
+from promptlab.models.diffusers.families import DEFAULT, Family, find_family
 from promptlab.models.diffusers.files import PipelineFiles
 from promptlab.models.diffusers.fingerprint import fingerprint
 from promptlab.models.diffusers.hub import Repository
@@ -82,14 +82,23 @@ class DiffusersModel:
     @property
     def is_downloaded(self) -> bool:
         """Whether the weights are on this machine; asks no network."""
-        return isinstance(self._place, PipelineFiles) or self._place.find() is not None
+        if "files" in self.__dict__ or isinstance(self._place, PipelineFiles):
+            return True
+        return self._place.find() is not None
+
+    @property
+    def family(self) -> Family:
+        """What pipelines of this kind accept; before the download, what its class tells."""
+        return self._family if self.is_downloaded else self._family_of_class
 
     @cached_property
-    def family(self) -> Family:
-        """What pipelines of this kind accept."""
-        if isinstance(self._place, Repository) and not self.is_downloaded:
-            return find_family(self._pipeline or self._place.pipeline(), {})
+    def _family(self) -> Family:
         return find_family(self.files.pipeline, self.files.configs)
+
+    @cached_property
+    def _family_of_class(self) -> Family:
+        assert isinstance(self._place, Repository)
+        return find_family(self._pipeline or self._place.pipeline(), {})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -154,7 +163,8 @@ class DiffusersModel:
         return max(1, min(self.family.most_images, int(room / (self.family.image_gb * GB))))
 
     def describe(self) -> Numerics:
-        """Return the numerics that the images would be drawn with."""
+        """Return the numerics that the images would be drawn with; needs the files."""
+        _ = self.files
         return Numerics(self.device, self.dtype, padded_batch=self.batch_size)
 
     def group_of(self, request: Request) -> Hashable:
@@ -200,6 +210,8 @@ class DiffusersModel:
         painter = Painter(pipeline, self.family, self._loras, self.batch_size, self.group_of)
         defaults = {name: parameter.default for name, parameter in self.parameters.items()}
         side = min(self.family.size, CPU_TRIAL_PX) if self.device == "cpu" else self.family.size
+        if not self.family.is_own_exact:
+            defaults["scheduler"] = next(iter(self.family.schedulers or [DEFAULT]))
         painter.rehearse({**defaults, "steps": 2, "width": side, "height": side})
         self._painter, self._is_exact = painter, painter.is_exact
 
