@@ -327,6 +327,34 @@ def test_an_image_answered_twice_counts_once(paths):
     assert {row["status"] for row in read_run(paths).rows()} == {"ok"}
 
 
+def test_an_image_that_several_cells_ask_for_is_reused_for_each_of_them(paths):
+    draw_plan(paths, make_plan(subjects=("a fox",), styles=("noto",)))
+    plan = make_plan(subjects=("a fox",), styles=("noto",))
+    (cell,) = plan.cells
+    cells = tuple(replace(cell, cell_id=f"{n:016x}", style=f"style {n}") for n in range(3))
+    plan = replace(plan, cells=cells)
+    store = draw_plan(sibling(paths, "second"), plan)
+    assert (store.num_reused, store.counts.total) == (6, 6)
+    rows = check_whole(sibling(paths, "second").root, plan)
+    assert {(row["style"], row["seed"]) for row in rows} == {
+        (f"style {n}", seed) for n in range(3) for seed in (0, 1)
+    }
+
+
+def test_a_plan_that_grows_by_what_it_holds_stays_as_it_is(paths):
+    plan = make_plan()
+    with open_store(paths, plan) as store:
+        for request in store.pending("painter"):
+            store.add(drawn(request))
+        store.extend(plan.cells)
+        assert (store.num_done, store.num_pending) == (0, 0)
+        store.extend([replace(plan.cells[0], seeds=(0, 1, 2))])
+        assert (store.num_done, store.num_pending) == (0, 1)
+        for request in store.pending("painter"):
+            store.add(drawn(request))
+    assert read_run(paths).num_rows == read_run(paths).record.num_images == 9
+
+
 def test_the_file_of_an_image_says_all_that_made_it(paths):
     draw_plan(paths, make_plan(axes={"top_k": [8]}, seeds=[3]))
     for row in read_run(paths).rows():
