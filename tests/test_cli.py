@@ -46,7 +46,14 @@ def test_the_help_of_a_sweep_has_our_examples_flags_groups_and_keys(project: Pro
     done = project.run("sweep", "--help")
     assert done.code == 0
     out = done.out
-    for text in ("style=noto,openmoji seeds=4", "--plan", "--from-picks", "paint", "tiny", "limit:"):
+    for text in (
+        "style=noto,openmoji seeds=4",
+        "--plan",
+        "--from-picks",
+        "paint",
+        "tiny",
+        "limit:",
+    ):
         assert text in out
 
 

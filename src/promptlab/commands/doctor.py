@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from promptlab.errors import PromptlabError, WeightsMissingError
 from promptlab.flow.provenance import versions
 from promptlab.machine import cpu_flags, cpu_name, memory_gib, usable_cores
 
@@ -117,7 +118,7 @@ def find_tracking() -> Iterator[Finding]:
 
 
 def find_models() -> Iterator[Finding]:
-    """Yield each model's weights, or what is missing; a packaged model must open."""
+    """Yield each model's weights, or what is missing; a packaged one opens or says its wants."""
     from promptlab.configs.vocabulary import find_options, read_option
     from promptlab.models.registry import open_model
 
@@ -132,4 +133,8 @@ def find_models() -> Iterator[Finding]:
             yield Finding(name, text)
         except Exception as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            yield Finding(name, first_line, is_good=option.is_own)
+            # One that says what it wants, an extra or a setting, is for others to choose.
+            is_asking = isinstance(error, PromptlabError) and not isinstance(
+                error, WeightsMissingError
+            )
+            yield Finding(name, first_line, is_good=option.is_own or is_asking)
