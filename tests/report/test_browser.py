@@ -267,7 +267,7 @@ def test_picks_leave_as_json_come_in_by_the_command_and_stay_on_the_next_page(br
 def test_blind_mode_hides_labels_until_an_image_is_judged(browse, sheet):
     page = browse().open(sheet)
     page.keys("b")
-    assert page.columns() == ["A", "B", "C"]
+    assert page.columns() == ["?", "?", "?"], "a letter would stand for another style in each row"
     assert page.rows()[0] == "a fox"
     assert all("label hidden" in label for label in page.labels())
     html = page.page.inner_html("#plane")
@@ -541,7 +541,7 @@ def test_every_control_has_a_name_and_the_grid_has_roles(browse, sheet):
 def test_the_keyboard_reaches_everything_and_focus_is_seen(browse, sheet):
     page = browse().open(sheet)
     seen = []
-    for _ in range(12):
+    for _ in range(20):
         page.keys("Tab")
         seen.append(page.page.evaluate("document.activeElement.getAttribute('aria-label')"))
     assert {"Rows", "Columns", "Settings (S)"} <= set(seen)

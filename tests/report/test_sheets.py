@@ -97,6 +97,18 @@ def test_labels_break_between_words_and_drop_what_all_begin_with(browse, tmp_pat
     assert lines == 2, "high / contrast"
 
 
+def test_any_sheet_is_a_wall_of_all_its_images_and_back(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    page.keys("ArrowDown", "w")
+    assert len(page.labels()) == 24
+    assert page.texts(".wall-caption")[0] == "a foxnotoseed 0"
+    assert page.ring().startswith("a robot · noto"), "the ring stays with its image"
+    again = browse().open(sheet, page.hash())
+    assert len(again.labels()) == 24
+    page.keys("w")
+    assert page.rows() == ["a fox", "a robot", "a lighthouse", "a tiger"]
+
+
 # -------------------------------------------------------------------- chips
 
 

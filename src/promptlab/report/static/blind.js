@@ -1,5 +1,5 @@
-// Blind mode: neighbours of a line are shuffled and named by letters, the same way on every visit,
-// so that nobody can tell which style or subject an image has.
+// Blind mode: the cells of each line are shuffled, the same way on every visit, and headers across
+// the lines are hidden, so that nobody can tell which style or subject an image has.
 
 import { shortHash } from "./text.js";
 
@@ -44,16 +44,11 @@ export function makeBlind(app) {
     return layout.membersAt(from.row, from.col);
   }
 
-  /** What stands in a header instead of its label: a letter, or null to show the label. */
-  function letterOf(side, index) {
-    if (!app.state.blind || isByColumns() !== (side === "cols")) return null;
-    return letter(index);
-  }
+  /** Whether a side's labels are hidden. */
+  const isSideHidden = (side) => app.state.blind && isByColumns() === (side === "cols");
 
   /** Whether an image's labels are hidden: in blind mode, until it is judged. */
   const isHidden = (id) => app.state.blind && !app.picks.isRevealed(id);
 
-  return { slotsAt, membersAt, letterOf, isHidden, isByColumns };
+  return { slotsAt, membersAt, isSideHidden, isHidden };
 }
-
-const letter = (i) => (i < 26 ? String.fromCharCode(65 + i) : letter(Math.floor(i / 26) - 1) + letter(i % 26));

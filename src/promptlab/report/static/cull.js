@@ -4,10 +4,11 @@
 
 import { describeRow, hasPixels, idOf } from "./data.js";
 import { button, el, hush, say } from "./dom.js";
-import { isJudged, isPick, verdictText } from "./picks.js";
+import { isJudged, isPick, liking, verdictText } from "./picks.js";
 import { makeStage } from "./stage.js";
 import { formatCount } from "./text.js";
 
+const NUM_BEST = 12; // picks shown at the end
 const NUM_AHEAD = 3; // images decoded before they are shown
 
 export function openCull(app) {
@@ -60,7 +61,6 @@ export function openCull(app) {
     const row = rows[at];
     const isHidden = app.blind.isHidden(idOf(sheet, row));
     title.textContent = isHidden ? "" : describeRow(sheet, row);
-    stage.node.hidden = false;
     stage.show([sheet.imageOf[row]], [null]);
     dialog.setAttribute("aria-label", isHidden ? "Cull" : `Cull: ${describeRow(sheet, row)}`);
     showVerdict();
@@ -84,13 +84,14 @@ export function openCull(app) {
     const numJudged = all.filter(isJudged).length;
     const numPicked = all.filter((pick) => isPick(pick, sheet.pick_rating)).length;
     title.textContent = "Done";
-    stage.node.hidden = true;
+    const best = shown.filter((row) => isPick(picks.ofRow(row), sheet.pick_rating)).sort((a, b) => liking(picks.ofRow(b)) - liking(picks.ofRow(a)));
+    stage.show(best.slice(0, NUM_BEST).map((row) => sheet.imageOf[row]), best.map(() => null));
     verdict.textContent = "";
     showVerdict();
     counts.textContent = `${formatCount(numJudged, "image")} judged · ${numPicked} picked · ${all.filter((pick) => pick?.is_reject).length} rejected · ${shown.length - numJudged} skipped`;
     const look = () => {
       dialog.close();
-      app.setState({ view: "picks" });
+      app.setState({ view: "picks", wall: true, sortRows: "liking" });
     };
     bar.replaceChildren(
       button("Back (←)", () => go(-1), { symbol: "left", text: "Back" }),

@@ -36,7 +36,7 @@ export function makeDrawer(app) {
     const { state } = app;
     const metrics = metricsOf(sheet);
     const looks = sheet.axisByName.get("seed").values.length > 1 ? [["look", "look: similar ones side by side"]] : [];
-    const sorts = [["", "as in the sweep"], ["name", "name"], ...looks, ...metrics];
+    const sorts = [["", "as in the sweep"], ["name", "name"], ["liking", "verdict: favourites first"], ...looks, ...metrics];
     const opened = new Set([...drawer.querySelectorAll("details[open]")].map((node) => node.dataset.axis));
     const scroll = drawer.scrollTop;
     const focusName = drawer.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;

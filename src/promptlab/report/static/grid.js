@@ -80,9 +80,9 @@ export function makeGrid(app) {
     if (!metric || !members.length) return;
     const stats = cellStats(sheet, picks, members);
     const value = metricValue(stats, metric);
-    cell.heat.textContent = metricText(metric, stats);
     const range = app.heatRange;
     if (value === null || !range) return;
+    cell.heat.textContent = metricText(metric, stats);
     const color = heatColor(range.high > range.low ? (value - range.low) / (range.high - range.low) : 0.5);
     cell.node.style.setProperty("--heat", color.background);
     cell.heat.style.color = color.isLight ? "#1a1206" : "#fff";

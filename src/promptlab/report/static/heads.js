@@ -14,8 +14,8 @@ export function makeHeads(app) {
 
   /** Fill a header with its line's label and numbers. */
   function fill(node, line, side, index, ranges) {
-    const letter = app.blind.letterOf(side, index);
-    const parts = letter ? [el("span", { class: "label", text: letter })] : labels(line);
+    const isHidden = app.blind.isSideHidden(side);
+    const parts = isHidden ? [el("span", { class: "label", text: "?", title: "Shuffled in every line" })] : labels(line);
     node.head = { side, index };
     node.replaceChildren(el("div", { class: "labels" }, parts.length ? parts : el("span", { class: "label", text: "all" })));
     if (ranges.length) node.append(marginBars(ranges, line.stats));
@@ -33,7 +33,7 @@ export function makeHeads(app) {
   function openAt(side, index, x, y) {
     const { state } = app;
     const line = app.grid.layout()[side][index];
-    if (!line || !line.axes.length || app.blind.letterOf(side, index)) return;
+    if (!line || !line.axes.length || app.blind.isSideHidden(side)) return;
     const [axis] = line.axes;
     const [code] = line.codes;
     const name = valueText(axis, code);

@@ -2,7 +2,7 @@
 
 import { el, openDialog } from "./dom.js";
 
-const TOGGLES = { o: "open", m: "margins", b: "blind" };
+const TOGGLES = { o: "open", w: "wall", m: "margins", b: "blind" };
 
 const KEYS = [
   ["1 … 5", "rate the image with the ring"],
@@ -23,6 +23,7 @@ const KEYS = [
   ["[ ]", "previous / next tab"],
   ["P", "picks only"],
   ["/", "find"],
+  ["W", "wall: every image wrapped, or rows and columns"],
   ["O / M / B", "open stacks / margins / blind"],
   ["S", "settings"],
   ["?", "this list"],

@@ -11,9 +11,10 @@ const WALL_SLOT_PX = 132; // at this size the candidates of a few open cells fil
 
 export function computeLayout(sheet, picks, state, widthPx) {
   const visible = visibleRows(sheet, picks, state);
-  const rows = lineUp(sheet, state, state.rows, visible);
-  const cols = lineUp(sheet, state, state.cols, visible);
-  const inner = lineUp(sheet, state, state.inner, visible);
+  const places = placesOf(sheet, state);
+  const rows = lineUp(sheet, state, places.rows, visible);
+  const cols = lineUp(sheet, state, places.cols, visible);
+  const inner = lineUp(sheet, state, places.inner, visible);
   const byCell = new Map();
   const stats = { rows: makeStats(sheet, rows.length), cols: makeStats(sheet, cols.length) };
   for (let i = 0; i < visible.length; i += 1) {
@@ -73,8 +74,15 @@ export function computeLayout(sheet, picks, state, widthPx) {
     },
     captionAt: () => null,
   };
-  const isWall = inner.lines.length <= 1 && state.inner.length === 0 && (state.rows.length === 0 || state.cols.length === 0);
+  const isWall = places.inner.length === 0 && (places.rows.length === 0 || places.cols.length === 0);
   return isWall ? makeWall(layout, cols.length > 1 ? "cols" : "rows") : layout;
+}
+
+/** Where axes are shown: as chosen, or all of them along one line, each image a cell of its own. */
+function placesOf(sheet, state) {
+  if (!state.wall) return state;
+  const rest = sheet.axes.filter((axis) => axis.values.length > 1 && !state.tabs.includes(axis.name)).map(({ name }) => name);
+  return { rows: [...new Set([...state.rows, ...state.cols, ...state.inner, ...rest])], cols: [], inner: [] };
 }
 
 /** A sheet of one line of cells, to be wrapped at the width that there is. */

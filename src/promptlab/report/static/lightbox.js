@@ -100,10 +100,9 @@ export function makeLightbox(app) {
   // ---------------------------------------------------------------- showing
 
   function refresh({ keepsZoom = false } = {}) {
-    app.setState({ at: idOf(sheet, row) }, { keepsLayout: true });
     stage.show([sheet.imageOf[row]], [null], { keepsZoom });
     parts.note.value = picks.ofRow(row)?.note || "";
-    fill();
+    app.setState({ at: idOf(sheet, row) }, { keepsLayout: true }); // fills the rest
   }
 
   /** Show again what verdicts and choices change. */

@@ -134,10 +134,17 @@ function start(source) {
     else app.open(row, slot.place);
   });
 
-  // a control keeps the keys only while it is used
+  // a control keeps the keys only while it is used; who walks the settings by Tab stays there
+  let isByMouse = false;
+  document.addEventListener("pointerdown", () => (isByMouse = true), { capture: true });
+  document.addEventListener("keydown", () => (isByMouse = false), { capture: true });
   for (const bar of ["toolbar", "filters", "drawer"]) {
-    byId(bar).addEventListener("change", (event) => event.target.matches("select, input[type=checkbox]") && app.grid.focus());
-    byId(bar).addEventListener("click", (event) => event.detail > 0 && event.target.closest("button") && !document.querySelector("dialog[open]") && app.grid.focus());
+    byId(bar).addEventListener("change", (event) => {
+      if (event.target.matches("select, input[type=checkbox]") && (isByMouse || bar !== "drawer")) app.grid.focus();
+    });
+    byId(bar).addEventListener("click", (event) => {
+      if (isByMouse && event.target.closest("button") && !document.querySelector("dialog[open]")) app.grid.focus();
+    });
   }
 
   listenToKeys(app);

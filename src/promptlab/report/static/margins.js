@@ -3,7 +3,7 @@
 
 import { FAILED, FLAGGED } from "./data.js";
 import { el } from "./dom.js";
-import { isJudged, isPick } from "./picks.js";
+import { isJudged, isPick, liking } from "./picks.js";
 import { formatNumber, formatPercent } from "./text.js";
 
 /** The numbers that this sheet has anything to say about: [key, label]. */
@@ -28,7 +28,7 @@ export function isLowBetter(sheet, metric) {
 export function makeStats(sheet, count) {
   const size = Math.max(1, count);
   const zeros = () => new Float64Array(size);
-  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), seconds: zeros() };
+  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), liked: zeros(), seconds: zeros() };
   const scores = sheet.scores.map(({ name, values, isHigherBetter }) => ({
     name,
     values,
@@ -45,6 +45,7 @@ export function makeStats(sheet, count) {
     if (sheet.status[row] === FAILED || sheet.status[row] === FLAGGED) sums.failed[group] += 1;
     if (isJudged(pick)) sums.judged[group] += 1;
     if (isPick(pick, sheet.pick_rating)) sums.picked[group] += 1;
+    sums.liked[group] += liking(pick);
     if (pick && pick.rating) {
       sums.rated[group] += 1;
       sums.ratings[group] += pick.rating;
@@ -66,6 +67,7 @@ export function makeStats(sheet, count) {
       failed: sums.failed[group],
       numPicked: sums.picked[group],
       numJudged: sums.judged[group],
+      liking: num ? sums.liked[group] / num : null,
       picked: sums.judged[group] ? sums.picked[group] / sums.judged[group] : null,
       rating: sums.rated[group] ? sums.ratings[group] / sums.rated[group] : null,
       seconds: num ? sums.seconds[group] / num : null,

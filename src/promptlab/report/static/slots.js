@@ -7,6 +7,8 @@ import { ALONE, DIFFERS, MARK_TEXT, SAME, rareMark } from "./marks.js";
 import { verdictText } from "./picks.js";
 import { short } from "./text.js";
 
+const SMALL_PX = 104; // a narrower slot has no room for five stars
+const TINY_PX = 56; // in a narrower slot, the number of candidates would hide the picture
 const ENOUGH = 1.15; // device px a thumbnail may be stretched before the file itself is shown
 
 export function makeSlots(app) {
@@ -51,7 +53,7 @@ export function makeSlots(app) {
     node.classList.toggle("is-flagged", status === FLAGGED);
     node.classList.toggle("is-pending", status === PENDING);
     node.classList.toggle("is-stack", slot.stack.length > 1);
-    slot.count.textContent = slot.stack.length > 1 ? slot.stack.length : "";
+    slot.count.textContent = slot.stack.length > 1 && slotPx >= TINY_PX ? slot.stack.length : "";
     bindMark(slot);
     bindVerdict(slot);
     const wantsFile = isTooSmall(image);
@@ -124,7 +126,7 @@ export function makeSlots(app) {
     slot.number.textContent = at >= 0 ? at + 1 : "";
     const parts = [];
     if (pick?.is_favourite) parts.push("♥");
-    if (pick?.rating) parts.push("★".repeat(pick.rating));
+    if (pick?.rating) parts.push(slotPx < SMALL_PX ? `★${pick.rating}` : "★".repeat(pick.rating));
     if (pick?.note) parts.push("✎");
     slot.verdict.textContent = parts.join(" ");
     const isHidden = app.blind.isHidden(id);

@@ -77,6 +77,7 @@ export function openSurvey(app, rows) {
 
   const judge = (how, ...rest) => {
     app.judge.judge(how, [left[at]], ...rest);
+    if (picks.isKept()) hush(); // the caption says it
     stage.node.focus({ preventScroll: true });
   };
 
@@ -141,6 +142,7 @@ export function openSurvey(app, rows) {
       const judgement = app.judge.actionOf(event.key);
       if (!judgement) return;
       judgement([left[at]]);
+      if (picks.isKept()) hush();
     }
     event.preventDefault();
     event.stopPropagation();
