@@ -50,7 +50,7 @@ def test_only_the_damaged_hundred_of_a_large_part_is_drawn_again(paths, caplog):
     model = Painter()
     with caplog.at_level(logging.WARNING):
         draw_plan(paths, make_plan(seeds=range(100), model=model))
-    assert "300 of its images are whole and stay" in caplog.text
+    assert "300 of its images are whole and are kept" in caplog.text
     assert len(model.drawn) == 100
     assert essence(check_whole(paths.root, plan)) == expected
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from promptlab.errors import ModelError
+from promptlab.models.machine import find_device
 from promptlab.models.upscalers.tiles import upscale_in_tiles
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class CompactUpscaler:
     @functools.cached_property
     def device(self) -> str:
         """Kind of device it runs on."""
-        return choose_device(self._device)
+        return find_device() if self._device == "auto" else self._device
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -85,12 +86,3 @@ class CompactUpscaler:
             enlarged = functional.pixel_shuffle(x, SCALE) + base
             levels = enlarged.clamp(0, 1).mul(255).round().to(torch.uint8)
             return levels[0].permute(1, 2, 0).cpu().numpy()
-
-
-def choose_device(device: str) -> str:
-    """Return the device kind that "auto" stands for here."""
-    if device != "auto":
-        return device
-    from promptlab.models.dalle.devices import find_device
-
-    return find_device()
