@@ -63,6 +63,24 @@ def test_texts_of_ones_own_templates_and_subjects_are_kept_and_numbers_stay_numb
     assert '"top_k":1000' in row["params"]
 
 
+def test_references_missing_values_and_merged_keys_of_ones_own_configs_stay(project: Project):
+    project.write(
+        "sweeps/mine.yaml",
+        "# @package _global_\nsubject: ???\naction: ${subject} again\n5: x\n"
+        "template: {pattern: '{subject} {action}'}\nbase: &base {subject: 010}\n"
+        "hydra: {mode: MULTIRUN, sweeper: {params: {<<: *base, style: noto}}}\n",
+    )
+    done = project.run("sweep", "+sweeps=mine", "~base", "~5", "--plan")
+    assert "Traceback" not in done.err
+    project.write(
+        "sweeps/mine.yaml",
+        "# @package _global_\nsubject: ???\naction: ${subject} again\n"
+        "template: {pattern: '{subject} {action}'}\n",
+    )
+    done = project.run("sweep", "+sweeps=mine", "subject=a fox", "--plan")
+    assert "  a fox a fox again\n" in f"{done.out}\n", done.err
+
+
 def test_rules_of_a_named_sweep_name_texts_as_they_are_written(project: Project):
     project.write("wildcards/ratio.yaml", "- 16:9\n- 010\n- 4:3\n")
     project.write(

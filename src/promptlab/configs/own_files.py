@@ -47,17 +47,24 @@ def keep_texts(config: Container, text: str) -> None:
 
     if not OmegaConf.is_dict(config):
         return
+    read = OmegaConf.to_container(config, resolve=False)  # a missing or referring value is a text
     for path, written in written_scalars(text):
         is_root = len(path) == 1 and (path[0] not in RESERVED_KEYS or path[0] in TEXT_KEYS)
         is_swept = path[:3] == ("hydra", "sweeper", "params")
         is_rule = path[0] in ("exclude", "only")  # which name values of axes
         if not (is_root or is_swept or is_rule):
             continue
+        value: Any = read
         node: Any = config
-        for key in path[:-1]:
-            node = node[key]
-        if is_rewritten(written, node[path[-1]]):
-            node[path[-1]] = written
+        try:
+            for key in path:
+                value = value[key]
+            if is_rewritten(written, value):
+                for key in path[:-1]:
+                    node = node[key]
+                node[path[-1]] = written
+        except (KeyError, IndexError, TypeError):  # keys that YAML merged or read as numbers
+            continue
 
 
 def read_styles(file: Path) -> dict[str, dict[str, str]]:
