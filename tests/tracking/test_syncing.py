@@ -3,6 +3,8 @@
 import errno
 import logging
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -419,3 +421,35 @@ def test_experiment_and_report_run_say_what_the_sweep_is(paths, uri):
     sync(paths, TrackingOptions(uri=uri))
     experiment = client.get_experiment_by_name("described")
     assert experiment.tags["mlflow.note.content"] == "my own words"
+
+
+def test_a_finished_sweep_whose_experiment_was_deleted_is_told_so(paths, uri, caplog):
+    plan = make_plan(sweep="deleted later")
+    draw_tracked(paths, plan, uri)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("deleted later")
+    client.delete_experiment(experiment.experiment_id)
+    with caplog.at_level(logging.WARNING):
+        draw_tracked(paths, plan, uri)  # nothing to draw, and no process is started
+    assert "was deleted in MLflow and stays deleted" in caplog.text
+    assert f"promptlab sync --restore {paths.root}" in caplog.text
+
+
+def test_a_database_that_breaks_under_mlflow_is_one_message(paths, tmp_path):
+    uri = make_database(tmp_path, "broken.db")
+    with sqlite3.connect(tmp_path / "broken.db") as connection:
+        connection.execute(
+            "create trigger full before insert on runs begin "
+            "select raise(abort, 'database or disk is full'); end"
+        )
+    connection.close()
+    draw_plan(paths, make_plan(sweep="broken"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "promptlab.cli", "sync", paths.root, "--uri", uri],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    (message,) = done.stderr.strip().splitlines()
+    assert "database or disk is full" in message
+    assert f"promptlab sync {paths.root}" in message

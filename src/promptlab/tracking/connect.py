@@ -32,6 +32,7 @@ def open_client(uri: str, *, may_change: bool = True) -> MlflowClient:
     Raises TrackingError if the store cannot be used, ConnectionError if it is away.
     """
     set_environment()
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # its errors reach us as exceptions
     database = database_of(uri)
     if database is not None:
         prepare(database) if may_change else check(database)

@@ -141,6 +141,16 @@ def count_runs(database: Path) -> int:
         return 0
 
 
+def is_deleted(database: Path, experiment_id: str) -> bool:
+    """Tell whether a person deleted an experiment; False where the file cannot tell."""
+    query = "select lifecycle_stage from experiments where experiment_id = ?"
+    try:
+        with _connect(database) as connection:
+            return connection.execute(query, (experiment_id,)).fetchone() == ("deleted",)
+    except sqlite3.Error:
+        return False
+
+
 @contextlib.contextmanager
 def _connect(database: Path) -> Iterator[sqlite3.Connection]:
     with contextlib.closing(

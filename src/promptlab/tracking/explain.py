@@ -10,6 +10,8 @@ from promptlab.redaction import redact_text
 from promptlab.tracking.location import resolve_tracking_uri
 from promptlab.tracking.options import TrackingOptions
 
+_LIBRARIES = ("mlflow", "sqlalchemy", "alembic", "sqlite3", "requests", "urllib3")
+
 
 def is_unreachable(error: BaseException) -> bool:
     """Tell whether MLflow is away, so that trying the next call would only take longer."""
@@ -20,6 +22,12 @@ def is_unreachable(error: BaseException) -> bool:
         or "failed to connect" in str(seen).lower()
         for seen in _chain(error)
     )
+
+
+def is_foreign(error: BaseException) -> bool:
+    """Tell whether an error comes from the file system, MLflow or what MLflow is built on."""
+    library = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or library in _LIBRARIES or is_unreachable(error)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -49,6 +57,8 @@ def describe_failure(options: TrackingOptions, paths: RunPaths, error: BaseExcep
         what, then = "could not be brought up to date", "when that is fixed"
     else:
         what, then = "refused a call", "when that is fixed"
+    if any(type(seen).__module__.startswith("sqlalchemy") for seen in _chain(error)):
+        error = _chain(error)[-1]  # what the database said, without SQLAlchemy's advice
     reason = redact_text(next(iter(str(error).splitlines()), type(error).__name__))[:300]
     return (
         f"MLflow at {uri} {what} ({reason}). The images are safe in {paths.root}; {then}, "

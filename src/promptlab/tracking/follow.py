@@ -23,7 +23,14 @@ from typing import IO
 
 from promptlab.paths import RunPaths
 from promptlab.store.storage import open_storage
-from promptlab.tracking.location import bind_run, experiment_of, resolve_tracking_uri
+from promptlab.tracking.database import is_deleted
+from promptlab.tracking.location import (
+    bind_run,
+    database_of,
+    experiment_of,
+    read_record,
+    resolve_tracking_uri,
+)
 from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.messages import News, Order
 from promptlab.tracking.options import TrackingOptions
@@ -133,6 +140,7 @@ class Tracking:
             self.notify()
         process = self._process
         if process is None:
+            self._report_deleted()
             return
         try:
             if not self._has_rows:
@@ -156,6 +164,18 @@ class Tracking:
                 if stream is not None:
                     with contextlib.suppress(OSError):
                         stream.close()
+
+    def _report_deleted(self) -> None:
+        """Warn if MLflow's local database shows nothing of a run that it once held."""
+        stored = read_record(self._paths)
+        if not self._options.enabled or stored is None or stored.experiment_id is None:
+            return
+        database = database_of(resolve_tracking_uri(self._options.uri))
+        if database is not None and is_deleted(database, stored.experiment_id):
+            self._warn(
+                "The experiment of this sweep was deleted in MLflow and stays deleted. To log it "
+                f"again: promptlab sync --restore {self._paths.root}"
+            )
 
     def _is_behind(self) -> bool:
         """Tell whether an earlier session left rows that MLflow lacks."""

@@ -36,6 +36,7 @@ from promptlab.tracking.explain import (
     describe_deleted,
     describe_failure,
     describe_lost,
+    is_foreign,
     is_unreachable,
 )
 from promptlab.tracking.layout import (
@@ -373,9 +374,7 @@ def sync(
         except TrackingError:
             raise
         except Exception as error:
-            from mlflow.exceptions import MlflowException
-
-            if not isinstance(error, MlflowException | OSError) and not is_unreachable(error):
+            if not is_foreign(error):
                 raise
             raise TrackingError(describe_failure(options, opened.paths, error)) from error
     if syncer.num_deleted:
