@@ -4,8 +4,10 @@
     python -m benchmarks.engine --dtype bfloat16
     python -m benchmarks.engine --size mega --device cuda --dtype bfloat16
 
-The two take turns: the engine draws whole images, and at every 32nd of its steps its clock stops
-while min-dalle runs a few steps of its own, so that whatever else the machine does meets both.
+On a CPU the two take turns: the engine draws whole images, and at every 32nd of its steps its clock
+stops while min-dalle runs a few steps of its own, so that whatever else the machine does meets both.
+On a GPU steps are only queued, so the engine draws all requests at once, blocks overlapping, between
+two turns of min-dalle; every clock stops when the device has finished.
 min-dalle's steps all cost the same, so they are timed and scaled to whole images; it is timed both
 on a 3x3 grid and on single images, and the faster way is what the engine is compared with. What
 each pays once is left out on both sides: a first step's allocations of min-dalle; of the engine,
@@ -32,13 +34,13 @@ from torch import Tensor
 
 from benchmarks.engine_counts import count, measure_peak
 from benchmarks.engine_min_dalle import MinDalleTimer
+from benchmarks.made_up import MadeUpTokenizer, make_prompt
 from promptlab.machine import cpu_name
 from promptlab.models.dalle import upstream
 from promptlab.models.dalle.config import CONFIG_FROM_SIZE
 from promptlab.models.dalle.cpu_runner import CpuRunner
 from promptlab.models.dalle.cuda.runner import CudaRunner
 from promptlab.models.dalle.runner import Runner
-from promptlab.models.dalle.tokenizer import TokenizedPrompt
 from promptlab.records import Request
 
 PARAMS = {"temperature": 1.0, "top_k": 256, "supercondition_factor": 16.0}
@@ -80,26 +82,6 @@ class MinDalleSeconds:
         return whole / grid_size**2
 
 
-def make_prompt(index: int) -> str:
-    """Return eight words of the made-up vocabulary."""
-    return " ".join(f"w{(index * 8 + word) % 4000}" for word in range(8))
-
-
-class MadeUpTokenizer:
-    """One token for a word with an even number, two for an odd one.
-
-    Eight words become 14 tokens with the ends: common words are one subword of a large vocabulary,
-    rarer ones two. An assumption, as min-dalle's own vocabulary is a download. Its speed does not
-    depend on the number; the engine's does, a little.
-    """
-
-    def tokenize(self, prompt: str) -> TokenizedPrompt:
-        """Return the ids of a prompt that `make_prompt` made."""
-        numbers = [int(word[1:]) for word in prompt.split()]
-        ids = [4 + number + half for number in numbers for half in range(1 + number % 2)]
-        return TokenizedPrompt((0, *ids, 2), is_truncated=False, unseen="")
-
-
 def run_case(
     case: Case, runner: Runner, timer: MinDalleTimer, options: argparse.Namespace
 ) -> dict[str, object]:
@@ -131,7 +113,11 @@ def run_case(
     first_block_s = time.perf_counter() - started
     turn_of_min_dalle(with_detokenizer=True)
     engine_s = 0.0
-    for first in range(0, len(requests), most):
+    if options.device == "cuda":  # whole and overlapped; its results are on the host at the end
+        started = time.perf_counter()
+        assert all(result.error is None for result in runner.draw(requests))
+        engine_s = time.perf_counter() - started
+    for first in range(0, len(requests) if options.device == "cpu" else 0, most):
         started, away_s = time.perf_counter(), 0.0
         runner.draw_block(requests[first : first + most], on_tokens)
         engine_s += time.perf_counter() - started - away_s
@@ -202,6 +188,7 @@ def main() -> None:
     parser.add_argument("--cases", type=parse_case, nargs="+", default=[Case(3, 9), Case(32, 1)])
     parser.add_argument("--batch-size", type=int, default=None, help="images drawn together")
     parser.add_argument("--min-dalle-steps", type=int, default=2, help="a turn")
+    parser.add_argument("--min-dalle-dtype", default="float32", help="float16 is for a GPU alone")
     options = parser.parse_args()
 
     config = CONFIG_FROM_SIZE[options.size]
@@ -212,7 +199,14 @@ def main() -> None:
     before = peak_memory_bytes()
     runner_class = CudaRunner if options.device == "cuda" else CpuRunner
     runner = runner_class(config, tensors, tokenizer, options.dtype, largest)
-    timer = MinDalleTimer(modules, _MinDalleTokenizer(tokenizer), options.device)
+    kind = getattr(torch, options.min_dalle_dtype)
+    encoder, decoder, detokenizer = (module.to(options.device, kind) for module in modules)
+    timer = MinDalleTimer(
+        (encoder, decoder, detokenizer),
+        _MinDalleTokenizer(tokenizer),
+        options.device,
+        options.min_dalle_dtype,
+    )
     peak = measure_peak(getattr(torch, options.dtype), options.device)
 
     reset_peak_memory()
@@ -244,6 +238,8 @@ def main() -> None:
         "hardware": hardware(),
         "peak": dataclasses.asdict(peak),
         "peak_memory_bytes": peak_memory_bytes(),
+        "peak_gpu_bytes": torch.cuda.max_memory_reserved() if options.device == "cuda" else None,
+        "min_dalle_dtype": options.min_dalle_dtype,
         "resident_before_drawing_bytes": held,
         "resident_with_min_dalle_only_bytes": before,
         "rows": rows,

@@ -23,23 +23,29 @@ class _EnoughStepsError(Exception):
 class MinDalleTimer:
     """A MinDalle object around given modules, and the seconds of its steps."""
 
-    def __init__(self, modules: tuple[Any, Any, Any], tokenizer: Any, device: str = "cpu"):
+    def __init__(
+        self,
+        modules: tuple[Any, Any, Any],
+        tokenizer: Any,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ):
         self.device = device
-        encoder, decoder, detokenizer = modules
+        encoder, decoder, detokenizer = modules  # on the device
         cls = upstream.import_min_dalle().MinDalle
         self._model = cls.__new__(cls)  # its constructor would contact the network
         vars(self._model).update(
             device=device,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             is_reusable=True,
             is_verbose=False,
             text_token_count=64,
             layer_count=decoder.layer_count,
             embed_count=decoder.embed_count,
             tokenizer=tokenizer,
-            encoder=encoder.to(device),
-            decoder=decoder.to(device),
-            detokenizer=detokenizer.to(device),
+            encoder=encoder,
+            decoder=decoder,
+            detokenizer=detokenizer,
         )
 
     def step_seconds(self, prompt: str, grid_size: int, num_steps: int) -> list[float]:

@@ -221,7 +221,7 @@ class StandIn(TorchDispatchMode):
             goes_to = args[0].device if name.startswith("aten.copy_") else target or source.device
             if source.device.type != torch.device(goes_to).type:
                 return self._copy_across(operator, args, kwargs, source, torch.device(goes_to))
-        makes_host = target is not None and torch.device(target).type == "cpu"
+        makes_host = target is not None and torch.device(target).type != "cuda"
         if makes_host or (not on_device and (target is None or torch.device(target) == CPU)):
             return self._run_on_host(operator, args, kwargs)
         self._check(name, leaves, on_device)

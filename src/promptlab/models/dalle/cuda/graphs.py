@@ -87,8 +87,8 @@ class GraphDecoder:
         self._tokens = zeros(padded, decoder.num_steps, dtype=torch.int64)
         self._previous = zeros(padded, dtype=torch.int64)
         self._settings = BlockSettings(
-            temperature=zeros(padded, 1, dtype=torch.float32),
-            top_k=zeros(padded, 1, dtype=torch.int64),
+            temperature=zeros(padded, 1, dtype=torch.float32).fill_(1),
+            top_k=zeros(padded, 1, dtype=torch.int64).fill_(1),
             supercondition_factor=zeros(padded, 1, dtype=torch.float32),
             uniforms=zeros(decoder.num_steps, padded, 1, dtype=torch.float64),
             max_top_k=1,
