@@ -68,9 +68,11 @@ class Options:
         """Whether the check itself is tested, on a model without any use."""
         return self.size == "test"
 
-    def configs(self) -> dict[str, DalleConfig]:
-        """Return the models to check, by name."""
-        return {"test": TEST_CONFIG} if self.is_test else dict(CONFIG_FROM_SIZE)
+    def configs(self, *, is_whole: bool = False) -> dict[str, DalleConfig]:
+        """Return the models to check, by name; `is_whole`: with all steps that min-dalle takes."""
+        if not self.is_test:
+            return dict(CONFIG_FROM_SIZE)
+        return {"test": TEST_CONFIG if is_whole else dataclasses.replace(TEST_CONFIG, image_grid=4)}
 
 
 @dataclass

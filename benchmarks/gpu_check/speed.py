@@ -100,7 +100,7 @@ def min_dalle_seconds(config: Any, options: Options) -> dict[str, float]:
     """Return min-dalle's seconds an image by dtype, at its 3x3 grid, all kernels finished."""
     device = "cpu" if options.device == "cpu" else "cuda"
     if options.is_test:  # min-dalle's loop begins with the last of its own 16,384 tokens
-        config = dataclasses.replace(config, image_embeddings=2**14 + 1)
+        config = dataclasses.replace(config, image_embeddings=2**14 + 1, image_grid=16)
     seconds = {}
     for dtype in ("float32",) if options.is_test else ("float32", "float16"):
         modules = upstream.load_modules(config, SeededTensors(config, options), device)

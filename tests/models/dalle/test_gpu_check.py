@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from benchmarks.engine import Case, run_case
 from benchmarks.gpu_check.__main__ import STAGES
+from benchmarks.gpu_check.common import TEST_CONFIG, Options, make_runner
 from benchmarks.gpu_check.report import MOST_CHARACTERS, write_report
+from promptlab.models.dalle.cuda import sizes
+from tests.models.dalle.device import StandIn
 
 ROOT = Path(__file__).parents[3]
 ABSENT = ("hydra", "omegaconf", "mlflow", "pandas", "pyarrow", "yaml", "fsspec", "safetensors")
@@ -59,3 +65,24 @@ def test_the_report_puts_failures_first_and_is_short(num_verdicts: int) -> None:
     if num_verdicts == 1:
         assert "check --stage faults" in report
         assert "check --stage smoke" in report
+
+
+def test_min_dalle_is_timed_while_the_engine_has_nothing_queued() -> None:
+    moments: list[int] = []
+
+    class Timer:
+        def step_seconds(self, prompt: str, grid: int, num_steps: int) -> list[float]:
+            moments.append(device.count["replay"])
+            return [1.0] * num_steps
+
+        def detokenize_seconds(self, num_images: int) -> float:
+            return 1.0
+
+    options = argparse.Namespace(device="cuda", dtype="float32", min_dalle_steps=1)
+    chosen = Options("cpu", "test", "float32")
+    with mock.patch.object(sizes, "MOST_IMAGES", 4), StandIn() as device:
+        runner = make_runner(TEST_CONFIG, chosen, batch_size=1)
+        row = run_case(Case(2, 1), runner, Timer(), options)  # type: ignore[arg-type]
+    steps = TEST_CONFIG.num_image_tokens
+    assert moments == [2 * steps, 4 * steps]  # between the warm-up and the drawing, and after it
+    assert row["engine_s_per_image"] > 0
