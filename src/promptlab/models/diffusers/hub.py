@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from promptlab.errors import ConfigError, PromptlabError, WeightsMissingError
 from promptlab.models.batching import describe_error
@@ -57,10 +58,12 @@ class Repository:
         found = self.find()
         if found is not None:
             return found
-        from diffusers import DiffusionPipeline
+        import diffusers
+        import diffusers.utils.logging
 
+        diffusers.utils.logging.set_verbosity_error()  # what is wrong is in the message below
         try:
-            folder = DiffusionPipeline.download(
+            folder = diffusers.DiffusionPipeline.download(
                 self.name, revision=self.revision, variant=self.variant
             )
         except Exception as error:
@@ -74,8 +77,9 @@ class Repository:
         revision = f" --revision {self.revision}" if self.revision else ""
         return WeightsMissingError(
             f"The pipeline {self.name} is not on this machine and cannot be downloaded "
-            f"({describe_error(error)}). On a machine with network: hf download {self.name}"
-            f"{revision} --local-dir FOLDER; then copy FOLDER and set model.path=FOLDER."
+            f"({shorten(describe_error(error), 160)}). With network, and logged in (hf auth login) "
+            f"where terms must be accepted: hf download {self.name}{revision} --local-dir FOLDER; "
+            "then model.path=FOLDER."
         )
 
 
