@@ -30,7 +30,7 @@ class Page:
 
     def open(self, path, hash_=""):
         url = path if "://" in str(path) else Path(path).resolve().as_uri()
-        self.page.goto(f"{url}{hash_}")
+        self.page.goto(f"{url}{hash_}", wait_until="domcontentloaded")
         self.wait("document.documentElement.dataset.ready === '1'")
         return self
 

@@ -5,7 +5,6 @@ import functools
 import http.server
 import re
 import threading
-import time
 
 import pytest
 
@@ -52,6 +51,7 @@ def test_the_ring_follows_the_pointer_and_the_wheel(browse, long_sheet):
     height = page.slot("subject 01 · noto").bounding_box()["height"]
     page.page.mouse.wheel(0, height + 6)
     page.page.wait_for_timeout(300)
+    assert page.ring().startswith("subject 02 · noto"), "before any key"
     page.keys("2")
     (label,) = rated(page)
     assert label.startswith("subject 02 · noto"), "what is under the pointer now"
@@ -181,12 +181,14 @@ def test_all_keys_are_told_and_the_first_visit_has_a_hint(browse, sheet):
     assert page.page.locator(".hint-line").count() == 0
 
 
-class SlowHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; the first pack of thumbnails takes its time."""
+class HoldingHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; the first pack of thumbnails waits for `go_on`."""
+
+    go_on = threading.Event()
 
     def do_GET(self):
         if "pack-00000" in self.path:
-            time.sleep(2.5)
+            self.go_on.wait(60)
         super().do_GET()
 
     def log_message(self, *args):
@@ -205,7 +207,7 @@ def test_a_slot_used_again_while_its_pack_loads_shows_its_new_image(browse, tmp_
     kept = ThumbnailCache(root, 160).read()
     webp = {image_id: thumbnail.webp for (image_id, _), thumbnail in kept.items()}
     row_of = {(r["subject"], r["style"]): r["image_id"] for r in read_run(root).rows()}
-    handler = functools.partial(SlowHandler, directory=str(tmp_path))
+    handler = functools.partial(HoldingHandler, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browse().open(f"http://127.0.0.1:{server.server_port}/run/index.html")
@@ -213,7 +215,9 @@ def test_a_slot_used_again_while_its_pack_loads_shows_its_new_image(browse, tmp_
             page.page.evaluate(f"document.getElementById('scroller').scrollTop = {top}")
             page.page.wait_for_timeout(15)
         page.settle()
-        page.page.wait_for_timeout(3000)
+        with page.page.expect_event("requestfinished", lambda r: "pack-00000" in r.url):
+            HoldingHandler.go_on.set()
+        page.page.wait_for_timeout(300)
         shown = page.page.eval_on_selector_all(
             ".slot:not([hidden])", "n => n.map(i => [i.title, i.querySelector('img').src])"
         )
