@@ -8,7 +8,9 @@ from promptlab.report.axes import axis_text, make_axis
 from promptlab.report.chunks import SheetFeed, ThumbnailShape, whole_chunk
 from promptlab.report.data import collect
 from promptlab.store import read_run
-from tests.report.scripts import run_script
+from promptlab.verdicts.scores import Scorer, record_scores
+from tests.report.runs import make_run
+from tests.report.scripts import document_of, run_script
 from tests.report.test_scripts import PICKS_PROGRAM, PLANNED, A, B
 
 
@@ -98,7 +100,8 @@ def test_blind_candidates_stand_in_the_order_of_the_sweep(tmp_path):
     program = """
     import { orderStack } from "./layout.js";
     const image = { width: [9, 9, 9] };
-    const sheet = { imageOf: [0, 1, 2], status: [0, 0, 0], fromDefault: [0, 0, 0], scores: [], image };
+    const zeros = [0, 0, 0];
+    const sheet = { imageOf: [0, 1, 2], status: zeros, fromDefault: zeros, scores: [], image };
     const picks = { ofRow: (row) => (row === 2 ? { rating: 5 } : null) };
     const orders = [false, true].map((blind) => {
       const stack = [1, 0, 2];
@@ -117,3 +120,36 @@ def test_values_put_in_an_order_come_first_and_the_others_follow_as_they_were(tm
     give([[...ranks(axis, [3, 2])], [...ranks(axis, null)]]);
     """
     assert run_script(tmp_path, program) == [[3, 2, 1, 0], [1, 0, 2, 3]]
+
+
+def test_images_that_a_link_names_and_the_sheet_does_not_hold_are_not_chosen(tmp_path, foxes):
+    program = """
+    import { makeSheet } from "./data.js";
+    import { readHash } from "./state.js";
+    const sheet = makeSheet(given.document);
+    const [known, gone] = [sheet.image.id[1], given.gone];
+    const { chosen, at } = readHash(sheet, `#chosen=${gone},${known}&at=${gone}`);
+    give([chosen, at, known]);
+    """
+    document = document_of(foxes)
+    chosen, at, known = run_script(tmp_path, program, document=document, gone="0" * 16)
+    assert (chosen, at) == ([known], "")
+
+
+def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox", "an owl"], styles=["noto"], num_seeds=1)
+    rows = read_run(root).rows(["image_id", "subject"])
+    values = {row["image_id"]: {"a fox": 0.9, "an owl": 0.1}[row["subject"]] for row in rows}
+    program = """
+    import { makeSheet } from "./data.js";
+    import { computeLayout, lineLabel } from "./layout.js";
+    import { makePicks } from "./picks.js";
+    import { defaultState } from "./state.js";
+    const sheet = makeSheet(given.document);
+    const state = { ...defaultState(sheet), rows: ["subject"], sortRows: given.by };
+    give(computeLayout(sheet, makePicks(sheet), state, 1000).rows.map(lineLabel));
+    """
+    for is_higher_better, order in ((False, ["an owl", "a fox"]), (True, ["a fox", "an owl"])):
+        record_scores(root, Scorer("taste", is_higher_better=is_higher_better), values)
+        found = run_script(tmp_path, program, document=document_of(root), by="score:taste")
+        assert found == [[subject] for subject in order]

@@ -8,6 +8,7 @@ import pytest
 
 from promptlab.records import Result
 from promptlab.store import compaction, read_run
+from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan
@@ -67,6 +68,14 @@ def test_a_large_part_is_written_again_without_the_rows_that_newer_ones_replace(
     whole = essence(read_run(paths).rows())
     assert len(whole) == sum(rows for _, rows in rows_of_parts(paths)) == 40
     assert {row["status"] for row in read_run(paths).rows()} == {"ok"}
+
+
+def test_after_a_merge_the_writer_knows_the_parts_of_the_folder(paths):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=4)
+    folder = RunFolder(LocalStorage(), paths)
+    folder.compact()
+    on_disk = list_parts(LocalStorage(), paths.images_parquet).parts
+    assert [part.name for part in folder.parts] == [part.name for part in on_disk]
 
 
 def test_a_number_of_a_part_is_never_used_twice(paths):
