@@ -96,3 +96,37 @@ def test_what_delivering_raises_is_logged_when_ctrl_c_comes_first(caplog):
     with pytest.raises(KeyboardInterrupt):
         draw_and_stop()
     assert [record.message for record in caplog.records] == ["the disk is full"]
+
+
+def test_a_burst_is_encoded_by_several_threads_and_delivered_in_order(monkeypatch):
+    together, seen = threading.Barrier(3), []
+
+    def finish_with_others(taken, numerics):
+        if taken.request.seed < 3:
+            together.wait(timeout=30)  # passes only while three images are encoded at once
+        time.sleep(0.001 * (10 - taken.request.seed))
+        return finish(taken, numerics)
+
+    monkeypatch.setattr("promptlab.finishing.usable_cores", lambda: 8)
+    monkeypatch.setattr("promptlab.finishing.finish", finish_with_others)
+    with finishing(seen.append) as take:
+        for seed in range(10):
+            take(result(seed), NUMERICS)
+    assert [drawn.request.seed for drawn in seen] == list(range(10))
+
+
+def test_a_block_of_128_images_is_taken_without_waiting_for_the_encoder(monkeypatch):
+    may_encode = threading.Event()
+
+    def finish_later(taken, numerics):
+        assert may_encode.wait(30)
+        return finish(taken, numerics)
+
+    monkeypatch.setattr("promptlab.finishing.finish", finish_later)
+    seen = []
+    pixels = np.full((256, 256, 3), 7, np.uint8)
+    with finishing(seen.append) as take:
+        for seed in range(300):
+            take(Result(Request(f"{seed:016x}", "a fox", seed, {}), pixels), NUMERICS)
+        may_encode.set()
+    assert len(seen) == 300

@@ -1,8 +1,8 @@
 """From a checked result to a finished image: hashed, encoded, with all that is known of it.
 
-Takes what the engine yields, gives Drawn. Knows no cell, no file and no store. Encoding runs on a
-thread of its own: zlib and hashing leave Python's lock alone, so a second core encodes while the
-first draws.
+Takes what the engine yields, gives Drawn. Knows no cell, no file and no store. Encoding runs on
+threads of its own, as many as keep up with the model: zlib and hashing leave Python's lock alone,
+so other cores encode while the first draws.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from promptlab.identity import escape_surrogates
-from promptlab.machine import describe_numerics
+from promptlab.machine import describe_numerics, usable_cores
 from promptlab.png import compress, hash_pixels
 from promptlab.records import Drawn, ImageFacts, Numerics, Result
 
 log = logging.getLogger(__name__)
 
-MAX_QUEUED = 64  # images: 13 MB at 256 px, 200 MB at 1024 px
+MAX_QUEUED_BYTES = 2**28  # of pixels: 1,365 images at 256 px, 85 at 1024 px
+MIN_QUEUED = 16  # images
 
 
 def finish(result: Result, numerics: Numerics) -> Drawn:
@@ -54,29 +55,34 @@ def finish(result: Result, numerics: Numerics) -> Drawn:
 def finishing(deliver: Callable[[Drawn], None]) -> Iterator[Callable[[Result, Numerics], None]]:
     """Give a function that takes a result and returns before its image is encoded.
 
-    `deliver` gets every image on the encoding thread, in order, as soon as it is finished. What it
-    raises is raised at the next call or on leaving. However the block is left, every result that
-    was taken has been delivered then.
+    `deliver` gets every image on one thread, in order, as soon as it is finished. What it raises is
+    raised at the next call or on leaving. However the block is left, every result that was taken
+    has been delivered then.
     """
     waiting: deque[Future[None]] = deque()
+    # A pool starts a thread only while all others are busy: a slow model has one.
+    most_threads = max(1, usable_cores() // 2)
 
-    def finish_and_deliver(result: Result, numerics: Numerics) -> None:
-        deliver(finish(result, numerics))
-
-    with ThreadPoolExecutor(1, "promptlab-encode") as encoder:
+    with (
+        ThreadPoolExecutor(most_threads, "promptlab-encode") as encoder,
+        ThreadPoolExecutor(1, "promptlab-deliver") as deliverer,
+    ):
 
         def take(result: Result, numerics: Numerics) -> None:
-            while waiting and (waiting[0].done() or len(waiting) >= MAX_QUEUED):
+            num_bytes = 0 if result.pixels is None else result.pixels.nbytes
+            most = max(MIN_QUEUED, MAX_QUEUED_BYTES // max(1, num_bytes))
+            while waiting and (waiting[0].done() or len(waiting) >= most):
                 waiting.popleft().result()
             # A model may draw the next image into the same array while this one is encoded.
             pixels = None if result.pixels is None else result.pixels.copy()
             kept = dataclasses.replace(result, pixels=pixels)
-            waiting.append(encoder.submit(finish_and_deliver, kept, numerics))
+            finished = encoder.submit(finish, kept, numerics)
+            waiting.append(deliverer.submit(lambda: deliver(finished.result())))
 
         try:
             yield take
         except BaseException:
-            encoder.shutdown()
+            deliverer.shutdown()
             for error in filter(None, (future.exception() for future in waiting)):
                 log.error("%s", error)
                 break

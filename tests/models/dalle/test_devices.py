@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from promptlab.models.dalle.config import MIN_DALLE_MEGA
-from promptlab.models.dalle.devices import choose_dtype, find_device, padded_batch
+from promptlab.models.dalle.devices import choose_dtype, padded_batch
+from promptlab.models.dalle.model import DalleModel
+from promptlab.models.machine import find_device
+from promptlab.records import Numerics
 from tests.models.dalle.device import GIB, StandIn
 
 
@@ -52,3 +56,14 @@ def test_the_padded_batch_depends_on_the_card_and_not_on_free_memory() -> None:
         before = padded_batch(MIN_DALLE_MEGA, "float16", "cuda")
         device.reserved = 15 * GIB  # another program's
         assert padded_batch(MIN_DALLE_MEGA, "float16", "cuda") == before == 64
+
+
+def test_a_model_names_the_padded_batch_that_its_bits_depend_on() -> None:
+    def locate() -> Path:
+        raise AssertionError("a plan needs no weights")
+
+    on_cpu = DalleModel(MIN_DALLE_MEGA, locate, device="cpu")
+    assert on_cpu.describe() == Numerics("cpu", "float32", None)
+    on_cuda = DalleModel(MIN_DALLE_MEGA, locate, device="cuda")
+    with StandIn(total_bytes=16 * GIB, capability=(7, 5)):
+        assert on_cuda.describe() == Numerics("cuda", "float16", 64)

@@ -62,10 +62,15 @@ def choose_dtype(device: str) -> str:
 
 
 def padded_batch(config: DalleConfig, dtype: str, device: str) -> int | None:
-    """Return the padded number of images that a CUDA card's bits depend on; None on a CPU."""
+    """Return the padded number of images that a CUDA card's bits depend on; None on a CPU.
+
+    None, too, where no card answers. Raises ModelError if the card is too small.
+    """
+    if device != "cuda":
+        return None
     import torch
 
-    if device != "cuda" or not torch.cuda.is_available():
+    if not torch.cuda.is_available():
         return None
     from promptlab.models.dalle.cuda import memory, sizes
 

@@ -18,12 +18,13 @@ from promptlab.models.dalle.devices import (
     check_device,
     choose_dtype,
     open_runner,
+    padded_batch,
     sleep_when_waiting,
 )
 from promptlab.models.dalle.tokenizer import Tokenizer, WordTokenizer, open_tokenizer
 from promptlab.models.machine import find_device
 from promptlab.models.protocol import Parameter, describe_for_a1111
-from promptlab.records import Request, Result, Scalar
+from promptlab.records import Numerics, Request, Result, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +125,11 @@ class DalleModel:
         """Return the parameters as A1111 writes them; a step is an image token."""
         num_steps = self.config.num_image_tokens
         return describe_for_a1111({"steps": num_steps, "sampler": "top-k", **params})
+
+    def describe(self) -> Numerics:
+        """Return what an image's bits depend on beside its request: device, dtype, padded batch."""
+        batch = padded_batch(self.config, self.dtype, self.device)
+        return Numerics(self.device, self.dtype, batch)
 
     @property
     def runner(self) -> Runner:
