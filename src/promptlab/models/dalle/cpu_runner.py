@@ -100,6 +100,6 @@ class CpuRunner(Runner):
             return self.lanes[0].detokenizer.picture(tokens).numpy()
 
     def close(self) -> None:
-        """Free what the lanes hold, and what is kept for all models together."""
+        """Free the lanes' memory and the indices that all models share."""
         self.lanes = []
         forget_places()

@@ -106,7 +106,7 @@ def make_results(
     pixels: np.ndarray,  # uint8 [image, height, width, 3]
     seconds: float,
 ) -> list[Result]:
-    """Return the results of requests that took so many seconds together.
+    """Return the results of requests that took `seconds` together.
 
     An image with a step whose numbers were not finite is an error, and has no pixels.
     """

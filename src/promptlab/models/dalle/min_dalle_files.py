@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 REPOSITORY = "kuprel/min-dalle"
 DEFAULT_FOLDER = "pretrained"  # where min-dalle itself looks
-NETWORK_S = 10.0  # patience with a server's first answer
+NETWORK_S = 10.0  # timeout of a server's first answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class SourceFiles:
     detokenizer: Path
 
     def missing(self) -> list[Path]:
-        """Return those that are not there."""
+        """Return the files that do not exist."""
         return [path for path in self.all() if not path.is_file()]
 
     def all(self) -> tuple[Path, ...]:
@@ -47,7 +47,7 @@ class SourceFiles:
 
 
 def converted_folder(size: str, weights: str | None = None) -> Path:
-    """Return the model folder of min-dalle's mini or mega, converting it if that is not done yet.
+    """Return the model folder of min-dalle's mini or mega, converting it first if necessary.
 
     Raises WeightsMissingError with the files, where they go, and the command.
     """
@@ -127,7 +127,7 @@ def _fetch(name: str, size: str) -> Path:
     try:
         _check_network()
         return Path(hf_hub_download(REPOSITORY, name))
-    except Exception as error:  # offline, refused, broken off: whatever the reason, say what helps
+    except Exception as error:  # offline, refused, interrupted: the advice is the same
         wanted = local_files(Path(DEFAULT_FOLDER), size)
         raise WeightsMissingError(
             f"The weights of min-dalle {size} are not on this machine, and {name} could not be "
@@ -137,7 +137,7 @@ def _fetch(name: str, size: str) -> Path:
 
 
 def _check_network() -> None:
-    """Raise OSError at once where there is no network; the library would retry for a minute."""
+    """Raise OSError at once if there is no network; the library would retry for a minute."""
     import urllib.error
     import urllib.request
 
@@ -163,7 +163,7 @@ def convert(files: SourceFiles, size: str, folder: Path) -> None:
     tensors = {}
     for part in ("encoder", "decoder", "detokenizer"):
         for name, tensor in _load(getattr(files, part)).items():
-            if f"{part}.{name}" in expected:  # min-dalle, too, passes over further entries
+            if f"{part}.{name}" in expected:  # min-dalle ignores further entries, too
                 tensors[f"{part}.{name}"] = tensor
     write_model_folder(
         folder,
@@ -186,7 +186,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         except RuntimeError:  # the format before torch 1.6 cannot be mapped
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelError(f"{path} is no checkpoint of tensors: {error}") from error
+        raise ModelError(f"{path} is not a checkpoint of tensors: {error}") from error
     if not isinstance(state, Mapping):
         raise ModelError(f"{path}: expected a mapping of tensors, got {type(state).__name__}.")
     return state

@@ -1,6 +1,6 @@
 """A loaded model: requests become blocks, and blocks become results.
 
-What a device's runner provides (see cpu_runner.py, cuda/runner.py), and what is built on it alone:
+The interface of a device's runner (see cpu_runner.py, cuda/runner.py), and what needs nothing else:
 previews and seamless pictures. Knows not how a model is named, found or described.
 """
 
@@ -64,7 +64,7 @@ class Runner(ABC):
     def draw_with_previews(
         self, requests: Sequence[Request], on_preview: OnPreview, every: int
     ) -> Iterator[Result]:
-        """Draw as `draw` does, and show the images so far every so many tokens."""
+        """Draw as `draw` does, and show the unfinished images every `every` tokens."""
 
         def draw_batch(batch: Sequence[Request]) -> list[Result]:
             def on_tokens(num_tokens: int, tokens: Tensor) -> None:

@@ -83,7 +83,7 @@ def sample(
     sums = runs.sum(-1)
     ends = sums.cumsum(-1, dtype=torch.float64)
     drawn = uniform * ends[:, -1:]
-    # Sums that are not finite have no such run; the last one keeps the index valid.
+    # No run matches sums that are not finite; the last run keeps the index valid.
     run = torch.searchsorted(ends, drawn, right=True).clamp_(max=ends.shape[1] - 1)
     inside = runs.gather(1, run[:, :, None].expand(-1, -1, RUN))[:, 0]
     inside_ends = inside.cumsum(-1, dtype=torch.float64)

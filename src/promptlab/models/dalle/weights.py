@@ -1,4 +1,4 @@
-"""Model folders: config.json, vocabulary and model.safetensors, written once, read mapped.
+"""Model folders: config.json, vocabulary and model.safetensors; written once, read mapped.
 
 Takes a folder or a dict of tensors; returns the other. The fingerprint covers everything that
 determines an image: sizes, tensors and vocabulary. Knows nothing of downloads or of decoding.
@@ -31,7 +31,7 @@ Shape = tuple[int, ...]
 
 @contextmanager
 def open_tensors(folder: Path) -> Iterator[Mapping[str, torch.Tensor]]:
-    """Give access to a model folder's tensors by name, each read from disk when it is asked for."""
+    """Give access to a model folder's tensors by name, each read from disk on access."""
     from safetensors import safe_open
 
     path = folder / WEIGHTS_FILE
@@ -142,7 +142,7 @@ def fingerprint_content(
 
 
 def check_shapes(config: DalleConfig, shapes: Mapping[str, Shape]) -> None:
-    """Raise ModelError unless the tensors are exactly those that the config asks for."""
+    """Raise ModelError unless the tensors are exactly those of the config."""
     expected = expected_shapes(config)
     problems = [f"{name} is missing" for name in expected if name not in shapes]
     problems += [f"{name} is unknown" for name in shapes if name not in expected]
@@ -154,7 +154,7 @@ def check_shapes(config: DalleConfig, shapes: Mapping[str, Shape]) -> None:
     if problems:
         more = f" … ({len(problems)} problems)" if len(problems) > 5 else ""
         raise ModelError(
-            f"The tensors do not fit the sizes of {config.name}: {'; '.join(problems[:5])}{more}."
+            f"The tensors do not match the sizes of {config.name}: {'; '.join(problems[:5])}{more}."
         )
 
 

@@ -1,4 +1,4 @@
 """How a CPU computes it: packed products, convolutions in strips, blocks side by side.
 
-Takes tensors, gives tensors with bits that depend on no other image; knows no model.
+Takes tensors, returns tensors whose bits depend on no other image; knows no model.
 """

@@ -1,11 +1,10 @@
-"""The C library's allocator, told to keep what is freed.
+"""The C library's allocator, set to keep freed memory.
 
 Takes and returns nothing: a setting of the whole process, made once a model is loaded on the CPU.
 Knows nothing of models.
 
-Drawing an image takes and frees the same megabytes again and again. glibc by default gives them
-back to the system at once, which then hands them out anew, page by page and cleared: measured, a
-tenth of the time that an image takes (benchmarks/RESULTS.md).
+Drawing an image takes and frees the same megabytes again and again. By default glibc returns them
+to the system at once, which then provides them anew, page by page and cleared (benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import os
 import sys
 
 MIB = 2**20
-LARGEST_KEPT = 32 * MIB  # larger blocks come from the system each time; glibc takes no more
+LARGEST_KEPT = 32 * MIB  # glibc's limit; larger blocks come from the system each time
 MOST_KEPT = 128 * MIB  # freed memory at the end of an arena, of which a thread has one
 
 # Names and numbers of malloc.h, with the variables by which a user sets the same.
@@ -25,7 +24,7 @@ _SET_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNAB
 
 
 def keep_freed_memory() -> None:
-    """Let up to MOST_KEPT bytes a thread stay with the process; what the user has set stays.
+    """Let the process keep up to MOST_KEPT freed bytes a thread; what the user has set is kept.
 
     Does nothing where the C library is another one.
     """

@@ -1,7 +1,8 @@
-"""Memory that is allocated once and lent again.
+"""Memory that is allocated once and reused.
 
 Takes shapes, returns tensors [row, column, channel] on the CPU. A fresh allocation of megabytes
-costs more than most of what is computed in it: the system hands it out page by page.
+costs more than most computations in it: the system provides it page by page. Knows nothing of
+images.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class Buffers:
         return free.pop() if free else torch.empty(shape, dtype=dtype)
 
     def give(self, *tensors: Tensor) -> None:
-        """Take tensors back that nobody will read any more."""
+        """Take tensors back that are no longer read."""
         for tensor in tensors:
             self._free.setdefault((tuple(tensor.shape), tensor.dtype), []).append(tensor)
 
     def framed(self, height: int, width: int, channels: int, dtype: torch.dtype) -> Tensor:
         """Return [height, width + 2, channels] whose first and last column are zeros.
 
-        The same tensor for the same shape every time: to be read before the next is asked for,
-        and written between its two columns only.
+        Returns the same tensor for the same shape every time: read it before the next call, and
+        write only between its two columns.
         """
         shape = (height, width + 2, channels)
         if (shape, dtype) not in self._framed:

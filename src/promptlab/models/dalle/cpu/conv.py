@@ -1,9 +1,8 @@
-"""Convolutions on a CPU whose weights are packed once, and that can add to what is there.
+"""Convolutions on a CPU whose weights are packed once, and that can add to their output.
 
-Takes weights as stored, returns what torch's own convolution returns. Packing anew at every call,
-as that one does, costs up to a tenth of a convolution of 512 channels over 16x16 pixels; and a sum
-made while the product is still in registers costs nothing, where half precision pays as much for
-every pass of a sum as for a tenth of a convolution. Knows nothing of strips or of norms.
+Takes weights as stored, returns what torch's own convolution returns; that one packs them at every
+call. A sum made while the product is in registers is free; in half precision, a separate pass over
+the output costs much more than its arithmetic. Knows nothing of strips or of norms.
 
 The operators are those that torch.compile emits for CPUs. Where a build lacks them, or the
 processor has no arithmetic of that precision, torch's own convolution takes their place.
@@ -49,7 +48,8 @@ class PackedConv:
         )
 
     def _packed(self, x: Tensor) -> Tensor:
-        # The first input decides: a layer meets one shape, or nearly so, and others are served too.
+        # The first input's shape decides the layout: a layer has nearly always the same shape, and
+        # others work, too.
         if not self._is_packed:
             with self._packing:
                 if not self._is_packed:

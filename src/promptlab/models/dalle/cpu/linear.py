@@ -4,13 +4,12 @@ Takes weights [out, in] as stored, packs them once for the device, multiplies [r
 Knows nothing of transformers.
 
 A library may sum in another order for another number of rows, and then the last bits differ. On a
-CPU there are two ways round that:
+CPU there are two remedies:
 
 - oneDNN's inner product, with packed weights and fused epilogues: the same order for any number of
-  rows (half precision: from 64 rows on; blocks.py asks the machine).
-- MKL's packed product, on Intel's own processors up to 1.4 times as fast for large float32 matrices
-  (on others half as fast): the order depends on the number of rows, so that number is fixed, and
-  other inputs are cut and padded to it.
+  rows (half precision: from 64 rows on; blocks.py checks this on the machine).
+- MKL's packed product, on Intel's own processors the faster one for large float32 matrices: the
+  order depends on the number of rows, so that number is fixed, and other inputs are cut and padded.
 
 Both are operators that torch.compile emits for CPUs. Where a build lacks them, torch's own `linear`
 with the block's number of rows takes their place.
@@ -28,7 +27,7 @@ from promptlab.machine import cpu_vendor
 
 Epilogue = Literal["none", "gelu"]
 
-LARGE = 2**19  # numbers in a matrix: from here on the packed product pays
+LARGE = 2**19  # numbers in a matrix: from here on the packed product is faster
 SERIAL_NUMBERS = 32_768  # torch runs elementwise kernels over fewer numbers in one thread
 VECTOR_NUMBERS = 64  # a multiple of the numbers in two vector registers
 
@@ -37,7 +36,7 @@ class Linear:
     """x [row, in] -> x @ weight.T [row, out], without bias, optionally through an exact GELU."""
 
     def __init__(self, weight: Tensor, epilogue: Epilogue = "none", num_rows: int = 64):
-        """Pack a weight; `num_rows` is the number of rows that it will mostly meet."""
+        """Pack a weight; `num_rows` is the usual number of rows of its input."""
         self.num_outputs, self.num_inputs = weight.shape
         self._epilogue, self._num_rows = epilogue, num_rows
         self._kernel = _choose_kernel(weight)
@@ -100,9 +99,9 @@ def is_intel() -> bool:
 def exact_gelu_(x: Tensor) -> Tensor:
     """Apply the exact GELU in place, the same bits for a number wherever it lies.
 
-    torch cuts a contiguous tensor into one range a thread, and takes what is left over at a
-    range's end, less than a vector, through another formula for erf. So no range may end amid
-    vectors: where one would, the tensor goes piece by piece, each small enough for one thread.
+    torch cuts a contiguous tensor into one range a thread, and computes the rest at a
+    range's end, less than a vector, with another formula for erf. So no range may end inside
+    a vector: where one would, the tensor is computed in pieces small enough for one thread.
     """
     if x.device.type != "cpu" or _is_cut_between_vectors(x.numel()):
         return torch.ops.aten.gelu_(x)

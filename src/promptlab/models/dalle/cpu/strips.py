@@ -2,9 +2,9 @@
 
 Takes the blocks of detokenizer.py and activations of one image; returns the same activations that
 the blocks would, to rounding. At 256x256 pixels and 128 channels one activation fills 32 MiB: each
-pass of a norm, an activation or a sum over it costs as much as a good part of a convolution, and
-each fresh allocation pays the system's page faults on top. Here a strip goes through norm,
-activation, convolution and residual sum while it lies in the cache, into buffers that stay.
+pass of a norm, an activation or a sum over it costs a large part of a convolution, and each fresh
+allocation costs page faults in addition. Here a strip passes through norm, activation, convolution
+and residual sum while it is in the cache, into buffers that are reused.
 
 Two ways to the same numbers with less arithmetic: 3x3 convolutions go through winograd.py; and
 where the resolution is doubled before a 3x3 convolution, which reads each source pixel up to nine
@@ -122,7 +122,7 @@ class UpsampleConv:
 
 
 def goes_by_strips(image: Tensor) -> bool:
-    """Tell whether an activation [1, channel, height, width] is faster by strips."""
+    """Tell whether an activation [1, channel, height, width] is computed faster in strips."""
     return image.shape[1] >= MANY_CHANNELS or image.numel() >= LARGE_NUMBERS
 
 

@@ -22,10 +22,10 @@ Answer = TypeVar("Answer")
 
 
 class Team:
-    """So many threads, for which the caller waits; where it would be one, the caller's own."""
+    """`num_threads` threads that the caller waits for; a team of one uses the caller's thread."""
 
     def __init__(self, num_threads: int = 1):
-        self.own = Buffers()  # the caller's, for what the pieces are put together in
+        self.own = Buffers()  # the caller's, for the assembled results
         self._idle: queue.LifoQueue[Buffers] = queue.LifoQueue()
         for _ in range(num_threads):
             self._idle.put(Buffers())
@@ -34,7 +34,7 @@ class Team:
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
-        """Have threads for `map` while an image is made; torch computes in one thread in each."""
+        """Provide threads for `map`; in each of them torch uses one thread."""
         with one_thread():
             if self._num_threads == 1:
                 yield
@@ -48,7 +48,7 @@ class Team:
     def map(
         self, work: Callable[[Piece, Buffers], Answer], pieces: Sequence[Piece]
     ) -> list[Answer]:
-        """Return what becomes of every piece, in order."""
+        """Return the answer of every piece, in order."""
 
         @torch.inference_mode()
         def answer(piece: Piece) -> Answer:

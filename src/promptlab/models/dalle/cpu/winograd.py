@@ -2,10 +2,10 @@
 
 Takes weights once and strips of rows with their neighbours; writes the convolution's rows.
 Winograd's minimal filtering (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-2015), along the height only: so many rows that follow each other are sums of a few products of sums
-of rows, and what is left of the kernel is a row of three, which the library's own convolution
-takes. While a strip lies in the cache, the sums cost a few per cent of what they save; they are of
-whole rows, so that each is one long run of memory. Knows nothing of norms or of images.
+2015), along the height only: adjacent output rows are sums of a few products of sums of input rows.
+The remaining kernel is a row of three, which the library's own convolution computes. While a strip
+is in the cache, the sums cost little; they are of whole rows, so each is one long run of memory.
+Knows nothing of norms or of images.
 """
 
 from __future__ import annotations

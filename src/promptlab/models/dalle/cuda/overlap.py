@@ -37,7 +37,7 @@ class Blocks(Protocol[Queued]):
         """Return the results of a block that was queued."""
 
     def shrink(self, num_images: int) -> None:
-        """Free all memory that can be rebuilt, and decode at most half of so many together."""
+        """Free all memory that can be rebuilt; decode at most half of `num_images` from now on."""
 
 
 @dataclass(frozen=True)

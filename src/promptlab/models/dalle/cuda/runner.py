@@ -109,7 +109,7 @@ class CudaRunner(Runner):
         return make_results(block.requests, block.prompts, tokens, pixels, seconds)
 
     def shrink(self, num_images: int) -> None:
-        """Free all memory that can be rebuilt, and decode at most half of so many together."""
+        """Free all memory that can be rebuilt; decode at most half of `num_images` from now on."""
         self._most = max(1, min(self._most, num_images // 2))
         self._graphs = None
         memory.release_unused()

@@ -60,7 +60,7 @@ def images_that_fit(
 
 
 def needed_bytes(config: DalleConfig, dtype: torch.dtype, num_images: int) -> int:
-    """Return the memory that a model and a block of so many images take on a card."""
+    """Return the memory of a model and a block of `num_images` images on a card."""
     of_an_image = cache_bytes(config, dtype) + row_bytes(config, dtype)
     return (
         FIXED_BYTES
@@ -106,7 +106,7 @@ def detokenizer_bytes(config: DalleConfig, dtype: torch.dtype) -> int:
 
 
 def describe_too_small(config: DalleConfig, dtype: torch.dtype, total_bytes: int) -> str:
-    """Return the message for a card that is too small: what it has, what is needed, what fits."""
+    """Return the message for a card that is too small, with both sizes and what fits."""
     needed = needed_bytes(config, dtype, 1) / USABLE_SHARE
     fitting = [
         f"{other.name} in {name}"
