@@ -137,7 +137,7 @@ def test_images_that_a_link_names_and_the_sheet_does_not_hold_are_not_chosen(tmp
 
 
 def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest(tmp_path):
-    root = make_run(tmp_path / "run", subjects=["a fox", "an owl"], styles=["noto"], num_seeds=1)
+    root = make_run(tmp_path / "run", subjects=["a fox", "an owl"], num_seeds=1)
     rows = read_run(root).rows(["image_id", "subject"])
     values = {row["image_id"]: {"a fox": 0.9, "an owl": 0.1}[row["subject"]] for row in rows}
     program = """
@@ -145,8 +145,8 @@ def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest
     import { computeLayout, lineLabel } from "./layout.js";
     import { makePicks } from "./picks.js";
     import { defaultState } from "./state.js";
-    const sheet = makeSheet(given.document);
-    const state = { ...defaultState(sheet), rows: ["subject"], sortRows: given.by };
+    const [sheet, by] = [makeSheet(given.document), given.by];
+    const state = { ...defaultState(sheet), rows: ["subject"], cols: ["style"], sortRows: by };
     give(computeLayout(sheet, makePicks(sheet), state, 1000).rows.map(lineLabel));
     """
     for is_higher_better, order in ((False, ["an owl", "a fox"]), (True, ["a fox", "an owl"])):
