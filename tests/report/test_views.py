@@ -138,6 +138,17 @@ def test_enter_keeps_the_current_image_and_offers_to_reject_the_others(browse, s
     assert not any("rejected" in label for label in page.labels()), "one undo"
 
 
+def test_on_a_phone_the_tray_of_chosen_images_leads_to_the_survey(browse, sheet):
+    page = browse(**PHONE).open(sheet).focus_grid()
+    page.keys("c", "ArrowDown", "c")
+    page.page.tap('button:has-text("Survey")')
+    assert page.page.locator(".survey .pane").count() == 2
+    page.page.locator(".survey .pane").nth(1).tap()
+    page.page.tap('.survey button[aria-label="Favourite (F)"]')
+    page.page.tap('.survey button[aria-label="Close (Esc)"]')
+    assert sum("favourite" in label for label in page.labels()) == 1
+
+
 def test_shift_click_on_a_header_surveys_its_line(browse, sheet):
     page = browse().open(sheet)
     page.page.locator(".col-head").first.click(modifiers=["Shift"])

@@ -14,7 +14,7 @@ import numpy as np
 from promptlab.errors import ReportError
 from promptlab.report.axes import FIXED_AXES, SheetAxis
 
-MAX_INNER_VALUES = 4  # a third axis of up to so many values lies inside of the cells
+MAX_INNER_VALUES = 4  # of a third axis that lies inside the cells; more values are tabs
 _PREFERENCE = {"subject": 0, "style": 1, "template": 3, "model": 4}  # 2: none; others follow
 
 

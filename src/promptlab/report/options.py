@@ -1,4 +1,4 @@
-"""What a contact sheet may be asked for, and what was written.
+"""Options of a contact sheet, and the paths of the files written.
 
 Plain records, checked on construction. Knows nothing of runs or pages.
 """
@@ -47,7 +47,7 @@ class ReportOptions:
 
 @dataclass(frozen=True, slots=True)
 class SheetFiles:
-    """What was written."""
+    """Paths of the files that make up a contact sheet."""
 
     index_html: str
     num_images: int

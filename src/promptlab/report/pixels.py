@@ -26,7 +26,7 @@ def locate_images(
 ) -> Iterator[tuple[int, Path | bytes]]:
     """Yield (number, path of the PNG or its bytes) for images of one run.
 
-    Files come first and in order; what has none is read from Parquet afterwards, as a stream.
+    PNG files come first, in order; images without a file are then read from Parquet, as a stream.
     """
     without_file: dict[str, int] = {}
     for number in numbers:

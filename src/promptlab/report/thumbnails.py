@@ -1,8 +1,7 @@
 """Thumbnails: one small WebP an image, made in parallel and kept by image_id.
 
-Takes image bytes, returns Thumbnails. What was made once is read back from the run folder's
-`.thumbnails/`; a run folder that cannot be written costs time on the next page, nothing else.
-Knows nothing of axes or pages.
+Takes image bytes, returns Thumbnails. The run folder's `.thumbnails/` keeps them for the next page;
+without it they are made again. Knows nothing of axes or pages.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FOLDER = ".thumbnails"
 QUALITY = 80  # of a picture made smaller
 NATIVE_QUALITY = 90  # of one that is small already: the page may have no other copy
 METHOD = 2  # WebP's effort: 4 is twice as slow for 5 % fewer bytes
-MIN_FOR_PROCESSES = 400  # below, starting processes costs more than they bring
+MIN_FOR_PROCESSES = 400  # below, starting processes takes longer than they save
 TASK_SIZE = 32  # images handed to a process at once
 
 
@@ -37,7 +36,7 @@ class Thumbnail:
     sha256: str  # of the pixels it was made from, "" if unknown
     width: int  # px
     height: int  # px
-    tint: int  # mean color, 0xRRGGBB: shown until the picture is there
+    tint: int  # mean color, 0xRRGGBB: shown until the picture is loaded
     webp: bytes
     is_native: bool  # as large as the image itself
     look: bytes = b""  # descriptor, see looks.py: uint8 [192]

@@ -1,6 +1,6 @@
-// Cull mode: every unjudged image large, one after the other in reading order. A verdict goes on to
-// the next image at once; with Shift it stays. What is judged is out of the next cull, so that it
-// resumes where it was left.
+// Cull mode: every unjudged image large, one after the other in reading order. A verdict shows the
+// next image at once; with Shift the image stays. The next cull leaves judged images out, so that it
+// resumes where this one stopped.
 
 import { describeRow, hasPixels, idOf } from "./data.js";
 import { button, el, hush, say } from "./dom.js";

@@ -183,6 +183,5 @@ export function makeCursor(app) {
     onScroll: readPointer,
     row: () => (at && !at.side ? at.row : -1),
     id: () => (at && !at.side ? idOf(sheet, at.row) : ""),
-    park: () => (isParked = true),
   };
 }

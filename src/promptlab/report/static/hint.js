@@ -11,7 +11,7 @@ export function makeHint(app) {
   const keys = [["1–5", "rate"], ["F", "favourite"], ["X", "reject"], ["A", "cull all"], ["?", "all keys"]];
   const node = el("div", { class: "hint-line", role: "note" },
     el("span", { class: "hint-keys" }, keys.flatMap(([key, text]) => [el("kbd", { text: key }), ` ${text}  `])),
-    el("span", { class: "hint-touch", text: "Tap an image to look at it and judge it, or Cull to go through all." }),
+    el("span", { class: "hint-touch", text: "Tap an image to judge it, or Cull for all." }),
     button("Close the hint", drop, { symbol: "close", class: "quiet tiny" }));
   byId("main").append(node);
 

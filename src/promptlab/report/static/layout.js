@@ -53,7 +53,6 @@ export function computeLayout(sheet, picks, state, widthPx) {
     numSlots: slots.inner * slots.spread,
     slotColumns: slotColumns(slots, widthPx / cols.length),
     maxStack,
-    visible,
     numShown: visible.length,
     /** The stacks of one cell by slot: each slot holds rows of data, the best first. */
     slotsAt(row, col) {

@@ -5,8 +5,8 @@
 import { idOf } from "./data.js";
 
 /**
- * `kept` are the verdicts that were given here before; `save(verdicts, changed)` keeps all of them,
- * is told which changed, and returns whether it could.
+ * `kept` are the verdicts given here before; `save(verdicts, changed)` gets all verdicts and those
+ * that changed, and returns whether it kept them.
  */
 export function makePicks(sheet, { kept = [], save = () => false, who = () => "", now = () => new Date().toISOString() } = {}) {
   const baked = new Map(sheet.picks.map((pick) => [pick.image_id, pick]));

@@ -10,7 +10,7 @@ import { formatCount, shortHash } from "./text.js";
 
 const NUM_AT_ONCE = 9;
 
-/** Begin, or go on with, the rounds over some rows of data. */
+/** Begin or resume the rounds over some rows of data. */
 export function openRounds(app, rows) {
   const { sheet, picks } = app;
   const contenders = [...new Map(rows.filter((row) => hasPixels(sheet, row)).map((row) => [idOf(sheet, row), row])).values()];
@@ -26,7 +26,7 @@ export function openRounds(app, rows) {
   const title = el("h2", { class: "lightbox-title" });
   const progress = el("p", { class: "cull-counts", role: "status" });
   const bar = el("div", { class: "cull-bar" });
-  const close = button("Close; it goes on from here the next time (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
+  const close = button("Close; the rounds resume here the next time (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
   const dialog = el("dialog", { class: "lightbox rounds", "aria-label": "Best of" },
     el("header", {}, title, progress, close), stage.node, el("footer", {}, bar));
   dialog.addEventListener("keydown", onKey);
