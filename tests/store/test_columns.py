@@ -9,7 +9,7 @@ import pytest
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
 from promptlab.store import read_run, survey
-from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY
+from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY, facts_from_columns
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of
 
@@ -88,3 +88,18 @@ def test_a_part_of_a_newer_schema_is_refused_with_the_advice_to_upgrade(paths):
         read_run(paths)
     with pytest.raises(StoreError, match="newer promptlab"):
         draw_plan(paths, make_plan())
+
+
+def test_axis_values_of_several_kinds_are_kept_as_they_were_written(paths):
+    draw_plan(paths, make_plan(subjects=("a fox",), axes={"mode": [True, 2], "size": [1, 2.5]}))
+    rows = read_run(paths).rows()
+    assert {row["mode"] for row in rows} == {"true", "2"}
+    assert {row["size"] for row in rows} == {1.0, 2.5}
+
+
+def test_a_fact_that_a_part_holds_no_value_of_is_the_default(paths):
+    draw_plan(paths, make_plan(subjects=("a fox",), styles=("noto",), seeds=(0,)))
+    (row,) = read_run(paths).rows()
+    facts = facts_from_columns({**row, "unseen": None, "numerics": None, "prompt_truncated": None})
+    assert (facts.unseen, facts.numerics, facts.prompt_truncated) == ("", "", False)
+    assert facts.sha256 == row["sha256"]

@@ -79,10 +79,15 @@ def test_after_a_merge_the_writer_knows_the_parts_of_the_folder(paths):
 
 
 def test_a_number_of_a_part_is_never_used_twice(paths):
-    draw_and_stop(paths, make_plan(), num_images=4, part_rows=2)
-    draw_plan(paths, make_plan(), part_rows=2)
-    first = {number for number, _ in rows_of_parts(paths)}
-    draw_plan(paths, make_plan(seeds=range(4)), part_rows=2)
-    second = {number for number, _ in rows_of_parts(paths)}
-    assert first.isdisjoint(second)
-    assert min(second) > max(first)
+    seen: set[str] = set()
+    for num_seeds in range(1, 6):
+        held = set(parts_of(paths)) if seen else set()
+        draw_and_stop(paths, make_plan(seeds=range(num_seeds)), part_rows=2)
+        written = set(parts_of(paths)) - held
+        assert written
+        assert written.isdisjoint(seen)
+        seen |= written
+        draw_plan(paths, make_plan(seeds=range(num_seeds)))  # merges
+        merged = set(parts_of(paths)) - held - written
+        assert merged.isdisjoint(seen)
+        seen |= merged

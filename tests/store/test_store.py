@@ -341,6 +341,24 @@ def test_an_image_that_several_cells_ask_for_is_reused_for_each_of_them(paths):
     }
 
 
+def test_an_image_that_two_earlier_runs_hold_is_found_once(paths):
+    draw_plan(paths, make_plan())
+    draw_plan(sibling(paths, "again"), make_plan(), reuse=False)
+    options = StoreOptions(runs_dir=os.path.dirname(paths.root))
+    found = survey(None, make_plan(seeds=(0, 1, 2)), options)
+    assert (found.num_reused, found.num_pending) == (8, 4)
+
+
+def test_of_two_rows_for_one_request_the_later_counts_before_parts_are_merged(paths):
+    failing = Painter(lambda request: Result(request, error="not today"))
+    draw_plan(paths, make_plan(model=failing))
+    draw_and_stop(paths, make_plan(), num_images=3, retry_failed=True)
+    assert len(parts_of(paths)) == 2
+    rows = read_run(paths).rows()
+    assert len(rows) == read_run(paths).num_rows == 8
+    assert sum(row["status"] == "ok" for row in rows) == 3
+
+
 def test_a_plan_that_grows_by_what_it_holds_stays_as_it_is(paths):
     plan = make_plan()
     with open_store(paths, plan) as store:
