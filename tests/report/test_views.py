@@ -102,6 +102,13 @@ def swipe(page, start, end):
     page.wait_for_timeout(100)
 
 
+def test_undo_in_the_large_view_returns_to_the_image_it_was_on(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    page.keys("Enter", "4", "ArrowRight", "ArrowDown", "u")
+    assert page.title()[:2] == ["a fox", "noto"]
+    assert page.page.locator(".star.is-on").count() == 0
+
+
 # -------------------------------------------------------------------- survey
 
 

@@ -138,6 +138,12 @@ def test_a_byte_order_mark_before_the_picks_is_ignored():
     assert picks.picks_from_json("\ufeff" + picks.picks_to_json(given)) == given
 
 
+def test_a_note_cut_inside_of_an_emoji_is_kept(tmp_path):
+    text = picks.picks_to_json([Pick(A, note="gold!")]).replace("gold!", "gold \\ud83d")
+    picks.record_picks(tmp_path, picks.picks_from_json(text))
+    assert picks.current_picks(tmp_path)[A].note == "gold \\ud83d"
+
+
 def test_an_import_keeps_the_name_each_verdict_carries():
     given = [Pick(A, rating=5, who="ann"), Pick(B, rating=4)]
     taken = picks.picks_from_json(picks.picks_to_json(given), who="bob")

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import ReportError
+from promptlab.identity import escape_surrogates
 from promptlab.paths import RunPaths
 from promptlab.records import ROW_COLUMNS, Scalar
 
@@ -62,6 +63,8 @@ class Pick:
                 f"A note holds at most {MAX_NOTE_LENGTH} characters, got {len(self.note)}."
             )
         object.__setattr__(self, "picked_at", _utc_text(self.picked_at))
+        for name in ("note", "who"):  # a page may cut a text inside an emoji
+            object.__setattr__(self, name, escape_surrogates(getattr(self, name)))
 
     @property
     def verdict(self) -> str:

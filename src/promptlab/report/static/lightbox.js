@@ -185,7 +185,7 @@ export function makeLightbox(app) {
       el("span", { class: "stars" }, stars),
       button("Favourite (F)", () => app.judge.judge("favour", [row]), { symbol: "heart", class: `favour${pick?.is_favourite ? " is-on" : ""}`, "aria-pressed": Boolean(pick?.is_favourite) }),
       button("Reject (X)", () => app.judge.judge("reject", [row]), { symbol: "reject", class: `reject${pick?.is_reject ? " is-on" : ""}`, "aria-pressed": Boolean(pick?.is_reject) }),
-      button("Undo (U)", app.judge.undo, { symbol: "undo", class: "quiet" }),
+      button("Undo (U)", undo, { symbol: "undo", class: "quiet" }),
     );
   }
 
@@ -219,6 +219,13 @@ export function makeLightbox(app) {
     packs.whenLoaded(image, {}, (pack) => copyText(packs.commandOf(pack, image), "Command"));
   }
 
+  /** Take the last verdict back and show the image that it was on. */
+  function undo() {
+    const [id] = app.judge.undo();
+    const image = sheet.imageById.get(id);
+    if (image !== undefined && id !== idOf(sheet, row)) goTo(sheet.rowOfImage[image], app.grid.placeOf(sheet.rowOfImage[image]));
+  }
+
   // ---------------------------------------------------------------- keys
 
   function onKey(event) {
@@ -230,7 +237,7 @@ export function makeLightbox(app) {
       event.stopPropagation();
       return;
     }
-    if ((event.ctrlKey || event.metaKey) && event.key === "z") app.judge.undo();
+    if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
     else if (event.ctrlKey || event.metaKey || event.altKey || !actOn(event)) return;
     event.preventDefault();
     event.stopPropagation();
@@ -249,7 +256,7 @@ export function makeLightbox(app) {
     else if (stage.onKey(event)) return true;
     else if (key === "d") blink.nextOverlay();
     else if (key === "n") parts.note.focus();
-    else if (key === "u") app.judge.undo();
+    else if (key === "u") undo();
     else if (key === "c") app.selection.toggle([idOf(sheet, row)]);
     else if (key === "v") app.survey(app.state.chosen.length > 1 ? app.selection.rows() : place ? app.grid.membersAt(place.row, place.col) : [row]);
     else if (key === "t") app.rounds(place ? app.grid.membersAt(place.row, place.col) : [row]);

@@ -3,6 +3,7 @@
 
 import { counterpart, valueText, varyingAxes } from "./data.js";
 import { byId, el, prettyText, say } from "./dom.js";
+import { tabCode } from "./filters.js";
 
 const PAGE_HOLD_MS = 300; // a shorter press stays flipped until the next
 
@@ -35,13 +36,14 @@ export function makePageFlip(app) {
     }
     if (chosen !== axis) {
       axis = chosen;
-      code = axis.order[axis.values.length > 1 && currentCode() === axis.order[0] ? 1 : 0];
+      code = axis.order[currentCode() === axis.order[0] ? 1 : 0];
     }
     turn(true);
   }
 
   /** The code of the axis that the page shows now, if it shows one. */
   function currentCode() {
+    if (app.state.tabs.includes(axis.name)) return tabCode(sheet, app.state, axis.name);
     const row = app.cursor.row();
     return row >= 0 ? axis.codes[row] : axis.order[0];
   }
