@@ -87,3 +87,12 @@ def test_a_sum_depends_on_its_own_rows_alone():
     together = weighted_sums(matrices, weights)
     assert torch.equal(weighted_sums(matrices[order], weights[order]), together[order])
     assert torch.equal(weighted_sums(matrices[4:5], weights[4:5]), together[4:5])
+
+
+def test_indices_of_sums_are_freed_with_the_model(decoder):
+    from promptlab.models.dalle.cpu import bags
+
+    weighted_sums(torch.ones(2, 3, 4), torch.ones(2, 3))
+    assert bags._places.cache_info().currsize > 0
+    bags.forget_places()
+    assert bags._places.cache_info().currsize == 0

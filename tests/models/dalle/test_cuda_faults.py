@@ -243,6 +243,30 @@ def test_the_padded_block_of_mega_fits_the_card(gib: int, dtype: str, expected: 
     assert sizes.images_that_fit(MIN_DALLE_MEGA, kind, expected, 0, most=128) == 1
 
 
+@pytest.mark.parametrize(("fitting", "most", "expected"), [(100, 12, 12), (15, 12, 8), (3, 128, 2)])
+def test_a_block_rounded_up_to_a_power_of_two_fits_the_free_memory(
+    fitting: int, most: int, expected: int
+) -> None:
+    config, kind = MIN_DALLE_MEGA, torch.float16
+    free = 64 * sizes.row_bytes(config, kind) + fitting * sizes.cache_bytes(config, kind)
+    free += sizes.detokenizer_bytes(config, kind) + sizes.encoder_bytes(config, kind)
+    free = int(free / sizes.USABLE_SHARE) + 1000
+    assert sizes.images_that_fit(config, kind, 64, free, most) == expected
+
+
+def test_previews_survive_memory_that_runs_out(device: StandIn) -> None:
+    requests = random_requests(4, seed=1)
+    runner = smallest_runner()
+    expected = [result.pixels.tobytes() for result in runner.draw(requests)]
+    runner.shrink(8)
+    runner._most = 4
+    device.fails_at = device.num_allocations + 60
+    results = list(runner.draw_with_previews(requests, lambda *_: None, every=1))
+    assert [result.pixels.tobytes() for result in results] == expected
+    assert device.num_allocations > device.fails_at
+    assert runner._graphs.num_images == 2
+
+
 def test_a_card_that_is_too_small_says_so_before_weights_are_asked_for() -> None:
     def locate() -> Path:
         raise AssertionError("this may download gigabytes")

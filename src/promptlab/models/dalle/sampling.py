@@ -92,4 +92,4 @@ def sample(
     left = left.clamp(min=0.0).minimum(inside_ends[:, -1:] * (1 - 1e-9))
     # The first token whose cumulative probability exceeds the draw never has probability 0.
     tokens = run * RUN + torch.searchsorted(inside_ends, left, right=True)
-    return torch.where(drawn >= 0, tokens, BROKEN)[:, 0]
+    return tokens.masked_fill_(drawn.isnan(), BROKEN)[:, 0]

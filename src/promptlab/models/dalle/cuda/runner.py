@@ -76,8 +76,7 @@ class CudaRunner(Runner):
             return self._most
         held = 0 if self._graphs is None else self._graphs.num_images
         free = memory.free_bytes() + held * sizes.cache_bytes(self.config, self.dtype)
-        fitting = sizes.images_that_fit(self.config, self.dtype, self.padded, free, self._most)
-        return self._most if fitting * 2 > self._most else fitting
+        return sizes.images_that_fit(self.config, self.dtype, self.padded, free, self._most)
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result a request, in order; out of memory halves the block."""
@@ -134,9 +133,13 @@ class CudaRunner(Runner):
         padding = [requests[-1]] * (self.padded - num_images)
         settings = BlockSettings.of([*requests, *padding], self.decoder.num_steps)
         report = on_tokens and (lambda step, tokens: on_tokens(step, tokens[:num_images]))
-        with exact_arithmetic():
-            states = self._states.of(filled)
-            tokens = self._graphs_for(in_use).decode_block(filled, states, settings, report)
+        try:
+            with exact_arithmetic():
+                states = self._states.of(filled)
+                tokens = self._graphs_for(in_use).decode_block(filled, states, settings, report)
+        except Exception:
+            self._graphs = None  # too large for the memory, perhaps: a smaller block makes its own
+            raise
         return tokens[:num_images]
 
     @torch.inference_mode()

@@ -49,14 +49,15 @@ def padded_images(config: DalleConfig, dtype: torch.dtype, total_bytes: int) -> 
 def images_that_fit(
     config: DalleConfig, dtype: torch.dtype, padded: int, free_bytes: int, most: int
 ) -> int:
-    """Return how many of at most `most` images to decode together in the memory free now.
+    """Return how many images, at most `most`, to decode together in the memory free now.
 
-    The model's weights are loaded already. A power of two, at least 1.
+    The model's weights are loaded already. At least 1; a block of so many, rounded up to a power of
+    two, fits the memory.
     """
     left = free_bytes * USABLE_SHARE - padded * row_bytes(config, dtype)
     left -= detokenizer_bytes(config, dtype) + encoder_bytes(config, dtype)
     fitting = max(1, int(left // cache_bytes(config, dtype)))
-    return 1 << (min(fitting, padded, most).bit_length() - 1)
+    return min(1 << (fitting.bit_length() - 1), padded, most)
 
 
 def needed_bytes(config: DalleConfig, dtype: torch.dtype, num_images: int) -> int:
