@@ -34,8 +34,11 @@ SAME_DTYPE = ("aten.layer_norm", "aten.native_layer_norm", "aten.group_norm", "a
 GARBAGE = 85  # what a host buffer holds before its copy has arrived
 
 
-class DeviceRuleError(AssertionError):
-    """The code did what a CUDA device does not allow, or does not define."""
+class DeviceRuleError(BaseException):
+    """The code did what a CUDA device does not allow, or does not define.
+
+    No Exception: what handles a device's failures must not handle this.
+    """
 
 
 class DeviceTensor(torch.Tensor):
