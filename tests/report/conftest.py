@@ -21,6 +21,12 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Work in a folder of the test's own: the page of several runs is written below it."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def foxes(tmp_path_factory):
     """A run of 4 subjects × 3 styles × 2 seeds that no test changes."""
