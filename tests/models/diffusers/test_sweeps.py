@@ -242,9 +242,11 @@ def test_weights_that_do_not_match_their_config_are_one_clear_message(build, tmp
         open_pipeline(str(folder)).load()
 
 
-def test_decoding_in_tiles_is_another_image_with_another_id(build):
-    whole, tiled = (open_pipeline(str(build("sd15")), memory=m) for m in ("full", "low"))
-    assert whole.fingerprint != tiled.fingerprint
+def test_decoding_in_tiles_is_another_image_with_another_id(load):
+    whole, tiled = load("sd15"), load("sd15", memory="low")
+    requests = [opened.request("a fox", width=64, height=64) for opened in (whole, tiled)]
+    assert requests[0].image_id != requests[1].image_id
+    assert whole.pixels(requests[0]) != tiled.pixels(requests[1])
 
 
 def test_parts_of_a_loaded_pipeline_serve_image_to_image(load):

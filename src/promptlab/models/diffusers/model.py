@@ -49,10 +49,7 @@ class Placement:
 
 
 class DiffusersModel:
-    """A text-to-image pipeline; satisfies promptlab.models.protocol.CompleteModel."""
-
-    words: Mapping[str, Path] = {}
-    takes_source = False
+    """A text-to-image pipeline; satisfies promptlab.models.protocol.Model."""
 
     def __init__(
         self,
@@ -179,9 +176,6 @@ class DiffusersModel:
     def size_of(self, params: Mapping[str, Scalar]) -> tuple[int, int]:
         """Return (width, height) in px of an image with these parameters."""
         return int(params["width"] or 0), int(params["height"] or 0)
-
-    def price_of(self, request: Request) -> None:
-        """Cost nothing."""
 
     def a1111(self, params: Mapping[str, Scalar]) -> str:
         """Return the parameters as A1111 writes them."""
