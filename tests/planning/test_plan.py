@@ -51,6 +51,8 @@ def test_one_model_swept_over_a_setting_of_its_own_draws_each_cell_with_its_sett
     sizes = [plan.models[cell.model_key].model.image_size for cell in plan.cells]
     assert sizes == [(16, 16), (32, 32)]
     assert [planned.node["size"] for planned in plan.models.values()] == [16, 32]
+    asked = [[cell for cell, _ in plan.requests(key)] for key in plan.models]
+    assert asked == [[cell] for cell in plan.cells]
 
 
 @dataclass
