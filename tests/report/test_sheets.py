@@ -70,6 +70,16 @@ def test_images_are_as_large_as_the_window_lets_them(browse, tmp_path):
     assert page.page.locator(".slot").first.bounding_box()["width"] > 400
 
 
+def test_three_rows_are_seen_at_once(browse, tmp_path):
+    index = sheet_of(tmp_path, subjects=["a fox", "a robot", "a yak"], num_seeds=1)
+    page = browse().open(index)
+    bottom = max(
+        slot.bounding_box()["y"] + slot.bounding_box()["height"]
+        for slot in page.page.locator(".slot").all()
+    )
+    assert 800 < bottom <= 900
+
+
 def test_on_a_hidpi_screen_large_cells_show_the_file_and_small_ones_the_thumbnail(browse, tmp_path):
     index = sheet_of(tmp_path, model=PaintModel(size=512), num_seeds=1)
     sharp = browse(device_scale_factor=2).open(index).settle()

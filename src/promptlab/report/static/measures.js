@@ -11,6 +11,9 @@ const NARROW_PX = 560; // a phone
 const CHAR_PX = 6.7; // of a label, on average
 const NARROW_CHAR_PX = 6.2; // of the smaller labels of a phone
 const SMALLEST_FITTING = 84; // below, images are too small to look at: scrolling is better
+const MAX_ROWS_FITTED = 3; // so few rows are shown at once
+const SMALLEST_FITTED_ROW = 200; // unless that makes images smaller than this
+const HEAD_PX = 48; // about the height of the columns' headers
 const LARGEST_FITTING = 320; // of small images; large ones grow to their own size
 const CAPTION_PX = 34; // two lines below an image of a wall
 const MAX_ALONE_ENLARGED = 4; // times an image's own size, when it is alone
@@ -20,7 +23,7 @@ export function measure(app, layout, width, height) {
   const isNarrow = width < NARROW_PX;
   return layout.isWall
     ? measureWall(app, layout, width, height, isNarrow)
-    : measureGrid(app, layout, width, isNarrow);
+    : measureGrid(app, layout, width, height, isNarrow);
 }
 
 function measureWall({ sheet, state }, layout, width, height, isNarrow) {
@@ -61,14 +64,14 @@ function measureWall({ sheet, state }, layout, width, height, isNarrow) {
   };
 }
 
-function measureGrid({ sheet, state }, layout, width, isNarrow) {
+function measureGrid({ sheet, state }, layout, width, height, isNarrow) {
   const hasMany = layout.numSlots > 1;
   const barsW = state.margins && !isNarrow ? 84 : 0;
   const words = longestWord(layout.rows);
   const headW = isNarrow ? Math.round(Math.min(108, Math.max(64, 16 + words * NARROW_CHAR_PX))) : Math.round(Math.min(200, Math.max(108, 30 + words * CHAR_PX)) + barsW);
   const limit = isNarrow ? Math.max(72, (width - headW) / 1.6) : SIZES.max;
   const part = partOfSize(layout);
-  const base = Math.min(state.size || fittingSize(sheet, layout, width, headW, part, isNarrow), limit);
+  const base = Math.min(state.size || fittingSize(sheet, layout, width, height, headW, part, isNarrow), limit);
   const slotW = Math.round(hasMany ? Math.max(36, base * part) : base);
   const slotH = Math.round(slotW / sheet.aspect);
   const lines = Math.ceil(layout.numSlots / layout.slotColumns);
@@ -114,12 +117,17 @@ function partOfSize(layout) {
   return layout.slotColumns > 2 ? 0.55 : 0.8;
 }
 
-/** The size at which the columns fill the width, if that is a good size to look at. */
-function fittingSize(sheet, layout, width, headW, part, isNarrow) {
+/** The size at which the columns fill the width, and few rows the height, if that is good to look at. */
+function fittingSize(sheet, layout, width, height, headW, part, isNarrow) {
   if (isNarrow) return (width - headW) / 2.25;
   const cell = (width - headW - 24) / layout.cols.length - 2 * CELL_PAD;
   const fitting = ((cell + GAP) / layout.slotColumns - GAP) / part;
-  return fitting < SMALLEST_FITTING ? SIZES.initial : Math.min(fitting, largestOf(sheet, 2));
+  if (fitting < SMALLEST_FITTING) return SIZES.initial;
+  const lines = Math.ceil(layout.numSlots / layout.slotColumns);
+  const isShort = layout.rows.length <= MAX_ROWS_FITTED && lines === 1;
+  const rowH = (height - HEAD_PX) / layout.rows.length - 2 * CELL_PAD;
+  const allRows = isShort ? Math.max(SMALLEST_FITTED_ROW, (rowH * sheet.aspect) / part) : Infinity;
+  return Math.min(fitting, allRows, largestOf(sheet, 2));
 }
 
 /** How large an image is shown at most: its own size, or somewhat enlarged where it is small. */
