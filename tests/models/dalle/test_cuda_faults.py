@@ -50,6 +50,7 @@ def smallest_runner(batch_size: int | None = None) -> CudaRunner:
     return CudaRunner(SMALLEST, random_tensors(SMALLEST), tokenizer, "float32", batch_size)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.slow)])
 def test_memory_may_run_out_at_any_one_allocation(stride: int, device: StandIn) -> None:
     requests = [dataclasses.replace(r, prompt="w5") for r in random_requests(3, seed=1)]

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 ABSENT = ("hydra", "omegaconf", "mlflow", "pandas", "pyarrow", "yaml", "fsspec", "safetensors")
 
 
+@pytest.mark.timeout(600)  # half a minute of computing, on a machine that may be busy
 def test_the_whole_check_runs_without_a_gpu(tmp_path: Path) -> None:
     command = ["--out", str(tmp_path), "--device", "cpu", "--size", "test", "--budget", "400"]
     done = subprocess.run(
