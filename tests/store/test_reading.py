@@ -79,6 +79,26 @@ def test_datasets_shows_the_images(run, tmp_path):
     assert loaded.features["temperature"].dtype == "float64"
 
 
+def test_datasets_joins_runs_with_different_axes(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    parts = []
+    for name, axes in {"a": {"temperature": [0.5, 1]}, "b": {"top_k": [8, 16]}}.items():
+        paths = RunPaths(str(tmp_path / name))
+        draw_plan(paths, make_plan(seeds=(0,), axes=axes, sweep=name))
+        loaded = datasets.load_dataset(
+            "parquet", data_dir=paths.images_parquet, cache_dir=str(tmp_path / f"cache_{name}")
+        )
+        parts.append(loaded["train"])
+    joined = datasets.concatenate_datasets(parts)
+    assert len(joined) == sum(map(len, parts)) == 16
+    assert set(joined[:8]["top_k"]) == {None}
+    assert set(joined[8:]["top_k"]) == {8, 16}
+    assert set(joined[8:]["temperature"]) == {None}
+    assert joined[15]["image"].size == (16, 16)
+
+
 def test_image_bytes_lie_uncompressed_in_row_groups_that_a_metadata_scan_skips(paths):
     plan = make_plan(seeds=range(60))
     draw_plan(paths, plan)
