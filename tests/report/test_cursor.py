@@ -160,6 +160,16 @@ def test_a_rectangle_and_ctrl_click_choose_images_that_keys_judge_together(brows
     assert len([label for label in page.labels() if "1 of 5" in label]) == 1
 
 
+def test_an_image_beside_the_chosen_ones_is_judged_alone(browse, sheet):
+    page = browse().open(sheet)
+    for name in ("a fox · noto", "a robot · noto"):
+        page.slot(name).click(modifiers=["Control"])
+    page.slot("a tiger · twemoji").hover()
+    page.keys("4")
+    (label,) = rated(page)
+    assert label.startswith("a tiger · twemoji")
+
+
 def test_a_note_being_typed_survives_a_reload(browse, sheet):
     page = browse().open(sheet).focus_grid()
     page.keys("n")

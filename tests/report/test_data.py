@@ -144,6 +144,15 @@ def test_an_image_with_other_pixels_in_another_run_is_an_image_of_its_own(tmp_pa
     assert data.num_images == 48
 
 
+def test_the_same_cell_in_two_runs_is_two_cells_of_candidates(tmp_path):
+    a = make_run(tmp_path / "a")
+    b = make_run(tmp_path / "b", grain=20.0)  # same cells, other pixels
+    data = collect_runs(a, b)
+    in_a, in_b = (set(data.cell_of_row[data.run_of_row == run].tolist()) for run in (0, 1))
+    assert len(in_a) == len(in_b) == 12
+    assert in_a.isdisjoint(in_b)
+
+
 def test_failures_are_rows_without_pixels(tmp_path):
     data = collect_runs(make_run(tmp_path / "run", fails_on="a fox, noto"))
     assert int((~data.has_image).sum()) == 2

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from dataclasses import asdict
 
 import pytest
 
@@ -206,6 +207,22 @@ def test_a_verdict_taken_back_is_no_verdict_to_save(tmp_path):
     assert found["counts"] == [1, 0, 1]
     (pick,) = picks_from_json(found["text"])
     assert (pick.image_id, pick.is_reject, pick.is_favourite) == (B, True, False)
+
+
+def test_a_verdict_of_the_run_that_is_taken_back_is_saved_as_taken_back(tmp_path):
+    program = (
+        PICKS_PROGRAM
+        + """
+    picks.rate([ids[0]], 5);
+    picks.clear([ids[1]]);
+    give({ count: picks.numNew(), text: picks.exportText() });
+    """
+    )
+    baked = [asdict(Pick(A, rating=5, picked_at="2026-11-01T09:00:00Z"))]
+    found = run_script(tmp_path, program, ids=[A, B], baked=baked)
+    assert found["count"] == 1
+    (pick,) = picks_from_json(found["text"])
+    assert (pick.image_id, pick.is_cleared) == (A, True)
 
 
 def test_one_rule_makes_picks_on_the_page_and_in_python(tmp_path):
