@@ -60,3 +60,9 @@ def test_credentials_of_the_environment_are_replaced_wherever_they_stand(monkeyp
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter-two")
     monkeypatch.setenv("ACME_API_KEY", "abc")  # too short to be told from a word
     assert redact({"note": "said hunter-two, abc"}) == {"note": f"said {MARK}, abc"}
+
+
+def test_of_two_credentials_that_begin_alike_neither_is_left_in_part(monkeypatch) -> None:
+    monkeypatch.setenv("ACME_TOKEN", "hunter")
+    monkeypatch.setenv("ACME_PASSWORD", "hunter-two-three")
+    assert redact_text("hunter-two-three, hunter") == f"{MARK}, {MARK}"

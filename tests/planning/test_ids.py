@@ -9,7 +9,9 @@ import pytest
 
 from promptlab.configs.settings import Job, Settings
 from promptlab.planning.expand import expand, narrow
-from promptlab.planning.plan import Plan
+from promptlab.planning.plan import Plan, PlannedModel
+from promptlab.planning.requests import make_request
+from promptlab.records import Source
 from tests.painters import PaintModel
 
 STYLE = {"pattern": "{prompt} in the style of {ink}"}
@@ -74,3 +76,15 @@ def test_the_same_cells_with_other_parents_are_another_sweep():
         cells = tuple(replace(cell, parent_ids=parents) for cell in plan.cells)
         ids.add(narrow(plan, jobs, cells).sweep_id)
     assert len(ids) == 3
+
+
+def test_the_pixels_of_a_parent_count_in_the_id_and_what_the_parent_is_called_does_not():
+    planned = PlannedModel.of(PaintModel())
+
+    def id_of(source: Source | None) -> str:
+        request = make_request(planned.model, planned.numerics, "a fox", 0, {}, source)
+        return request.image_id
+
+    parent = Source("0" * 16, "a" * 64, b"")
+    assert id_of(replace(parent, image_id="1" * 16)) == id_of(parent)
+    assert len({id_of(None), id_of(parent), id_of(replace(parent, sha256="b" * 64))}) == 3

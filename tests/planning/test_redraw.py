@@ -144,3 +144,14 @@ def test_the_recorded_model_of_a_row_is_the_one_of_its_weights_and_dtype():
     old = {**row, "model": "old", "model_fingerprint": "e" * 16}
     assert recorded_model(record, old) == RecordedModel("c", "old", None)
     assert recorded_model(record, {**row, "model_fingerprint": "0" * 16}) is None
+
+
+def test_a_row_is_drawn_again_in_its_own_batch_size_whatever_a_later_session_drew_with():
+    drawer = {"name": "tiny", "fingerprint": "f" * 16, "dtype": "float32"}
+    row = {"model": "tiny", "model_fingerprint": "f" * 16, "dtype": "float32", "batch_size": 4}
+    padded = recorded_model(RunRecord(models={"a": ModelRecord(**drawer, padded_batch=8)}), row)
+    assert padded is not None
+    assert padded.padded_batch == 4
+    free = recorded_model(RunRecord(models={"a": ModelRecord(**drawer)}), row)
+    assert free is not None
+    assert free.padded_batch is None

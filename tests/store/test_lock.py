@@ -8,9 +8,14 @@ import sys
 import pytest
 
 from promptlab.errors import RunLockedError
+from promptlab.paths import RunPaths
 from promptlab.store import open_store
+from promptlab.store.folder import RunFolder
 from promptlab.store.lock import hold_lock
+from promptlab.store.pipeline import StoredImage
+from promptlab.store.storage import LocalStorage
 from tests.store.painting import make_plan
+from tests.store.sweeping import draw_plan, parts_of
 
 HOLDER = """
 import sys, time
@@ -64,3 +69,18 @@ def test_two_writers_of_one_run_folder_do_not_get_on(paths):
         pass
     with open_store(paths, make_plan()):
         pass
+
+
+def test_a_writer_that_loses_its_lock_while_it_writes_pngs_writes_no_part(paths):
+    images: list[StoredImage] = []
+    draw_plan(RunPaths(f"{paths.root}-drawn"), make_plan(), listeners=[images.extend])
+    looks = iter([True, False])  # the lock is another's at the second look
+
+    def check_lock() -> None:
+        if not next(looks):
+            raise RunLockedError("another process writes this run")
+
+    folder = RunFolder(LocalStorage(), paths, check_lock)
+    with pytest.raises(RunLockedError):
+        folder.write(images, embed_images=True)
+    assert parts_of(paths) == []

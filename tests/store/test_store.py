@@ -193,6 +193,15 @@ def test_flush_returns_when_all_is_on_disk_and_listeners_get_the_stored_images(p
             assert file.read() == image.png
 
 
+def test_flush_raises_where_what_was_added_could_not_be_written(paths):
+    with open_store(paths, make_plan()) as store:
+        store.add(drawn(store.pending("painter")[0]))
+        shutil.rmtree(paths.images)
+        with pytest.raises(StoreError, match="Could not write"):
+            store.flush()
+    assert read_run(paths).num_rows == 0
+
+
 def test_an_answer_to_nothing_that_was_asked_is_refused(paths):
     with (
         pytest.raises(StoreError, match="not in the plan"),

@@ -52,7 +52,7 @@ def test_parts_of_the_subject_are_no_arm_of_their_own_and_other_axes_are(project
     assert len(arms) == 2
     run = read_run(str(project.runs[0]))
     assert run.record.subject_axes == ("red_blue", "fox_cat")
-    layout = make_layout(run.axes, list(run.record.axes), "subject", run.record.subject_axes)
+    layout = make_layout(run.axes, run.record.axes, "subject", run.record.subject_axes)
     assert {layout.run_name(row) for row in rows} == {"day", "night"}
     assert not layout.params(rows[0]).keys() & {"red_blue", "fox_cat"}
 

@@ -47,6 +47,13 @@ def test_a_yaml_file_gives_a_list_or_nested_lists_by_key(project):
     assert prompts(project, "__pets/tame__") == ["tom", "rex", "toy"]
 
 
+def test_a_key_means_its_own_lists_and_not_those_whose_names_begin_like_it(project):
+    (project / "wildcards" / "farm.yaml").write_text(
+        "cat: {old: [tom], young: [kit]}\ncattle: [cow]\n"
+    )
+    assert prompts(project, "__farm/cat__") == ["tom", "kit"]
+
+
 def test_a_value_of_a_yaml_list_is_the_text_that_was_written(project):
     items = ["16:9", "010", "1.50", "1e3", "yes", "TRUE", "0x10", "1_000", "2026-11-28", "null"]
     (project / "wildcards" / "ratio.yaml").write_text("".join(f"- {item}\n" for item in items))
