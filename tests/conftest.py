@@ -71,8 +71,14 @@ class Project:
 
     @property
     def runs(self) -> list[Path]:
-        """The run folders, oldest first."""
-        return sorted((self.path / "runs").glob("*"))
+        """The run folders, oldest first; two of one second by when they were begun."""
+
+        def age(folder: Path) -> tuple[str, int]:
+            recorded = folder / "sweep.yaml"
+            second = folder.name[: len("2026-11-28_12-00-00")]
+            return second, recorded.stat().st_mtime_ns if recorded.exists() else 0
+
+        return sorted((self.path / "runs").glob("*"), key=age)
 
     def rows(self, run: Path | None = None) -> list[dict[str, Any]]:
         """The rows of a run, by default the newest."""
