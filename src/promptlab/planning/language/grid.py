@@ -71,7 +71,7 @@ class Grid:
         """Read the jobs' prompts; raises PromptError or ConfigError for what cannot be drawn.
 
         `reserved` are names that an axis of a prompt may not have; `recorded_samples` the values
-        that samples of a run that goes on chose when it began, whatever its lists hold by now.
+        that samples of a resumed run chose when it began, whatever its lists hold by now.
         """
         self.options = options
         self._reserved = reserved
