@@ -26,7 +26,7 @@ VERBS = {
     "show": "print everything that made an image, and the command that draws it again",
     "pick": "rate an image, or import picks from a contact sheet",
     "verify": "draw a sample of a run again and compare the pixels",
-    "sync": "bring MLflow up to the images of a run",
+    "sync": "bring MLflow up to date with a run",
     "ui": "open MLflow's UI on this folder's store",
     "models": "list the models, or what one of them accepts",
     "styles": "list the styles and templates with what they say",
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_encoding(arguments: Sequence[str]) -> None:
-    """Refuse arguments that hold bytes outside of UTF-8: no file that we write could hold them."""
+    """Refuse arguments that hold bytes outside UTF-8: no file that we write could hold them."""
     for argument in arguments:
         try:
             argument.encode("utf-8")

@@ -15,7 +15,7 @@ class ConfigError(PromptlabError):
 
 
 class ParameterError(ConfigError):
-    """A sampling parameter is unknown to the model or outside of its range."""
+    """A sampling parameter is unknown to the model or outside its range."""
 
 
 class PromptError(ConfigError):

@@ -92,7 +92,7 @@ def test_rules_of_a_named_sweep_name_texts_as_they_are_written(project: Project)
 
 
 def test_a_key_twice_in_a_texts_file_is_an_error():
-    with pytest.raises(yaml.YAMLError, match="'a' stands there twice"):
+    with pytest.raises(yaml.YAMLError, match="'a' appears twice"):
         load_texts("a: [x]\na: [y]\n")
     assert load_texts("- 16:9\n- ~\n- null\n-\n- '~x'\n") == ["16:9", None, "null", None, "~x"]
 

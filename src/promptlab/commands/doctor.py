@@ -1,4 +1,4 @@
-"""`promptlab doctor`: is everything here that a sweep needs, and what is it?
+"""`promptlab doctor`: does this machine have everything that a sweep needs?
 
 Looks at versions, devices, disk, MLflow's store and weights; prints one line each. Changes
 nothing and downloads nothing.
@@ -22,7 +22,7 @@ MIN_FREE_GB = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at."""
+    """One check."""
 
     name: str
     text: str
@@ -133,7 +133,7 @@ def find_models() -> Iterator[Finding]:
             yield Finding(name, text)
         except Exception as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            # One that says what it wants, an extra or a setting, is for others to choose.
+            # A model that names a missing extra or setting is optional: that is no fault.
             is_asking = isinstance(error, PromptlabError) and not isinstance(
                 error, WeightsMissingError
             )

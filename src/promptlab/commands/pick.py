@@ -1,6 +1,6 @@
-"""`promptlab pick`: judge an image, take in the picks of a contact sheet, list or copy them.
+"""`promptlab pick`: judge an image, import the picks of a contact sheet, list or copy them.
 
-Writes picks.parquet of the run that holds the image, brings the run's page and MLflow up to it.
+Writes picks.parquet of the run that holds the image, brings the run's page and MLflow up to date.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verdict = parser.add_argument_group("verdict")
     verdict.add_argument("--rating", type=int, choices=range(1, 6), help="1 to 5")
     verdict.add_argument("--favourite", "--favorite", action="store_true", help="mark it")
-    verdict.add_argument("--reject", action="store_true", help="mark it as no good")
+    verdict.add_argument("--reject", action="store_true", help="reject it")
     verdict.add_argument("--note", help="a remark")
     verdict.add_argument("--clear", action="store_true", help="take every verdict on it back")
     verdict.add_argument("--who", default=picks.default_who(), help="who judges (default: you)")
@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     many.add_argument("--list", action="store_true", help="print the current picks")
     many.add_argument("--export", action="store_true", help="print them as picks.json")
     many.add_argument("--copy", metavar="FOLDER", help="copy the picked PNG files into a folder")
-    parser.add_argument("--no-report", action="store_true", help="leave the contact sheet as it is")
-    parser.add_argument("--no-sync", action="store_true", help="leave MLflow as it is")
+    parser.add_argument("--no-report", action="store_true", help="do not update the contact sheet")
+    parser.add_argument("--no-sync", action="store_true", help="do not update MLflow")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -223,7 +223,7 @@ def describe(pick: Pick) -> str:
 
 
 def _bring_up_to_date(roots: Iterable[str], args: argparse.Namespace) -> None:
-    """Bring pages and MLflow up to the picks; these are safe already, so problems are warnings."""
+    """Bring pages and MLflow up to date; the picks are safe already, so problems are warnings."""
     for root in dict.fromkeys(roots):
         for name, bring in (("the page", _report), ("MLflow", _sync)):
             if getattr(args, f"no_{bring.__name__.strip('_')}"):
@@ -241,7 +241,7 @@ def _report(root: str) -> None:
 
 
 def _sync(root: str) -> None:
-    """Bring MLflow up to the run, if it ever held it."""
+    """Bring MLflow up to date with the run, if MLflow ever held it."""
     from promptlab.paths import RunPaths
     from promptlab.store import read_run
     from promptlab.store.storage import open_storage

@@ -28,8 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write here (default: the run's folder; of several runs, one below reports/)",
     )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument("--rows", metavar="AXIS", help="the axis that rows show at first")
-    parser.add_argument("--columns", metavar="AXIS", help="the axis that columns show at first")
+    parser.add_argument("--rows", metavar="AXIS", help="the axis shown as rows when the page opens")
+    parser.add_argument(
+        "--columns", metavar="AXIS", help="the axis shown as columns when the page opens"
+    )
     parser.add_argument("--sort", metavar="SCORE", help="the score that orders candidates")
     parser.add_argument("--pdf", action="store_true", help="contact_sheet.pdf as well")
     parser.add_argument(
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--animate", metavar="AXIS", help="contact_sheet.webp and .gif, a frame a value of AXIS"
     )
-    parser.add_argument("--no-png", action="store_true", help="leave contact_sheet.png out")
+    parser.add_argument("--no-png", action="store_true", help="do not write contact_sheet.png")
     parser.add_argument(
         "--standalone", metavar="FILE", help="one HTML file with everything inside, to send"
     )

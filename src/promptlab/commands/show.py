@@ -64,7 +64,7 @@ def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -
     }
     shown = {name: value for name, value in facts.items() if value is not None}
     width = max(map(len, shown))
-    # Prompts may hold line breaks and terminal codes: show them, do not obey them.
+    # Prompts may hold line breaks and terminal codes: print them escaped.
     return [f"{name:<{width}}  {_printable(str(value))}" for name, value in shown.items()]
 
 

@@ -1,4 +1,4 @@
-"""`promptlab styles`: what there is to sweep, with the words that it puts around a prompt.
+"""`promptlab styles`: the styles and templates, with the words that they put around a prompt.
 
 Reads config files and lists of words, prints lines. Opens no model and does not start Hydra.
 """

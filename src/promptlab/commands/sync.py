@@ -1,4 +1,4 @@
-"""`promptlab sync`: bring MLflow up to the images of a run."""
+"""`promptlab sync`: bring MLflow up to date with a run."""
 
 from __future__ import annotations
 

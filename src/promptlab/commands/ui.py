@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start the UI and return its exit code; a server that runs already is named instead."""
+    """Start the UI and return its exit code; if a server runs already, print its address."""
     from promptlab.redaction import redact_text
     from promptlab.tracking.database import check, has_content, relocate_artifacts
     from promptlab.tracking.location import database_of

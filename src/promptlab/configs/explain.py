@@ -43,12 +43,12 @@ def explained_errors() -> Iterator[None]:
         if not str(error).startswith("Config group override"):
             raise
         raise ConfigError(
-            f"A group takes the name of an option: {error} `none` is the name of no style."
+            f"A group takes the name of an option: {error} `style=none` draws without a style."
         ) from error
 
 
 def explain_missing(path: str, message: str) -> str:
-    """Explain an option that no conf/ has: close names first, then what there is."""
+    """Explain an option that no conf/ has: close names first, then the known ones."""
     group, _, option = path.removesuffix(".yaml").partition("/")
     known = list_options(group)
     if not option or not known:

@@ -1,9 +1,9 @@
 """Starts Hydra on promptlab's configs: for a task of the command line, or for the jobs alone.
 
-Takes a command's arguments, returns nothing or its jobs. Does what `hydra.main` does without its
-marks on the process: no sys.argv (but for completion), no environment, no exit on an error, and
-what Hydra keeps once a process is given back. Knows neither promptlab's own flags nor what jobs
-are for.
+Takes a command's arguments, returns nothing or its jobs. Does what `hydra.main` does, but leaves
+the process as it was: it changes neither sys.argv (except for completion) nor the environment,
+never exits on an error, and restores Hydra's global state. Knows neither promptlab's own flags nor
+what jobs are for.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _check_flags(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _hydra_restored() -> Iterator[None]:
-    """Give back what Hydra keeps once a process: its configs, resolvers and version."""
+    """Restore Hydra's global state: its configs, resolvers and version."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import JobRuntime
@@ -188,7 +188,7 @@ def _complete(hydra: Hydra, name: str, arguments: list[str]) -> None:
 
 
 def _run_single(hydra: Hydra, name: str, task: JobTask, overrides: list[str]) -> None:
-    """Do what `Hydra.run` does, but raise what the task raised without a line before it."""
+    """Do what `Hydra.run` does, but raise what the task raised without logging it first."""
     from hydra._internal.callbacks import Callbacks
     from hydra.core.utils import JobStatus, run_job
     from hydra.types import HydraContext, RunMode

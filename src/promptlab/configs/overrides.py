@@ -135,7 +135,7 @@ def prepare_override(override: str) -> str:
         return _keep_written(key, value, name in TEXT_KEYS) if is_text else override
     if _FUNCTION.match(value):
         raise UnreadableError(
-            f"Hydra cannot read {override}: quote each text inside of the function.",
+            f"Hydra cannot read {override}: quote each text inside the function.",
             in_a_shell=f"{key}={_quote_arguments(value)}",
         )
     if not is_prompt and value.lstrip()[:1] in ("[", "{"):
@@ -191,7 +191,7 @@ def is_readable(override: str) -> bool:
 
 
 def _explain_structured(key: str, value: str) -> None:
-    """Raise with every text inside of lists and mappings quoted, if that makes it readable."""
+    """Raise with every text inside lists and mappings quoted, if that makes it readable."""
     scalar = re.compile(r"(?<=[\[,{:])\s*([^\[\]{},:'\"]+?)\s*(?=[\]},])")
     quoted = scalar.sub(
         lambda m: m[0] if is_readable(f"{key}={m[1]}") else m[0].replace(m[1], _quote(m[1])), value
@@ -230,7 +230,7 @@ def _is_simple_sweep(argument: str) -> bool:
 
 
 def _split(value: str) -> list[str]:
-    """Return the parts between commas that stand outside of quotes and brackets."""
+    """Return the parts between commas that stand outside quotes and brackets."""
     parts, start, depth, index = [], 0, 0, 0
     while index < len(value):
         character = value[index]
@@ -260,7 +260,7 @@ def _end_of_quotes(value: str, start: int) -> int | None:
 
 
 def _plain(part: str) -> str:
-    r"""Return a part as it was meant: \, is how one types a comma inside of a value."""
+    r"""Return a part as it was meant: \, is how one types a comma inside a value."""
     return part.replace("\\,", ",")
 
 
@@ -285,7 +285,7 @@ def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> 
     them the bound is what Hydra can compose rather than the limit on images.
     """
     sizes: dict[str, int] = {}
-    narrowing = keys_of("narrowing")  # they may leave few of many jobs
+    narrowing = keys_of("narrowing")  # they may keep only a few of many jobs
     settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *narrowing)}
     for override in overrides:
         key = override.key_or_group

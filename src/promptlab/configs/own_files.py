@@ -39,7 +39,7 @@ def read_utf8(file: Path) -> str:
 
 
 def keep_texts(config: Container, text: str) -> None:
-    """Put texts back that YAML read as numbers: prompts, slots, and all that a sweep varies.
+    """Restore the texts that YAML read as numbers: prompts, slots and all swept values.
 
     A model's parameter may be one of them: it reads a number from its text.
     """

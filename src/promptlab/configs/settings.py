@@ -135,7 +135,7 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
 
 
 def _check_finite(key: str, value: Any) -> None:
-    """Refuse numbers that are none: neither an id nor a table could hold them."""
+    """Refuse NaN and infinity: neither an id nor a table could hold them."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key}={value}: expected a number that is finite.")
     if isinstance(value, Mapping):

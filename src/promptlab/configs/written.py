@@ -17,7 +17,7 @@ Path = tuple[str | int, ...]  # keys and places from the top of a document
 def is_rewritten(written: str, value: object) -> bool:
     """Tell whether a text was read as a number or truth value that is written otherwise.
 
-    `1.50`, `TRUE`, `1_000` and `nan` are; `1.5`, `true` and `1000` say what they are.
+    `1.50`, `TRUE`, `1_000` and `nan` are; `1.5`, `true` and `1000` print as they are written.
     """
     if isinstance(value, bool):
         return written != str(value).lower()
@@ -48,7 +48,7 @@ def _text_loader() -> Any:
             for key, _ in node.value:
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} stands there twice", key.start_mark
+                        None, None, f"the key {key.value!r} appears twice", key.start_mark
                     )
                 seen.add(key.value)
             return super().construct_mapping(node, deep)

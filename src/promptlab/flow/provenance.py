@@ -21,7 +21,7 @@ PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "
 
 
 def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> RunRecord:
-    """Return what is known of a sweep besides its plan's cells; the store adds those."""
+    """Return the record of a sweep without its plan's cells; the store adds those."""
     return RunRecord(
         command=("promptlab", "sweep", *argv),
         argv=tuple(argv),
@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
 
 
 def git_revision() -> dict[str, Any] | None:
-    """Return commit and state of the working directory's git repository, None outside of one."""
+    """Return commit and state of the working directory's git repository, None outside one."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None

@@ -28,7 +28,8 @@ from promptlab.records import Request
 from promptlab.store import Run
 
 Row = Mapping[str, Any]
-MAX_LEVELS = 16  # of 255: as far apart as two kinds of processors may draw the same image
+# Of 255: two kinds of processors may draw the same image with values so far apart.
+MAX_LEVELS = 16
 
 
 @dataclass

@@ -100,7 +100,7 @@ def check_size(frames: Sequence[_Frame], grid: Grid, count: GridCount, limit: in
 
 
 def _count_folded(frames: Sequence[_Frame], count: GridCount) -> tuple[int, int]:
-    """Return cells and images when jobs that differ in their seeds alone share their cells."""
+    """Count cells and images; jobs that differ in their seeds alone share their cells."""
     seeds: dict[str, set[int]] = {}
     num_points: dict[str, int] = {}
     for frame, number in zip(frames, count.per_job, strict=True):

@@ -116,7 +116,7 @@ class _Reader:
         template: Pattern,
         style: Pattern,
     ) -> tuple[str, ...]:
-        """Read the values that slots ask for, those inside of other values included."""
+        """Read the values that slots ask for, those inside other values included."""
         slots: dict[str, None] = {}
         open_names = [*template.slots, *(name for name in style.slots if name != "prompt")]
         while open_names:

@@ -1,4 +1,4 @@
-"""Which axes a sheet shows where at first: rows, columns, inside of the cells, or as tabs.
+"""Where a sheet shows each axis when it opens: rows, columns, inside the cells, or as tabs.
 
 Takes axes, returns an Arrangement; the page, the pictures and the phone all use it. Knows no
 images.
@@ -39,7 +39,7 @@ def arrange(
     """Return the places of the axes: those asked for, and the ones that tell most for the rest.
 
     The parts of a prompt's choices come before the subject that they make up; a third axis lies
-    inside of the cells or becomes tabs; the seed, whose values are a cell's candidates, is shown
+    inside the cells or becomes tabs; the seed, whose values are a cell's candidates, is shown
     only where nothing else varies.
     """
     by_name = {axis.name: axis for axis in axes}

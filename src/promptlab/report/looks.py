@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE_PX = 8  # of a descriptor: enough for where things are and what color they have
+SIDE_PX = 8  # of a descriptor: enough to tell where things are and their color
 TWIN_DISTANCE = 5.0  # root mean square in levels of 255; seeds of one prompt are 20 to 80 apart
 MAX_ORDERED = 2_000  # candidates of one cell; beyond, the sweep's order stays
 

@@ -15,7 +15,7 @@ from promptlab.store.parts import Part
 from promptlab.store.schema import AxisColumn, make_schema
 from promptlab.store.storage import Storage
 
-ROW_GROUP_ROWS = 100  # what a reader of images takes at once: 100 of 100 kB are a good mouthful
+ROW_GROUP_ROWS = 100  # rows that a reader of images loads at once: 100 images of 100 kB are 10 MB
 
 # PNG does not shrink further, and a dictionary of values that are all different only costs.
 _INCOMPRESSIBLE = "image.bytes"

@@ -303,12 +303,12 @@ def _local_folder(artifact_uri: str) -> Path | None:
 
 
 def shrink(png: bytes, longest_px: int) -> bytes:
-    """Return the small WebP that MLflow's charts show, a tile as large as it is."""
+    """Return the small WebP that MLflow's charts show at its own size."""
     from PIL import Image
 
     image: Any = Image.open(io.BytesIO(png))
     scale = longest_px / max(image.size)
-    if scale < 1:  # MLflow lets small ones grow: more bytes and twice the time for no more picture
+    if scale < 1:  # MLflow enlarges small ones itself; here that would cost twice the time
         width, height = (max(1, int(side * scale)) for side in image.size)
         image = image.resize((width, height), Image.Resampling.BILINEAR)  # 2/3 of bicubic's time
     buffer = io.BytesIO()

@@ -61,7 +61,7 @@ def open_client(uri: str, *, may_change: bool = True) -> MlflowClient:
 def set_environment() -> None:
     """Set what MLflow reads from the environment, unless the user did."""
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "1")
-    # Short patience with a server that is away, MLflow's own is four minutes: the next part
+    # Give up soon on a server that is away (MLflow waits four minutes): the next part
     # or the next sync tries again.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")

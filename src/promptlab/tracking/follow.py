@@ -135,7 +135,7 @@ class Tracking:
         return f"Bring MLflow up to date later with: promptlab sync {self._paths.root}"
 
     def close(self) -> None:
-        """Let the follower finish and wait for it as long as it gets on."""
+        """Let the follower finish; wait for it as long as it makes progress."""
         if not self._has_rows and self._options.enabled and self._is_behind():
             self.notify()
         process = self._process
@@ -188,7 +188,7 @@ class Tracking:
             return False
 
     def _wait(self) -> bool:
-        """Return whether the follower came to its end."""
+        """Return whether the follower finished."""
         is_finished = False
         told_at = heard_at = time.monotonic()
         while True:
@@ -216,7 +216,7 @@ def open_tracking(
     paths: RunPaths,
     options: TrackingOptions = TrackingOptions(),  # noqa: B008  frozen
 ) -> Iterator[Tracking]:
-    """Follow a run folder while it is written; on leaving, wait for MLflow as it gets on.
+    """Follow a run folder while it is written; on leaving, wait while MLflow makes progress.
 
     The follower starts with `begin`, or with the first part; a sweep with nothing to do
     starts none unless an earlier session left MLflow behind.

@@ -77,8 +77,8 @@ class Follower:
     def _listen(self) -> None:
         for line in sys.stdin.buffer:
             order = Order.from_line(line)
-            if order.kind == "finish":  # nothing is drawn any more, and MLflow's import may be
-                set_session_niceness(0)  # what the end of the sweep waits for
+            if order.kind == "finish":
+                set_session_niceness(0)  # drawing is over, and the sweep waits for this process
             self._orders.put(order.kind)
         self._orders.put("gone")
 
@@ -131,8 +131,8 @@ class Follower:
     def _open_syncer(self) -> Syncer:
         """Import MLflow and ask it what it holds.
 
-        Its modules are objects by the hundred thousand that stay: looking for garbage among them
-        takes a fifth of the import, and again and again afterwards.
+        MLflow's modules are hundreds of thousands of objects that stay for good. Garbage collection
+        over them takes a fifth of the import's time, and would take it again later.
         """
         gc.disable()
         try:
@@ -170,7 +170,7 @@ def set_session_niceness(niceness: int) -> None:
 
     With autogroups a process's own niceness counts only among the processes of its session. Unlike
     that, a session's priority may be raised again, which the end of a sweep needs: beside busy
-    programs, a process of the lowest priority would not come to its end.
+    programs, a process of the lowest priority would hardly ever run.
     """
     with contextlib.suppress(OSError):  # no Linux, no autogroups, or a sandbox
         Path("/proc/self/autogroup").write_text(str(niceness), encoding="ascii")
@@ -193,6 +193,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    # All is written and told. Taking MLflow's modules down would take a second, which a sweep that
-    # has ended would wait for.
+    # Everything is written and reported. Unloading MLflow's modules would take a second, and the
+    # sweep would wait for it.
     os._exit(main())

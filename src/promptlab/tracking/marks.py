@@ -1,7 +1,7 @@
 """What a run folder itself says about its tracking: who writes it to MLflow, and how far.
 
-Two hidden files: a lock, and a mark that MLflow holds all there was. Knows no MLflow, so that a
-sweep with nothing to do need not ask it.
+Two hidden files: a lock, and a mark that MLflow holds every image of that moment. Knows no MLflow,
+so that a sweep with nothing to do need not ask it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def tracked_state(paths: RunPaths, options: TrackingOptions) -> str:
 
 
 def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:
-    """Tell, without asking MLflow, whether it was brought up to this run folder."""
+    """Tell, without asking MLflow, whether it is up to date with this run folder."""
     try:
         text = open_storage(paths.root).read_bytes(paths.join(MARKER_FILE))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a sweep and the follower of its run folder tell each other, one JSON object a line.
+"""Messages between a sweep and the follower of its run folder, one JSON object a line.
 
 Both processes use these two classes, so that neither expects a field that the other does not
 send. Knows no MLflow and no process.
@@ -44,4 +44,4 @@ class News(_Message):
 
     num_left: int | None = None  # images on disk that MLflow does not hold yet, at most
     warning: str | None = None  # a problem, and what to do about it
-    is_finished: bool = False  # the follower has come to its end
+    is_finished: bool = False  # the follower has finished

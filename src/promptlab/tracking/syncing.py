@@ -1,4 +1,4 @@
-"""Bringing MLflow up to a run folder's Parquet: all of it, or what came since.
+"""Bringing MLflow up to date with a run folder's Parquet: all rows, or the new ones.
 
 Takes a run folder, which alone is the truth; asks MLflow what it holds and adds what is missing.
 Used as a whole by `promptlab sync` and step by step by the process that follows a sweep. Memory
@@ -111,7 +111,9 @@ class Syncer:
         self.client = BulkClient(uri, name, default_artifact_root(uri), restore=restore)
         self.client.thumbnail_px = options.thumbnail_px
         stored = read_record(run.paths)
-        if stored is None or stored.uri == redact_text(uri):  # a sync elsewhere is for this once
+        if stored is None or stored.uri == redact_text(
+            uri
+        ):  # a sync to another store is not recorded
             write_record(run.paths, uri, experiment_of(options), self.client.experiment_id)
         self._runs = self.client.find_runs(self._run_id)
         if restore:
@@ -359,7 +361,7 @@ def sync(
     progress: Callable[[int], object] | None = None,
     restore: bool = False,
 ) -> SyncReport:
-    """Bring MLflow up to a run folder; a second sync changes nothing.
+    """Bring MLflow up to date with a run folder; a second sync changes nothing.
 
     `progress` is called with the number of images of each batch logged. Raises TrackingError if
     MLflow cannot be reached or refuses; what was logged until then stays, and the next sync goes

@@ -26,7 +26,7 @@ from promptlab.planning.language.parse import ESCAPABLE
 PAGE = (Path(promptlab.planning.language.__file__).parent / "GRAMMAR.md").read_text(
     encoding="utf-8"
 )
-PLAIN = PAGE.replace("\\|", "|")  # bars inside of a table are escaped for Markdown
+PLAIN = PAGE.replace("\\|", "|")  # bars inside a table are escaped for Markdown
 
 EXAMPLES = {
     "{red|green|blue}": ["red", "green", "blue"],

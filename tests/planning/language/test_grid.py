@@ -335,5 +335,5 @@ def test_parts_of_the_subject_are_told_apart_from_the_other_axes():
     ],
 )
 def test_options_of_another_form_are_refused_with_the_right_form(options):
-    with pytest.raises(ConfigError, match=r"expected|stands there twice"):
+    with pytest.raises(ConfigError, match=r"expected|appears twice"):
         GridOptions.parse(**options)

@@ -62,7 +62,7 @@ def test_a_value_of_a_yaml_list_is_the_text_that_was_written(project):
 
 def test_a_key_that_stands_twice_is_an_error(project):
     (project / "wildcards" / "twice.yaml").write_text("a: [x]\nb: [y]\na: [z]\n")
-    with pytest.raises(PatternError, match=r"twice\.yaml: .*'a' stands there twice"):
+    with pytest.raises(PatternError, match=r"twice\.yaml: .*'a' appears twice"):
         prompts(project, "__twice/a__")
 
 

@@ -21,7 +21,7 @@ from promptlab.planning.language.errors import PatternError, Place
 from promptlab.planning.language.syntax import Choice, Pattern, Slot, Take, Text, Wildcard
 from promptlab.planning.language.wildcards import Wildcards
 
-MAX_NAME_LENGTH = 40  # characters of the name that a nameless choice gets
+MAX_NAME_LENGTH = 40  # characters of the name given to a nameless choice
 MAX_DEPTH = 100  # axes within axes, values of slots and wildcards included
 
 
@@ -42,7 +42,7 @@ class Group:
     key: str  # unique in the prompt
     alternatives: tuple[Sequence_, ...]  # none: its one text is given when a prompt is made
     take: Take | None = None
-    is_recorded: bool = True  # False: a nameless choice inside of an alternative
+    is_recorded: bool = True  # False: a nameless choice inside an alternative
     alias: str | None = None  # a wildcard that lends the axis its values
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -59,7 +59,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Value:
-    """One value of an axis: its text, and the axes chosen inside of it."""
+    """One value of an axis: its text, and the axes chosen inside it."""
 
     text: str
     inner: Mapping[str, str]

@@ -89,7 +89,7 @@ class Blocks:
         return tuple(sorted(ordered, key=lambda block: order[block[0]]))
 
     def reach(self, key: str) -> frozenset[str]:
-        """Return an axis and all that may be chosen inside of it."""
+        """Return an axis and all that may be chosen inside it."""
         return self._reach[key]
 
     @cached_property
@@ -190,7 +190,7 @@ class Blocks:
 
     @cached_property
     def subject_parts(self) -> frozenset[str]:
-        """Axes that are chosen inside of the subject and nowhere else."""
+        """Axes that are chosen inside the subject and nowhere else."""
         if SUBJECT not in self.bound.groups or SUBJECT not in self._reach:
             return frozenset()
         elsewhere: set[str] = set()

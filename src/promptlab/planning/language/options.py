@@ -90,7 +90,7 @@ def _parse_zips(value: Any) -> tuple[tuple[str, ...], ...]:
                 raise ConfigError(f"zip={value!r}: {form}, got {axis!r}.")
             if axis in seen:
                 raise ConfigError(
-                    f"zip={value!r}: {axis} stands there twice. Axes that all go side by side make "
+                    f"zip={value!r}: {axis} appears twice. Axes that all go side by side make "
                     "one list: [[a, b, c]]."
                 )
             seen.add(axis)
