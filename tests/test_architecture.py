@@ -59,6 +59,7 @@ FLOORS = (
         "models.dalle.tokenizer",
         "models.dalle.transfer",
         "models.dalle.upstream",
+        "models.dalle.variations",
         "models.dalle.weights",
     ),
     ("models.dalle.cpu",),

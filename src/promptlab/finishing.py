@@ -48,7 +48,7 @@ def finish(result: Result, numerics: Numerics) -> Drawn:
         created_at=datetime.now(UTC),
         source_id=None if source is None else source.image_id,
     )
-    return Drawn(result.request, facts, None if pixels is None else compress(pixels))
+    return Drawn(result.request, facts, None if pixels is None else compress(pixels, result.latent))
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The PNG format: pixels compressed in one place, texts put beside them in another.
 
 Takes RGB pixels or PNG bytes, returns PNG bytes and texts. Does not know what the texts say.
+A model's latent of an image lies in a private chunk: other programs ignore it, and those that
+change pixels drop it, because the chunk is marked as unsafe to copy.
 Compressing takes milliseconds an image; adding texts copies bytes.
 
 The encoder is our own because it takes 1.6 ms where Pillow takes 4.0 at its fastest (256 px, one
@@ -19,6 +21,7 @@ import numpy as np
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TEXT_KINDS = frozenset({b"tEXt", b"iTXt", b"zTXt"})
 _HEADER_END = len(SIGNATURE) + 25  # the header chunk has 13 bytes, and 12 around them
+_LATENT_KIND = b"plLT"  # small, small, capital, capital: optional, private, unsafe to copy
 _UP_FILTER = 2
 _RGB = 2
 
@@ -28,14 +31,15 @@ def hash_pixels(pixels: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest()
 
 
-def compress(pixels: np.ndarray) -> bytes:
-    """Return a PNG of uint8 RGB pixels [height, width, 3], without texts."""
+def compress(pixels: np.ndarray, latent: bytes = b"") -> bytes:
+    """Return a PNG of uint8 RGB pixels [height, width, 3], without texts; see `read_latent`."""
     height, width = pixels.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 8, _RGB, 0, 0, 0)
     return b"".join(
         (
             SIGNATURE,
             _chunk(b"IHDR", header),
+            _chunk(_LATENT_KIND, latent) if latent else b"",
             _chunk(b"IDAT", _compress(_filter_rows(pixels))),
             _chunk(b"IEND", b""),
         )
@@ -79,6 +83,14 @@ def read_text(png: bytes, keyword: str) -> str | None:
         if kind == b"iTXt" and data.startswith(prefix):
             return data[len(prefix) + 4 :].decode("utf-8")
     return None
+
+
+def read_latent(png: bytes) -> bytes:
+    """Return the latent that an image was stored with, b"" without one."""
+    for kind, start, end in _chunks(png):
+        if kind == _LATENT_KIND:
+            return png[start + 8 : end - 4]
+    return b""
 
 
 def _chunks(png: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -78,6 +78,7 @@ class Result:
     is_prompt_truncated: bool = False  # the model read less than the whole prompt
     unseen: str = ""  # what the model did not see of the prompt, for people; "" if all was seen
     cost_usd: float | None = None  # what this image cost; None: nothing
+    latent: bytes = field(default=b"", repr=False)  # what its model draws variations from, if any
 
     @property
     def status(self) -> Status:

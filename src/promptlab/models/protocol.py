@@ -43,6 +43,7 @@ class Parameter:
     maximum: float | None = None  # inclusive
     choices: tuple[Scalar, ...] = ()
     description: str = ""
+    is_for_source: bool = False  # acts only on a request with a source; others do not have it
 
     def normalize(self, name: str, value: Scalar) -> Scalar:
         """Return the value in this parameter's kind, so that 8 and 8.0 are one image.
@@ -191,6 +192,7 @@ DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
 _A1111_NAMES = {
     "steps": "Steps",
     "sampler": "Sampler",
+    "strength": "Denoising strength",
     "guidance_scale": "CFG scale",
     "supercondition_factor": "CFG scale",
 }

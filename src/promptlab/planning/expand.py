@@ -219,9 +219,16 @@ class _Models:
         self._last = (node, self._keys[text])
         return self._keys[text]
 
-    def params(self, model_key: str, given: Mapping[str, Any]) -> _Params:
-        """Return all sampling parameters in the model's own kinds, defaults filled in."""
-        key = (model_key, *((name, type(value), value) for name, value in given.items()))
+    def params(self, model_key: str, given: Mapping[str, Any], has_source: bool) -> _Params:
+        """Return all sampling parameters in the model's own kinds, defaults filled in.
+
+        Those for a source are left out without one: they would count in ids and change nothing.
+        """
+        key = (
+            model_key,
+            has_source,
+            *((name, type(value), value) for name, value in given.items()),
+        )
         try:
             return self._params[key]
         except KeyError:
@@ -229,7 +236,16 @@ class _Models:
         except TypeError:  # an unhashable value: a list where a number is expected
             key = ()
         model = self.opened[model_key].model
-        asked = normalize_params(model.name, model.parameters, given)
+        accepted = dict(model.parameters)
+        for name in [n for n, p in accepted.items() if p.is_for_source and not has_source]:
+            del accepted[name]
+            if given.get(name) is not None:
+                raise ConfigError(
+                    f"{name}={given[name]}: acts only on an image that is drawn from another one. "
+                    f"Add parent=IMAGE_ID, or leave {name} out."
+                )
+        given = {name: value for name, value in given.items() if name in accepted}
+        asked = normalize_params(model.name, accepted, given)
         params = _Params(asked, dict(model.settle(asked)))
         if key:
             self._params[key] = params
@@ -316,11 +332,12 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
     planned = models.opened[model_key]
     model = planned.model
     given = {k: v for k, v in config.items() if k in model.parameters and k not in RESERVED_KEYS}
+    source = sources.of_job(job, model)
     return _Frame(
         job=job,
         planned=planned,
         model_key=model_key,
-        params=models.params(model_key, given),
+        params=models.params(model_key, given, source is not None),
         template=str(job.choices.get("template") or "plain"),
         style=str(job.choices.get("style") or NO_STYLE),
         seeds=parse_seeds(config.get("seeds", 1)),
@@ -331,7 +348,7 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
             and key not in model.parameters
             and key.split(".")[0] not in SWEEP_KEYS
         },
-        source=sources.of_job(job, model),
+        source=source,
     )
 
 

@@ -16,7 +16,14 @@ from promptlab.models.dalle.cuda.runner import CudaRunner
 from promptlab.models.dalle.tokenizer import WordTokenizer
 from promptlab.records import Request, Result
 from tests.models.dalle.device import StandIn
-from tests.models.dalle.tiny_models import TINY, VOCAB, make_runner, random_requests, random_tensors
+from tests.models.dalle.tiny_models import (
+    TINY,
+    VOCAB,
+    make_runner,
+    random_requests,
+    random_tensors,
+    vary,
+)
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -86,6 +93,24 @@ def test_an_image_is_the_same_in_any_block(dtype: str, device: StandIn) -> None:
         batch = choose.sample(requests, choose.randint(2, 6))
         for image_id, pixels in pixels_of(list(runner.draw(batch))).items():
             assert pixels == alone[image_id]
+
+
+def test_a_variation_keeps_its_parents_rows_in_any_block(device: StandIn) -> None:
+    requests = random_requests(6, seed=5)
+    runner = cuda_runner()
+    (parent,) = runner.draw(requests[:1])
+    mixed = [
+        vary(request, parent, [0.4, 1.0][index % 2]) if index % 3 else request
+        for index, request in enumerate(requests)
+    ]
+    (kept,) = tokens_of(runner, [parent.request])
+    for request, tokens in zip(mixed[:4], tokens_of(runner, mixed[:4]), strict=True):
+        has_kept = request.params.get("strength") == 0.4
+        assert torch.equal(tokens[:15], kept[:15]) == (has_kept or request is requests[0])
+    alone = pixels_of([next(runner.draw([request])) for request in mixed])
+    assert pixels_of(list(runner.draw(mixed[::-1]))) == alone
+    fresh = pixels_of(list(runner.draw([r for i, r in enumerate(requests) if i in (1, 5)])))
+    assert all(alone[image_id] == pixels for image_id, pixels in fresh.items())
 
 
 def test_where_attention_is_not_exact_every_block_has_one_shape(

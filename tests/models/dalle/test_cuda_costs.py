@@ -23,7 +23,7 @@ counted = functools.cache(count_step)
 
 
 @pytest.mark.parametrize(
-    ("size", "most_kernels", "most_gb"), [("mini", 406, 3.1), ("mega", 742, 12.5)]
+    ("size", "most_kernels", "most_gb"), [("mini", 409, 3.1), ("mega", 745, 12.5)]
 )
 def test_a_step_takes_no_more_than_it_did(size: str, most_kernels: int, most_gb: float) -> None:
     work = counted(CONFIG_FROM_SIZE[size], torch.bfloat16, 128, 128, 16)

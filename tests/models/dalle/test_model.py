@@ -87,6 +87,7 @@ def test_parameters_are_declared_with_defaults_and_ranges() -> None:
         "temperature": 1.0,
         "top_k": 256,
         "supercondition_factor": 16.0,
+        "strength": 0.5,
     }
     with pytest.raises(ParameterError, match="16384"):
         normalize_params("m", parameters, {"top_k": 16385})

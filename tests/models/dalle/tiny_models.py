@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Mapping
 
@@ -12,7 +13,8 @@ from promptlab.models.dalle.config import DalleConfig, Defaults, DetokenizerConf
 from promptlab.models.dalle.cpu_runner import CpuRunner
 from promptlab.models.dalle.tokenizer import WordTokenizer
 from promptlab.models.dalle.weights import expected_shapes
-from promptlab.records import Request
+from promptlab.png import compress
+from promptlab.records import Request, Result, Source
 
 SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3}
 VOCAB = {**SPECIAL, **{f"w{index}": index for index in range(4, 60)}}
@@ -94,3 +96,14 @@ def random_requests(num: int, seed: int) -> list[Request]:
         )
         for index in range(num)
     ]
+
+
+def vary(request: Request, parent: Result, strength: float) -> Request:
+    """Return the request drawn from an image, as the store would hand it out."""
+    assert parent.pixels is not None
+    png = compress(parent.pixels, parent.latent)
+    return dataclasses.replace(
+        request,
+        params={**request.params, "strength": strength},
+        source=Source(parent.request.image_id, "", png),
+    )

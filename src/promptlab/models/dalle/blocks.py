@@ -104,7 +104,8 @@ class BlockSizes:
         length = padded_length(3, self._text_length)
         states = {ids: noise(length, decoder.width)[0] for ids in [(0, 2), *prompts[:5]]}
         ones = torch.ones(num_images, 1)
-        settings = BlockSettings(ones, ones.to(torch.int64), ones * 3, ones[None], 1)
+        first = ones.to(torch.int64)
+        settings = BlockSettings(ones, first, ones * 3, ones[None], first[:, 0].expand(1, -1), 1)
         text = prepare_text(decoder, prompts, states, self._text_length)
         previous = torch.arange(num_images) % decoder.logits.num_outputs
         logits = []

@@ -42,6 +42,9 @@ class DetokenizerConfig:
         return 2 ** (len(self.channels) - 1)
 
 
+DEFAULT_STRENGTH = 0.5  # of a variation: the lower half is drawn anew
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
     """Sampling parameters used where a request does not say otherwise."""
@@ -122,6 +125,14 @@ class DalleConfig:
                 0.0,
                 100.0,
                 description="how strongly the prompt steers; 1 is plain, 0 ignores it",
+            ),
+            "strength": Parameter(
+                float,
+                DEFAULT_STRENGTH,
+                0.0,
+                1.0,
+                is_for_source=True,
+                description="share of a parent's rows that is drawn anew, from below; 1: all",
             ),
         }
 

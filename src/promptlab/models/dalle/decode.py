@@ -33,7 +33,7 @@ from promptlab.models.dalle.encode import (
     stack_states,
 )
 from promptlab.models.dalle.network import CrossAttention, Decoder, SelfAttention
-from promptlab.models.dalle.sampling import BlockSettings, sample, supercondition
+from promptlab.models.dalle.sampling import BlockSettings, keep, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
 
 OnTokens = Callable[[int, Tensor], None]  # (tokens so far, tokens [image, step])
@@ -207,13 +207,14 @@ def decode_step(
 ) -> Tensor:
     """Return the next token of every image: int64 [image], from the previous int64 [image]."""
     logits = decode_logits(decoder, cache, text, settings, previous, step)
-    return sample(
+    sampled = sample(
         logits,
         settings.temperature,
         settings.top_k,
         settings.uniforms[step],
         settings.max_top_k,
     )
+    return keep(sampled, settings.kept[step])
 
 
 def decode_logits(

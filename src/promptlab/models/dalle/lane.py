@@ -25,6 +25,7 @@ from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import BROKEN, BlockSettings
 from promptlab.models.dalle.strip_detokenizer import ImagesDetokenizer
 from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer
+from promptlab.models.dalle.variations import pack_tokens
 from promptlab.records import Request, Result
 
 NOT_FINITE = "the model computed numbers that are not finite; dtype=float32 has the widest range"
@@ -65,7 +66,9 @@ class Lane:
         tokens = self.decode(requests, [prompt.ids for prompt in prompts], on_tokens)
         pixels = self.detokenizer.pixels(tokens).numpy()
         seconds = time.perf_counter() - started
-        return make_results(requests, prompts, tokens.numpy(), pixels, seconds)
+        return make_results(
+            requests, prompts, tokens.numpy(), pixels, seconds, self.config.fingerprint
+        )
 
     def decode(
         self,
@@ -105,6 +108,7 @@ def make_results(
     tokens: np.ndarray,  # int64 [image, step]
     pixels: np.ndarray,  # uint8 [image, height, width, 3]
     seconds: float,
+    fingerprint: str,
 ) -> list[Result]:
     """Return the results of requests that took `seconds` together.
 
@@ -120,6 +124,9 @@ def make_results(
             batch_size=len(requests),
             is_prompt_truncated=prompt.is_truncated,
             unseen=prompt.unseen,
+            latent=b"" if broken else pack_tokens(fingerprint, own_tokens),
         )
-        for request, prompt, image, broken in zip(requests, prompts, pixels, is_broken, strict=True)
+        for request, prompt, image, own_tokens, broken in zip(
+            requests, prompts, pixels, tokens, is_broken, strict=True
+        )
     ]

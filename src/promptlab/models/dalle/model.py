@@ -6,6 +6,8 @@ the folder is looked for (downloaded, converted) when the fingerprint or the wei
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +41,7 @@ class DalleModel:
     """A DALL·E-family model; satisfies promptlab.models.protocol.Model."""
 
     is_deterministic = True
+    takes_source = True
 
     def __init__(
         self,
@@ -146,13 +149,18 @@ class DalleModel:
         if self.device == "cpu":
             keep_freed_memory()
         check_device(self.config, self.dtype, self.device)  # before weights are downloaded
-        self._runner = open_runner(
-            self.config, self.folder, self.dtype, self.device, self._batch_size
-        )
+        config = dataclasses.replace(self.config, fingerprint=self.fingerprint)
+        self._runner = open_runner(config, self.folder, self.dtype, self.device, self._batch_size)
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish."""
-        return self.runner.draw(requests)
+        from promptlab.models.dalle.variations import describe_problem
+
+        runner, num_tokens = self.runner, self.config.num_image_tokens
+        problems = [describe_problem(r, self.fingerprint, num_tokens) for r in requests]
+        asked = list(zip(requests, problems, strict=True))
+        refused = (Result(request, error=problem) for request, problem in asked if problem)
+        return itertools.chain(refused, runner.draw([r for r, problem in asked if not problem]))
 
     def draw_with_previews(
         self, requests: Sequence[Request], on_preview: OnPreview, every: int = 32

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from promptlab.models.dalle import rng
+from promptlab.models.dalle.variations import FREE, kept_tokens
 from promptlab.records import Request
 
 RUN = 128  # tokens
@@ -28,6 +29,7 @@ class BlockSettings:
     top_k: Tensor  # int64 [image, 1]
     supercondition_factor: Tensor  # float32 [image, 1]
     uniforms: Tensor  # float64 [step, image, 1]
+    kept: Tensor  # int64 [step, image]: a variation's tokens of its parent; FREE: sampled
     max_top_k: int  # the largest of top_k
 
     @staticmethod
@@ -44,6 +46,7 @@ class BlockSettings:
             top_k=column("top_k", torch.int64),
             supercondition_factor=column("supercondition_factor", torch.float32),
             uniforms=torch.from_numpy(numbers.T.copy())[:, :, None],
+            kept=torch.from_numpy(kept_tokens(requests, num_steps).T.copy()),
             max_top_k=max(int(request.params["top_k"] or 0) for request in requests),
         )
 
@@ -55,6 +58,11 @@ def supercondition(unconditional: Tensor, conditional: Tensor, factor: Tensor) -
     so the logits are the same, at half the cost.
     """
     return unconditional * (1 - factor) + conditional * factor
+
+
+def keep(sampled: Tensor, kept: Tensor) -> Tensor:
+    """Return the tokens of a step, int64 [image]: those that are kept, else the sampled ones."""
+    return torch.where(kept == FREE, sampled, kept)
 
 
 def sample(

@@ -28,7 +28,7 @@ from promptlab.models.dalle.cuda.sizes import EMPTY_LENGTH, ENCODED_ROWS
 from promptlab.models.dalle.decode import OnTokens
 from promptlab.models.dalle.encode import Ids, empty_prompt, padded_length, stack_states
 from promptlab.models.dalle.network import CrossAttention, Decoder, DecoderLayer, SelfAttention
-from promptlab.models.dalle.sampling import BlockSettings, sample, supercondition
+from promptlab.models.dalle.sampling import BlockSettings, keep, sample, supercondition
 from promptlab.models.dalle.tokenizer import PAD_ID
 from promptlab.models.dalle.transfer import to_device
 
@@ -91,6 +91,7 @@ class GraphDecoder:
             top_k=zeros(padded, 1, dtype=torch.int64).fill_(1),
             supercondition_factor=zeros(padded, 1, dtype=torch.float32),
             uniforms=zeros(decoder.num_steps, padded, 1, dtype=torch.float64),
+            kept=zeros(decoder.num_steps, padded, dtype=torch.int64),
             max_top_k=1,
         )
         self._graphs: dict[Shape, torch.cuda.CUDAGraph] = {}
@@ -121,7 +122,7 @@ class GraphDecoder:
             for first in range(0, num_steps, BUCKET)
         ]
         self._write_texts(prompts, states, text_length)
-        for name in ("temperature", "top_k", "supercondition_factor", "uniforms"):
+        for name in ("temperature", "top_k", "supercondition_factor", "uniforms", "kept"):
             values = to_device(getattr(settings, name), self.decoder.device)
             getattr(self._settings, name).copy_(values)
         for shape in shapes:
@@ -211,13 +212,14 @@ class GraphDecoder:
                 x = self._layer(layer, index, x, shape)
         states = decoder.final_norm(x)
         mixed = supercondition(states[0::2], states[1::2], settings.supercondition_factor)
-        tokens = sample(
+        sampled = sample(
             decoder.logits(mixed.to(decoder.dtype)).to(torch.float32),
             settings.temperature,
             settings.top_k,
             settings.uniforms.index_select(0, self._step)[0],
             shape.longest_top_k,
         )
+        tokens = keep(sampled, settings.kept.index_select(0, self._step)[0])
         self._tokens.index_copy_(1, self._step, tokens[:, None])
         self._previous.copy_(tokens)
         self._step.add_(1)

@@ -105,7 +105,9 @@ class CudaRunner(Runner):
             pixels = self.detokenize(block.tokens)
             tokens = to_host(block.tokens).numpy()
         seconds = time.perf_counter() - started
-        return make_results(block.requests, block.prompts, tokens, pixels, seconds)
+        return make_results(
+            block.requests, block.prompts, tokens, pixels, seconds, self.config.fingerprint
+        )
 
     def shrink(self, num_images: int) -> None:
         """Free all memory that can be rebuilt; decode at most half of `num_images` from now on."""
