@@ -211,6 +211,8 @@ def run_python(code: str) -> str:
         "promptlab.planning.expand, promptlab.planning.plan, promptlab.planning.language",
         "promptlab.planning.prompts, promptlab.planning.seeds, promptlab.paths",
         "promptlab.cli, promptlab.commands.sweep, promptlab.commands.models",
+        "promptlab.commands.score, promptlab.scores.scoring, promptlab.scores.summary",
+        "promptlab.scores.measures, promptlab.scores.registry",
         "promptlab.flow.sweep",
         "promptlab.models.registry, promptlab.models.protocol, promptlab.models.dalle",
         "promptlab.models.diffusers, promptlab.models.machine",

@@ -25,6 +25,7 @@ VERBS = {
     "report": "build the contact sheet of a run",
     "show": "print everything that made an image, and the command that draws it again",
     "pick": "rate an image, or import picks from a contact sheet",
+    "score": "give images scores: how well they show their prompt, how sharp, how new",
     "verify": "draw a sample of a run again and compare the pixels",
     "sync": "bring MLflow up to date with a run",
     "ui": "open MLflow's UI on this folder's store",

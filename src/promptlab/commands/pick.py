@@ -88,7 +88,7 @@ def _judge(args: argparse.Namespace) -> int:
         picks.record_picks(root, [pick])
         touched.append(root)
         print(f"{pick.image_id}  {describe(pick)}  {row['prompt'][:80]!r}")
-    _bring_up_to_date(touched, args)
+    bring_up_to_date(touched, args)
     return 0
 
 
@@ -123,7 +123,7 @@ def _import(args: argparse.Namespace) -> int:
     if strangers:
         log.warning("%d picked images are in none of the runs: left out.", len(strangers))
     print(f"{num_new} new of {len(given)} picks in {', '.join(roots)}")
-    _bring_up_to_date(roots, args)
+    bring_up_to_date(roots, args)
     return 0
 
 
@@ -222,8 +222,8 @@ def describe(pick: Pick) -> str:
     return ", ".join(words) or "cleared"
 
 
-def _bring_up_to_date(roots: Iterable[str], args: argparse.Namespace) -> None:
-    """Bring pages and MLflow up to date; the picks are safe already, so problems are warnings."""
+def bring_up_to_date(roots: Iterable[str], args: argparse.Namespace, what: str = "picks") -> None:
+    """Bring pages and MLflow up to date; what is new is safe already: problems are warnings."""
     for root in dict.fromkeys(roots):
         for name, bring in (("the page", _report), ("MLflow", _sync)):
             if getattr(args, f"no_{bring.__name__.strip('_')}"):
@@ -231,7 +231,7 @@ def _bring_up_to_date(roots: Iterable[str], args: argparse.Namespace) -> None:
             try:
                 bring(root)
             except PromptlabError as error:
-                log.warning("The picks are kept, but %s is not up to date: %s", name, error)
+                log.warning("The %s are kept, but %s is not up to date: %s", what, name, error)
 
 
 def _report(root: str) -> None:

@@ -38,6 +38,7 @@ ARM_TAG = "promptlab.arm_id"
 KIND_TAG = "promptlab.kind"  # "arm" or "report"
 NOTE_TAG = "mlflow.note.content"  # a description in Markdown
 _OWN_NOTE_TAG = "promptlab.note"  # of an experiment: the hash of the description that we wrote
+_SERIES_TAG = "promptlab.series"  # hash of the metrics with steps that were logged
 _HASH_TAG = "promptlab.sha256."  # + artifact name: what was logged under that name
 _LOGGED_ARTIFACTS_TAG = "mlflow.loggedArtifacts"
 _PAGE = 1000  # runs a search returns at once
@@ -231,6 +232,24 @@ class BulkClient:
             )
             run.metrics.update(new_metrics)
             run.tags.update(new_tags)
+
+    def log_series(self, run: KnownRun, series: Mapping[str, Mapping[int, float]]) -> None:
+        """Log the metrics that have a value a step, unless the run has just these."""
+        from mlflow.entities import Metric, RunTag
+
+        digest = hash_id(sorted((key, sorted(steps.items())) for key, steps in series.items()))
+        if not series or run.tags.get(_SERIES_TAG) == digest:
+            return
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(key, value, now, step)
+            for key, steps in series.items()
+            for step, value in sorted(steps.items())
+        ]
+        for start in range(0, len(metrics), 1000):  # MLflow takes 1,000 at once
+            self.client.log_batch(run.run_id, metrics=metrics[start : start + 1000])
+        self.client.log_batch(run.run_id, tags=[RunTag(_SERIES_TAG, digest)])
+        run.tags[_SERIES_TAG] = digest
 
     def log_file(self, run: KnownRun, name: str, content: bytes) -> bool:
         """Log one file if its content is not there yet; return whether it was logged."""

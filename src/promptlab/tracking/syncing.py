@@ -60,7 +60,8 @@ from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.picked import pick_metrics, pick_tags
 from promptlab.tracking.report_run import REPORT_KEY, log_report_run, report_params
-from promptlab.verdicts import picks
+from promptlab.tracking.scored import score_metrics, score_series
+from promptlab.verdicts import picks, read_scores
 
 log = logging.getLogger(__name__)
 
@@ -292,6 +293,9 @@ class Syncer:
         columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
         rows = self._run.rows(columns)
         history = picks.read_picks(self._run.paths.root)
+        image_ids = list(dict.fromkeys(row["image_id"] for row in rows))
+        scores = read_scores([self._run.paths.scores_parquet], image_ids)
+        subjects = self._record.axes.get("subject", ())
         num_images = 0
         for arm, arm_rows in _group(rows, layout).items():
             run = self._ensure_run(arm, arm_rows[0], layout)
@@ -305,7 +309,9 @@ class Syncer:
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
             metrics = pick_metrics(arm_rows, history) | arm_metrics(arm_rows)
+            metrics |= score_metrics(arm_rows, scores, image_ids)
             self.client.log_facts(run, metrics, tags)
+            self.client.log_series(run, score_series(arm_rows, scores, image_ids, subjects))
             seconds = sum(row["seconds"] for row in arm_rows)
             self.client.finish(run, run.started_at_ms + round(seconds * 1000))
         if rows:

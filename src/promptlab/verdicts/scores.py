@@ -1,7 +1,8 @@
 """Scores: programs' verdicts on images, kept as rows beside the images they judge.
 
 Takes one scorer's values, keeps them in the run folder's `scores.parquet` as rows of (image_id,
-scorer, fingerprint, value); returns one SheetScore a scorer, in the order of a sheet's images.
+scorer, fingerprint, value, error); returns one SheetScore a scorer, in the order of a sheet's
+images. A row without a value is an image of which the scorer had nothing to say, or failed to.
 Knows no model and no page.
 """
 
@@ -12,7 +13,8 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from promptlab.errors import ReportError
@@ -39,6 +41,17 @@ class Scorer:
 
 
 @dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """One row of scores.parquet."""
+
+    image_id: str
+    scorer: str
+    fingerprint: str
+    value: float | None  # None: nothing to say, or an error
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SheetScore:
     """One score of every image of a sheet."""
 
@@ -57,11 +70,15 @@ class SheetScore:
 
 
 def record_scores(
-    run_root: str | os.PathLike[str], scorer: Scorer, value_from_id: Mapping[str, float]
+    run_root: str | os.PathLike[str],
+    scorer: Scorer,
+    value_from_id: Mapping[str, float | None],
+    error_from_id: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Keep a scorer's values of some images; those of its earlier fingerprints are dropped.
+    """Keep a scorer's answers on some images; those of its earlier fingerprints are dropped.
 
-    Values that are not finite are left out. The file is replaced in one step.
+    None says that it has nothing to say, an error why it could not. Values that are not finite are
+    left out. The file is replaced in one step.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -76,19 +93,23 @@ def record_scores(
             scorers, rows = _read(paths.scores_parquet)
             scorers[scorer.name] = scorer
             kept = {
-                (image_id, name): (fingerprint, value)
-                for image_id, name, fingerprint, value in rows
-                if name != scorer.name or fingerprint == scorer.fingerprint
+                (row.image_id, row.scorer): row
+                for row in rows
+                if row.scorer != scorer.name or row.fingerprint == scorer.fingerprint
             }
-            for image_id, value in value_from_id.items():
-                if math.isfinite(value):
-                    kept[image_id, scorer.name] = (scorer.fingerprint, float(value))
+            for image_id in dict.fromkeys([*value_from_id, *error_from_id]):
+                value, error = value_from_id.get(image_id), error_from_id.get(image_id)
+                if value is None or math.isfinite(value):
+                    kept[image_id, scorer.name] = ScoreRow(
+                        image_id, scorer.name, scorer.fingerprint, value, error
+                    )
+            columns = zip(*(astuple(row) for row in kept.values()), strict=True)
+            names = [field.name for field in fields(ScoreRow)]
+            types = {"value": pa.float64()}
             table = pa.table(
                 {
-                    "image_id": pa.array([image_id for image_id, _ in kept], pa.string()),
-                    "scorer": pa.array([name for _, name in kept], pa.string()),
-                    "fingerprint": pa.array([f for f, _ in kept.values()], pa.string()),
-                    "value": pa.array([value for _, value in kept.values()], pa.float64()),
+                    name: pa.array(column, types.get(name, pa.string()))
+                    for name, column in zip(names, columns, strict=True)
                 }
             ).replace_schema_metadata(
                 {SCORERS_KEY: json.dumps([asdict(each) for each in scorers.values()])}
@@ -102,6 +123,17 @@ def record_scores(
         ) from error
 
 
+def scored_ids(run_root: str | os.PathLike[str], scorer: Scorer, *, with_failed: bool) -> set[str]:
+    """Return the images that a scorer of this fingerprint has answered on, failures or not."""
+    _, rows = _read(RunPaths(str(run_root)).scores_parquet)
+    return {
+        row.image_id
+        for row in rows
+        if (row.scorer, row.fingerprint) == (scorer.name, scorer.fingerprint)
+        and (with_failed or row.error is None)
+    }
+
+
 def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> tuple[SheetScore, ...]:
     """Return every score that one of these images has; where files disagree, later ones win."""
     scorers: dict[str, Scorer] = {}
@@ -109,8 +141,9 @@ def read_scores(paths: Sequence[str], image_ids: Sequence[str]) -> tuple[SheetSc
     for path in paths:
         known, rows = _read(path)
         scorers |= known
-        for image_id, name, _, value in rows:
-            values.setdefault(name, {})[image_id] = round(value, 6)
+        for row in rows:
+            if row.value is not None:
+                values.setdefault(row.scorer, {})[row.image_id] = round(row.value, 6)
     shown = set(image_ids)
     return tuple(
         _sheet_score(scorers.get(name, Scorer(name)), [by_id.get(i) for i in image_ids])
@@ -130,8 +163,8 @@ def _sheet_score(scorer: Scorer, values: Sequence[float | None]) -> SheetScore:
     )
 
 
-def _read(path: str) -> tuple[dict[str, Scorer], list[tuple[str, str, str, float]]]:
-    """Return a file's scorers by name and its rows (image_id, scorer, fingerprint, value)."""
+def _read(path: str) -> tuple[dict[str, Scorer], list[ScoreRow]]:
+    """Return a file's scorers by name and its rows."""
     import pyarrow.parquet as pq
 
     from promptlab.store.storage import open_storage
@@ -142,7 +175,7 @@ def _read(path: str) -> tuple[dict[str, Scorer], list[tuple[str, str, str, float
         return {}, []
     try:
         table = pq.read_table(io.BytesIO(data))
-        rows = [row for row in _rows(table) if math.isfinite(row[3])]
+        rows = [row for row in _rows(table) if row.value is None or math.isfinite(row.value)]
         known = json.loads((table.schema.metadata or {}).get(SCORERS_KEY, b"[]"))
         names = {field.name for field in fields(Scorer)}
         scorers = [Scorer(**{k: v for k, v in each.items() if k in names}) for each in known]
@@ -151,7 +184,7 @@ def _read(path: str) -> tuple[dict[str, Scorer], list[tuple[str, str, str, float
     return {scorer.name: scorer for scorer in scorers}, rows
 
 
-def _rows(table: pa.Table) -> Iterator[tuple[str, str, str, float]]:
+def _rows(table: pa.Table) -> Iterator[ScoreRow]:
     """Yield a table's rows; files of others have a row a score, or a numeric column a score."""
     import pyarrow as pa
 
@@ -167,17 +200,19 @@ def _rows(table: pa.Table) -> Iterator[tuple[str, str, str, float]]:
     )
     value_column = next((name for name in ("value", OLD_VALUE_COLUMN) if name in columns), None)
     if name_column is not None and value_column is not None:
-        has_fingerprints = "fingerprint" in columns
-        fingerprints = table["fingerprint"].to_pylist() if has_fingerprints else [""] * len(ids)
+        further = [
+            table[name].to_pylist() if name in columns else [None] * len(ids)
+            for name in ("fingerprint", "error")
+        ]
         names, values = table[name_column].to_pylist(), table[value_column].to_pylist()
-        for image_id, name, fingerprint, value in zip(
-            ids, names, fingerprints, values, strict=True
+        for image_id, name, value, fingerprint, error in zip(
+            ids, names, values, *further, strict=True
         ):
-            if value is not None:
-                yield image_id, name, fingerprint or "", float(value)
+            number = None if value is None else float(value)
+            yield ScoreRow(image_id, name, fingerprint or "", number, error)
         return
     for field in table.schema:
         if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
             for image_id, value in zip(ids, table[field.name].to_pylist(), strict=True):
                 if value is not None:
-                    yield image_id, field.name, "", float(value)
+                    yield ScoreRow(image_id, field.name, "", float(value))

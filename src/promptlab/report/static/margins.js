@@ -1,6 +1,7 @@
 // Numbers over many images: mean and best score, pick rate, time, failures; as values, as small
 // bars in the margins, and as colors of a heat map.
 
+import { curveChart, curveText, makeCurves } from "./curves.js";
 import { FAILED, FLAGGED } from "./data.js";
 import { el } from "./dom.js";
 import { isJudged, isPick, liking } from "./picks.js";
@@ -36,6 +37,7 @@ export function makeStats(sheet, count) {
     sum: zeros(),
     num: zeros(),
     best: zeros().fill(isHigherBetter ? -Infinity : Infinity),
+    curves: makeCurves(isHigherBetter),
   }));
 
   function add(group, row, picks) {
@@ -56,6 +58,7 @@ export function makeStats(sheet, count) {
       if (value === null || value === undefined) continue;
       score.sum[group] += value;
       score.num[group] += 1;
+      score.curves.add(group, sheet.cellOf[row], value);
       if (score.isHigherBetter ? value > score.best[group] : value < score.best[group]) score.best[group] = value;
     }
   }
@@ -75,6 +78,7 @@ export function makeStats(sheet, count) {
     for (const score of scores) {
       stats[`score:${score.name}`] = score.num[group] ? score.sum[group] / score.num[group] : null;
       stats[`best:${score.name}`] = score.num[group] ? score.best[group] : null;
+      stats[`curve:${score.name}`] = score.curves.of(group);
     }
     return stats;
   }
@@ -94,7 +98,7 @@ export function metricText(metric, stats) {
 
 /** Lowest and highest value of a metric over some stats; null if nobody has one. */
 export function rangeOf(sheet, allStats, metric) {
-  const score = sheet.scores.find(({ name }) => metric === `score:${name}`);
+  const score = sheet.scores.find(({ name }) => metric === `score:${name}` || metric === `best:${name}`);
   let low = Infinity;
   let high = -Infinity;
   for (const stats of allStats) {
@@ -130,10 +134,15 @@ export function marginBars(ranges, stats) {
     const value = metricValue(stats, metric);
     const from = Math.min(0, low);
     const part = value === null || high === from ? 0 : (value - from) / (high - from);
-    const bar = el("i", { class: "bar" });
-    bar.style.setProperty("--part", part.toFixed(4));
+    const curve = metric.startsWith("best:") ? stats[`curve:${metric.slice(5)}`] : [];
     const text = metricText(metric, stats);
-    const more = metric === "picked" && value !== null ? ` (${formatPercent(value)} of the judged images)` : isLow ? " (lower is better)" : "";
+    const bar = curve.length > 1 ? curveChart(curve, low, high) : el("i", { class: "bar" });
+    bar.style.setProperty("--part", part.toFixed(4));
+    const more = [
+      metric === "picked" && value !== null ? ` (${formatPercent(value)} of the judged images)` : "",
+      isLow ? " (lower is better)" : "",
+      curve.length > 1 ? `; expected best of N seeds ${curveText(curve)}` : "",
+    ].join("");
     list.append(
       el("li", { title: `${label}: ${text}${more}`, "data-metric": metric.split(":")[0] },
         el("span", { class: "bar-label", text: label }),
