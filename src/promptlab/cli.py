@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-import promptlab
 from promptlab.errors import PromptlabError, SweepInterruptedError
 from promptlab.identity import escape_surrogates
 from promptlab.redaction import redact_text
+from promptlab.version import __version__
 
 VERBS = {
     "sweep": "draw a grid of images (Hydra's grammar: see promptlab sweep --help)",
@@ -125,7 +125,7 @@ def _run(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n" + "".join(f"  {line}\n" for line in EPILOG.splitlines()),
     )
-    parser.add_argument("--version", action="version", version=f"promptlab {promptlab.__version__}")
+    parser.add_argument("--version", action="version", version=f"promptlab {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     chosen = arguments[0] if arguments else None
     for verb, help_text in VERBS.items():

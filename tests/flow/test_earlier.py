@@ -34,3 +34,12 @@ def test_a_run_that_was_extended_is_still_the_run_of_its_command(project: Projec
     assert "12 already here, nothing to do" in project.run("sweep", *GRID).out
     assert [str(path) for path in project.runs] == [run]
     assert len(project.rows()) == 14
+
+
+def test_picks_of_a_single_cell_are_input_like_those_of_a_grid(project: Project):
+    project.run("sweep", "subject=a fox", "seeds=2")
+    image_id = project.rows()[0]["image_id"]
+    project.run("pick", image_id, "--favourite")
+    done = project.run("sweep", "--from-picks", str(project.runs[-1]), "seeds=3")
+    assert done.code == 0, done.err
+    assert [row["seed"] for row in project.rows()] == [2, 3, 4]

@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.finishing import finishing
 from promptlab.machine import describe_numerics
@@ -26,6 +25,7 @@ from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts
 from promptlab.store.storage import LocalStorage
+from promptlab.version import __version__
 from tests.store.painting import Painter, make_plan, paint
 from tests.store.sweeping import (
     NUMERICS,

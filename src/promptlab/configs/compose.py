@@ -261,7 +261,7 @@ def job_from_config(config: DictConfig, hydra_config: Any) -> Job:
     assert isinstance(written, list)
     overrides = tuple(str(override) for override in written)
     choices = {str(group): choice for group, choice in hydra_config.runtime.choices.items()}
-    return Job(0, overrides, {}, _resolved(config), choices)
+    return Job(0, overrides, {}, _resolved(config, without="hydra"), choices)
 
 
 def _split(composed: DictConfig) -> tuple[DictConfig, dict[str, str | None]]:

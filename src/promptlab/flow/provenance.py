@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-import promptlab
 from promptlab import machine
 from promptlab.configs.settings import Job
 from promptlab.planning.plan import Plan
 from promptlab.records import RunRecord
+from promptlab.version import __version__
 
 PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "min-dalle", "numpy")
 
@@ -38,7 +38,7 @@ def describe_sweep(plan: Plan, jobs: Sequence[Job], argv: Sequence[str]) -> RunR
 
 def versions() -> dict[str, str]:
     """Return the versions of promptlab, Python and the packages that make the images."""
-    found = {"promptlab": promptlab.__version__, "python": platform.python_version()}
+    found = {"promptlab": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = metadata.version(package)

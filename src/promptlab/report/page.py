@@ -20,12 +20,12 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-import promptlab
 from promptlab.identity import escape_surrogates
 from promptlab.report.arrangement import Arrangement
 from promptlab.report.chunks import SheetChunk
 from promptlab.report.data import STATUSES, SheetData
 from promptlab.verdicts.picks import EXPORT_FORMAT, pick_rating
+from promptlab.version import __version__
 
 MAX_OPEN_CELLS = 6  # so few cells show all their candidates at first
 ENTRY = "main.js"  # the module that imports all others
@@ -82,7 +82,7 @@ def sheet_document(
         "schema": 2,
         "picks_format": EXPORT_FORMAT,
         "pick_rating": pick_rating(),
-        "version": promptlab.__version__,
+        "version": __version__,
         "title": data.title,
         "sheet_id": data.sheet_id,
         "made_at": made_at,

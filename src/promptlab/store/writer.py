@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from promptlab import __version__
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
@@ -39,6 +38,7 @@ from promptlab.store.reuse import FoundImage, read_images
 from promptlab.store.schema import axis_columns
 from promptlab.store.storage import open_storage
 from promptlab.store.todo import OpenRequests, StoreOptions, Waiting, find_reusable, open_requests
+from promptlab.version import __version__
 
 log = logging.getLogger(__name__)
 

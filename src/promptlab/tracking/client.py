@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from promptlab import __version__
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import slugify
 from promptlab.redaction import redact, redact_text
 from promptlab.tracking.connect import open_client
 from promptlab.tracking.database import artifact_folder
+from promptlab.version import __version__
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
