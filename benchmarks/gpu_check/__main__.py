@@ -4,7 +4,8 @@
     python -m benchmarks.gpu_check --out check --stage invariance
     python -m benchmarks.gpu_check --out check --device cpu --size test     (on the stand-in)
 
-A stage that hangs, crashes or takes the device with it ends alone. After each, OUT/check.json is
+A stage that hangs, crashes or takes the device with it ends alone. All of them are forks of a
+process that has imported torch and has not touched the device. After each, OUT/check.json is
 replaced by one with its findings; at the end OUT/report.txt is written and printed.
 """
 
@@ -13,8 +14,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
 import traceback
@@ -64,19 +65,33 @@ def run_stage(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def run_in_process(name: str, options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
     """Run one stage in a process of its own."""
-    path = options.out / f"{name}.json"
+    path, log = options.out / f"{name}.json", options.out / f"{name}.log"
     path.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "benchmarks.gpu_check", *describe(options), "--inside", name]
     started = time.perf_counter()
-    try:
-        done = subprocess.run(command, timeout=limit_s, capture_output=True, text=True, check=False)
-        error = f"exit code {done.returncode}: {done.stderr[-300:]}"
-        (options.out / f"{name}.log").write_text(done.stdout + done.stderr, encoding="utf-8")
-    except subprocess.TimeoutExpired:
+    process = multiprocessing.get_context("fork").Process(
+        target=write_stage, args=(name, options, path, log)
+    )
+    process.start()
+    process.join(limit_s)
+    if process.is_alive():
+        process.kill()
+        process.join()
         error = f"over {limit_s:.0f} s"
+    else:
+        written = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        error = f"exit code {process.exitcode}: {written[-300:]}"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     return {"error": error, "seconds": time.perf_counter() - started}
+
+
+def write_stage(name: str, options: argparse.Namespace, path: Path, log: Path) -> None:
+    """Run one stage, write its findings, and whatever it prints into a log."""
+    with open(log, "w", encoding="utf-8", buffering=1) as file:
+        sys.stdout = sys.stderr = file
+        os.dup2(file.fileno(), 1)  # for what libraries print
+        os.dup2(file.fileno(), 2)
+        write_json(path, run_stage(name, options))
 
 
 def describe(options: argparse.Namespace) -> list[str]:
@@ -105,13 +120,10 @@ def main() -> int:
     parser.add_argument("--size", choices=("full", "test"), default="full")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--stage", choices=tuple(STAGES), action="append", help="only this stage")
-    parser.add_argument("--inside", choices=tuple(STAGES), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    if options.inside:
-        write_json(options.out / f"{options.inside}.json", run_stage(options.inside, options))
-        return 0
     ends_at = time.perf_counter() + options.budget
+    options.out.mkdir(parents=True, exist_ok=True)
+    find_stages()  # imported once, for all forks
     stages: dict[str, dict[str, Any]] = {}
     for name in options.stage or STAGES:
         left_s = ends_at - time.perf_counter()
