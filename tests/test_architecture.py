@@ -57,6 +57,7 @@ FLOORS = (
         "models.dalle.rng",
         "models.dalle.sampling",
         "models.dalle.strip_detokenizer",
+        "models.dalle.texts",
         "models.dalle.tokenizer",
         "models.dalle.transfer",
         "models.dalle.upstream",

@@ -13,12 +13,13 @@ from torch import Tensor
 from promptlab.models.dalle import upstream
 from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import MIN_DALLE_MINI, DalleConfig
-from promptlab.models.dalle.decode import decode_block, decode_logits, prepare_text
+from promptlab.models.dalle.decode import decode_block, decode_logits
 from promptlab.models.dalle.detokenizer import load_detokenizer
 from promptlab.models.dalle.encode import Ids, encode
 from promptlab.models.dalle.network import Decoder, load_decoder, load_encoder
 from promptlab.models.dalle.sampling import BlockSettings
 from promptlab.models.dalle.strip_detokenizer import StripDetokenizer
+from promptlab.models.dalle.texts import prepare_text
 from promptlab.records import Request
 
 SMALL = dataclasses.replace(

@@ -64,6 +64,24 @@ def test_wrong_tensors_are_refused_by_name_and_leave_nothing(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_is_no_model_before_all_of_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.replace
+
+    def fill_up(source: str, target: str) -> None:
+        if target.endswith("vocab.json"):
+            raise OSError("No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", fill_up)
+    with pytest.raises(OSError, match="No space left"):
+        write_model_folder(tmp_path / "model", TINY, random_tensors(TINY), VOCAB)
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["model.safetensors"]
+    with pytest.raises(ModelError, match=r"config\.json"):
+        read_config(tmp_path / "model")
+
+
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
         open_folder(str(tmp_path / "nowhere"))

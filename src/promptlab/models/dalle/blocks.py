@@ -17,10 +17,11 @@ import torch
 from promptlab.errors import ModelError
 from promptlab.models.dalle.cache import Cache
 from promptlab.models.dalle.config import DalleConfig
-from promptlab.models.dalle.decode import decode_logits, prepare_text
+from promptlab.models.dalle.decode import decode_logits
 from promptlab.models.dalle.encode import padded_length
 from promptlab.models.dalle.network import Decoder
 from promptlab.models.dalle.sampling import BlockSettings
+from promptlab.models.dalle.texts import prepare_text
 
 REFERENCE = 32  # images
 # A block holds a multiple of one of these numbers of images: AVX-512's products take six rows

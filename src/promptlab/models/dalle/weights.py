@@ -10,14 +10,12 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab import identity
+from promptlab import atomic, identity
 from promptlab.errors import ModelError, WeightsMissingError
 from promptlab.models.dalle.config import CONFIG_FILE, DalleConfig
 from promptlab.models.dalle.tokenizer import MERGES_FILE, VOCAB_FILE
@@ -67,7 +65,7 @@ def write_model_folder(
     vocab: Mapping[str, int],
     merges: str | None = None,
 ) -> DalleConfig:
-    """Write a model folder whole or not at all; return its config with the fingerprint.
+    """Write a model folder, config.json last; return its config with the fingerprint.
 
     Tensors carry min-dalle's names behind `encoder.`, `decoder.` and `detokenizer.`; `merges` is
     the text of a merges.txt. Raises ModelError if a tensor is missing, unknown or of wrong shape.
@@ -79,41 +77,18 @@ def write_model_folder(
         config, fingerprint=fingerprint_content(config, tensors, vocab, merges)
     )
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, aside / WEIGHTS_FILE)
-        _write_text(aside / VOCAB_FILE, json.dumps(vocab, ensure_ascii=False))
-        if merges is not None:
-            _write_text(aside / MERGES_FILE, merges)
-        _write_text(aside / CONFIG_FILE, config.to_json())
-        for path in aside.iterdir():
-            path.chmod(0o644)  # safetensors writes for its owner alone
-            _flush_to_disk(path)
-        aside.chmod(0o755)  # mkdtemp makes it private
-        _put_in_place(aside, folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic.replacing(str(folder / WEIGHTS_FILE), is_durable=True) as aside:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside)
+        os.chmod(aside, 0o644)  # safetensors writes for its owner alone
+    words = {VOCAB_FILE: json.dumps(vocab, ensure_ascii=False)}
+    if merges is not None:
+        words[MERGES_FILE] = merges
+    # config.json comes last: a folder without it is no model folder.
+    for texts in (words, {CONFIG_FILE: config.to_json()}):
+        data = {str(folder / name): text.encode("utf-8") for name, text in texts.items()}
+        atomic.write_files(data, is_durable=True)
     return config
-
-
-def _put_in_place(aside: Path, folder: Path) -> None:
-    """Make `aside` the model folder; files of an older one with other names are kept."""
-    if not folder.exists():
-        os.rename(aside, folder)
-        return
-    for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG_FILE):
-        os.replace(path, folder / path.name)  # config.json, with the fingerprint, comes last
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _flush_to_disk(path: Path) -> None:
-    with open(path, "rb+") as file:
-        os.fsync(file.fileno())
 
 
 def fingerprint_content(
