@@ -77,9 +77,11 @@ class KernelCounter(TorchDispatchMode):
             result = torch.empty_like(args[0])
         else:
             result = operator(*args, **kwargs)
-        inputs = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        given = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         outputs = [x for x in pytree.tree_leaves(result) if isinstance(x, Tensor)]
-        held = {x.untyped_storage()._cdata for x in inputs}
+        held = {x.untyped_storage()._cdata for x in given}
+        into = kwargs.get("out")  # is written alone
+        inputs = [x for x in given if x is not into]
         fresh = [x for x in outputs if x.untyped_storage()._cdata not in held]
         writes = any(a.alias_info and a.alias_info.is_write for a in operator._schema.arguments)
         if (fresh or writes) and not name.startswith("aten.empty"):
@@ -152,13 +154,15 @@ def count_step(
     return work
 
 
-def count_detokenizer(config: DalleConfig, dtype: torch.dtype) -> Work:
+def count_detokenizer(
+    config: DalleConfig, dtype: torch.dtype, num_images: int = sizes.MOST_DETOKENIZED
+) -> Work:
     """Return the work of one batch of the detokenizer."""
     with torch.inference_mode():
         tensors = empty_tensors(config, dtype, "detokenizer.")
         network = load_detokenizer(tensors, config, dtype, "meta")
     grid = config.image_grid
-    shape = (sizes.DETOKENIZED_IMAGES, grid, grid)
+    shape = (num_images, grid, grid)
     tokens = torch.zeros(shape, dtype=torch.int64, device="meta")
     with counting() as work:
         network(tokens)
@@ -178,9 +182,10 @@ def main() -> None:
     options = parser.parse_args()
     config, dtype = CONFIG_FROM_SIZE[options.size], getattr(torch, options.dtype)
     in_use = options.in_use or options.images
+    together = sizes.detokenized_images(options.images)
     counts: dict[str, Callable[[], Work]] = {
         "a step": lambda: count_step(config, dtype, options.images, in_use, options.text_length),
-        f"detokenizing {sizes.DETOKENIZED_IMAGES}": lambda: count_detokenizer(config, dtype),
+        f"detokenizing {together}": lambda: count_detokenizer(config, dtype, together),
     }
     print(f"{options.size}, {options.dtype}, {in_use} of {options.images} images, meta device")
     print(f"{'':18} {'kernels':>8} {'GB read':>8} {'GB written':>11} {'GFLOP':>9}")

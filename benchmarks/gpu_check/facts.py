@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_check.common import Findings, Options, seconds_of
-from promptlab.models.dalle.cuda import memory
 from promptlab.models.dalle.precision import exact_arithmetic
+from promptlab.models.machine import device_memory
 
 ROW_COUNTS = (8, 64, 128, 256, 512)
 REFERENCE_ROWS = 256
@@ -29,7 +29,7 @@ def check_facts(options: Options) -> Findings:
     found.numbers = {
         "device": torch.cuda.get_device_name(),
         "capability": list(torch.cuda.get_device_capability()),
-        "memory_gib": memory.total_bytes() / 2**30,
+        "memory_gib": device_memory() / 2**30,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),

@@ -65,11 +65,12 @@ def check_speed(options: Options) -> Findings:
         del runner
         best = max(rates.values())
         step = count_step(config, getattr(torch, options.dtype), padded, padded, 16)
-        pixels = count_detokenizer(config, getattr(torch, options.dtype))
+        together = sizes.detokenized_images(padded)
+        pixels = count_detokenizer(config, getattr(torch, options.dtype), together)
         device = facts["bytes_per_s"], facts["flops_per_s"]
         step_s = step.seconds(*device, LAUNCH_S)
         image_s = config.num_image_tokens * step_s / padded
-        image_s += pixels.seconds(*device, LAUNCH_S) / sizes.DETOKENIZED_IMAGES
+        image_s += pixels.seconds(*device, LAUNCH_S) / together
         their_s = min_dalle_seconds(config, options)
         found.numbers[name] = {
             "load_s": load_s, "first_image_s": first_s, "images_per_s": rates,
@@ -131,7 +132,8 @@ def check_profile(options: Options) -> Findings:
     for name, config in options.configs().items():
         runner = make_runner(config, options)
         step = eager_step(runner, runner.most(), 16, config.num_image_tokens // 2)
-        tokens = torch.zeros((sizes.DETOKENIZED_IMAGES, config.num_image_tokens), dtype=torch.int64)
+        together = sizes.detokenized_images(runner.padded)
+        tokens = torch.zeros((together, config.num_image_tokens), dtype=torch.int64)
         on_device = tokens.to("cuda")
         found.numbers[f"{name}, step"] = top_kernels(step)
         found.numbers[f"{name}, pixels"] = top_kernels(partial(runner.detokenize, on_device))
@@ -228,7 +230,8 @@ def check_whatifs(options: Options) -> Findings:
             found.advise(f"{name}: {other} for attention", attention_s / other_s)
 
     side, channels = (8, 8) if options.is_test else (256, 128)
-    images = torch.ones((sizes.DETOKENIZED_IMAGES, channels, side, side), device="cuda", dtype=kind)
+    together = sizes.detokenized_images(runner.padded)
+    images = torch.ones((together, channels, side, side), device="cuda", dtype=kind)
     images = images.contiguous(memory_format=torch.channels_last)
     weight = torch.ones(channels, device="cuda")
     half = weight.to(kind)
@@ -244,6 +247,19 @@ def check_whatifs(options: Options) -> Findings:
         ),
     }
     found.numbers["norm_s"] = norm_s
+    rows = images.permute(0, 2, 3, 1).flatten(1, 2)  # [image, position, channel]
+    by_group = rows.unflatten(-1, (groups, -1))
+    statistics_s = {
+        "group by group": seconds_of(lambda: by_group.mean((1, 3), dtype=torch.float32)),
+        "channels first": seconds_of(
+            lambda: rows.mean(1, dtype=torch.float32).unflatten(-1, (groups, -1)).mean(-1)
+        ),
+    }
+    found.numbers["statistics_s"] = statistics_s
+    found.advise(
+        "statistics of norms by channels first",
+        statistics_s["group by group"] / statistics_s["channels first"],
+    )
     found.advise("norms without layout copies (done)", norm_s["torch's"] / norm_s["channels-last"])
 
     prompts = ids_of(make_requests(4 if options.is_test else 64))

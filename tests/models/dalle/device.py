@@ -18,6 +18,7 @@ import contextlib
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -128,6 +129,7 @@ class Graph:
         self.calls: list[Call] = []
         self.reads: set[int] = set()
         self.writes: set[int] = set()
+        self.launched: dict[Stream, int] = {}  # the last replay's moment on each stream
 
     def pool(self) -> tuple[int, int]:
         """Return the name of its memory."""
@@ -139,6 +141,7 @@ class Graph:
         device.forbid_in_capture("a replay")
         device.count["replay"] += 1
         device.order(self.reads, self.writes)
+        self.launched[device.stream] = device.stream.clock[device.stream]
         with _disable_current_modes():  # the numbers alone
             for call in self.calls:
                 outputs = pytree.tree_leaves(call.operator(*call.args, **call.kwargs))
@@ -172,7 +175,10 @@ class StandIn(TorchDispatchMode):
         self._num_wrappers: collections.Counter[int] = collections.Counter()
         self._written: dict[int, tuple[Stream, int]] = {}
         self._read: dict[int, dict[Stream, int]] = {}
+        self.breaks_capture = False  # whether the next capture fails at its end
+        self.violations: list[str] = []  # noticed where nothing can be raised
         self._capture: Capture | None = None
+        self._capture_stream: Stream | None = None
         self._num_graphs = self._pool_bytes = 0
         self._patches = contextlib.ExitStack()
 
@@ -203,6 +209,7 @@ class StandIn(TorchDispatchMode):
             empty_cache=self._empty_cache,
             get_device_capability=lambda *_: self.capability,
             get_device_name=lambda *_: "stand-in",
+            get_device_properties=lambda *_: SimpleNamespace(total_memory=self.total_bytes),
         )
         self._patches.enter_context(patch)
         self._patches.enter_context(mock.patch.object(torch.Tensor, "pin_memory", pinned))
@@ -212,6 +219,8 @@ class StandIn(TorchDispatchMode):
         super().__exit__(*error)
         self._patches.close()
         StandIn._open = None
+        if self.violations and error[0] is None:
+            raise DeviceRuleError(self.violations[0])
 
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None):
         kwargs = dict(kwargs or {})
@@ -248,9 +257,10 @@ class StandIn(TorchDispatchMode):
             self.log.append(f"wait {name}")
             self.wait(self.stream)
         if name.startswith("aten.scaled_dot_product_attention"):
-            check_attention(leaves)
+            check_attention(leaves, self.capability)
         if name.startswith(("aten.linear", "aten.matmul", "aten.conv2d")):
             check_precision(on_device)
+        self.count["convolution"] += name.startswith("aten.conv2d")
         if name.startswith("aten.embedding_bag"):
             raise DeviceRuleError("embedding_bag is the CPU's attention")
 
@@ -401,7 +411,10 @@ class StandIn(TorchDispatchMode):
 
     @contextlib.contextmanager
     def _capturing(self, graph: Graph, pool: object = None) -> Iterator[None]:
-        before = self.allocated
+        self.wait(*self.streams)
+        self._empty_cache()
+        before, caller = self.allocated, self.stream
+        self._capture_stream = self.stream = self._capture_stream or Stream()
         capture = self._capture = Capture(graph, peak=before)
         try:
             yield
@@ -409,6 +422,12 @@ class StandIn(TorchDispatchMode):
             self._capture = None
             for tensor, content in capture.saved.values():
                 tensor.copy_(content)
+            if self.breaks_capture:  # torch leaves the current stream as it is, then
+                self.breaks_capture = False
+                raise RuntimeError(
+                    "CUDA error: operation failed due to a previous error during capture"
+                )
+            self.stream = caller
         self.count["capture"] += 1
         self._keep_pool(graph, capture.peak - before)
 
@@ -419,9 +438,11 @@ class StandIn(TorchDispatchMode):
         self._pool_bytes += more
         self.allocated += more
         self.reserved = max(self.reserved, self.allocated)
-        weakref.finalize(graph, self._drop_graph)
+        weakref.finalize(graph, self._drop_graph, graph.launched)
 
-    def _drop_graph(self) -> None:
+    def _drop_graph(self, launched: dict[Stream, int]) -> None:
+        if any(self.host.get(stream, 0) < moment for stream, moment in launched.items()):
+            self.violations.append("a graph is freed while it may be running")
         self._num_graphs -= 1
         if not self._num_graphs:
             self.allocated -= self._pool_bytes
@@ -447,7 +468,7 @@ def check_precision(leaves: list[DeviceTensor]) -> None:
         raise DeviceRuleError("half-precision products may sum in half precision")
 
 
-def check_attention(leaves: list[torch.Tensor]) -> None:
+def check_attention(leaves: list[torch.Tensor], capability: tuple[int, int]) -> None:
     """Refuse attention that is not pinned to the memory-efficient kernel, or that it refuses."""
     enabled = [
         torch.backends.cuda.flash_sdp_enabled(),
@@ -459,6 +480,8 @@ def check_attention(leaves: list[torch.Tensor]) -> None:
         raise DeviceRuleError("attention leaves its kernel to torch")
     if len({x.dtype for x in leaves}) > 1:
         raise DeviceRuleError("attention mixes dtypes")
+    if leaves[0].dtype == torch.bfloat16 and capability < (8, 0):
+        raise DeviceRuleError("the memory-efficient kernel has no bfloat16 on this card")
     if any(x.stride(-1) != 1 for x in leaves[:3]):
         raise DeviceRuleError("attention reads rows with gaps")
 

@@ -66,7 +66,7 @@ def test_captured_steps_sample_the_tokens_of_uncaptured_ones(
     captured = torch.cat([tokens_of(runner, batch) for batch in batches])
     assert device.count["capture"] == len(runner._graphs._graphs) >= 3 * 3
     assert device.count["replay"] == 3 * TINY.num_image_tokens
-    monkeypatch.setattr(GraphDecoder, "_capture", lambda self, shape: None)
+    monkeypatch.setattr(GraphDecoder, "_capture", lambda *_: None)
     runner = cuda_runner(dtype)
     plain = torch.cat([tokens_of(runner, batch) for batch in batches])
     assert torch.equal(captured, plain)
@@ -172,12 +172,45 @@ def test_warming_up_takes_one_stream(device: StandIn) -> None:
     for batch in (1, 3):
         list(runner.draw(random_requests(batch, seed=batch)))
     assert device.count["capture"] >= 6
-    assert len(device.streams) == 2  # the device's own, and the detokenizer's
+    assert len(device.streams) == 3  # the device's own, the detokenizer's, and that of captures
+
+
+def test_captured_steps_are_dropped_before_they_fill_the_memory(
+    device: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "MOST_GRAPHS", 6)
+    requests = random_requests(4, seed=3)
+    runner = cuda_runner()
+    expected = pixels_of(list(runner.draw(requests)))
+    for batch in (requests[:2], requests[:1], requests):
+        drawn = pixels_of(list(runner.draw(batch)))
+        assert drawn == {image_id: expected[image_id] for image_id in drawn}
+        assert len(runner._graphs._graphs) <= 6
+    assert device.count["capture"] > 6
+
+
+def test_an_image_whose_numbers_overflow_fails_alone(device: StandIn) -> None:
+    requests = random_requests(4, seed=3)
+    runner = cuda_runner("float16")
+    expected = pixels_of(list(runner.draw(requests)))
+    tokens = [set(row.tolist()) for row in tokens_of(runner, requests)]
+    own = min(tokens[1] - tokens[0] - tokens[2] - tokens[3])
+    with torch.inference_mode():
+        runner.detokenizer.embedding[own].fill_(6e4)
+    results = list(runner.draw(requests))
+    assert [result.error is not None for result in results] == [False, True, False, False]
+    assert "not finite" in results[1].error
+    assert results[1].pixels is None
+    for result in (results[0], *results[2:]):
+        assert result.pixels.tobytes() == expected[result.request.image_id]
 
 
 def test_loading_computes_next_to_nothing_and_small_jobs_use_few_rows(device: StandIn) -> None:
     runner = cuda_runner()
-    assert device.count["kernel"] < 2 * len(random_tensors(TINY))  # weights, and one attention
+    kernels = device.count["kernel"]
+    runner.detokenize(torch.zeros((4, 25), dtype=torch.int64, device="cuda"))
+    a_batch_of_pixels = device.count["kernel"] - kernels
+    assert kernels - a_batch_of_pixels < 2 * len(random_tensors(TINY))  # and one attention
     list(runner.draw(random_requests(1, seed=3)))
     assert {shape.num_images for shape in runner._graphs._graphs} == {1}
     held = sum(tensor.inner.numel() for tensor in runner._graphs._image_cache)

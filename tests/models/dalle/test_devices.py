@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from promptlab.models.dalle.config import MIN_DALLE_MEGA
-from promptlab.models.dalle.devices import choose_dtype, padded_batch
+from promptlab.errors import ModelError
+from promptlab.models.dalle.config import MIN_DALLE_MEGA, MIN_DALLE_MINI
+from promptlab.models.dalle.devices import check_device, choose_dtype, padded_batch
 from promptlab.models.dalle.model import DalleModel
 from promptlab.models.machine import find_device
 from promptlab.records import Numerics
@@ -48,6 +49,34 @@ def test_a_card_computes_in_the_format_that_it_has_units_for(
     with StandIn(capability=capability):
         assert choose_dtype("cuda") == expected
     assert choose_dtype("cpu") == "float32"
+
+
+def test_a_format_that_the_card_has_no_units_for_is_refused() -> None:
+    with StandIn(capability=(7, 5)):
+        check_device(MIN_DALLE_MINI, "float16", "cuda")
+        with pytest.raises(ModelError, match="dtype=bfloat16: stand-in has no units for it; use"):
+            check_device(MIN_DALLE_MINI, "bfloat16", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (RuntimeError("CUDA error: no kernel image is available"), "install a build of torch"),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy"), "close other programs"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "close other programs that use it, or use"),
+    ],
+)
+def test_a_card_that_does_not_compute_is_named(
+    error: RuntimeError, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with StandIn():
+        monkeypatch.setattr(torch, "zeros", fail)
+        with pytest.raises(ModelError, match="device=cuda: stand-in does not compute: ") as caught:
+            check_device(MIN_DALLE_MINI, "float16", "cuda")
+    assert advice in str(caught.value)
 
 
 def test_the_padded_batch_depends_on_the_card_and_not_on_free_memory() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from promptlab.models.dalle.config import DalleConfig
 
 Tensors = Mapping[str, Tensor]
-EPSILON = 1e-5  # as in torch.nn.GroupNorm
+ROOT_EPSILON = torch.tensor(1e-5).sqrt()  # of what torch.nn.GroupNorm adds to the variance
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,15 @@ def channels_last_group_norm(x: Tensor, num_groups: int, weight: Tensor, bias: T
     """Return group_norm of x [image, channel, height, width], which stays channels-last.
 
     torch's CUDA kernel copies such an image to another layout and back. Statistics, scale and
-    shift are float32; `weight` and `bias` must be, too.
+    shift are float32, which a reduction of half precision returns when it writes into float32;
+    `weight` and `bias` must be float32, too.
     """
     num_images, channels, height, width = x.shape
     groups = x.permute(0, 2, 3, 1).reshape(num_images, height * width, num_groups, -1)
-    count = height * width * groups.shape[-1]
     mean = groups.mean((1, 3), dtype=torch.float32)  # [image, group]
-    root = torch.linalg.vector_norm(groups, dim=(1, 3), dtype=torch.float32)
-    variance = torch.addcmul(root.square().div_(count), mean, mean, value=-1)
-    deviation = variance.add_(EPSILON).clamp_(min=EPSILON).rsqrt_()
-    scale = deviation[:, :, None] * weight.view(num_groups, -1)
+    deviation = torch.std(groups, (1, 3), correction=0, out=torch.empty_like(mean))
+    deviation.hypot_(ROOT_EPSILON)
+    scale = weight.view(num_groups, -1) / deviation[:, :, None]
     shift = torch.addcmul(bias.view(num_groups, -1), mean[:, :, None], scale, value=-1)
     out = torch.empty_like(groups)
     torch.addcmul(shift[:, None], groups, scale[:, None], out=out)  # in float32, rounded once
@@ -149,10 +148,14 @@ class Detokenizer:
     @torch.inference_mode()
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return uint8 [image, height, width, 3] of int64 [image, row, column]."""
+        return to_pixels(self.paint(tokens))
+
+    def paint(self, tokens: Tensor) -> Tensor:
+        """Return the images [image, 3, height, width] as numbers, about 0 to 1."""
         x = self.embed(tokens)
         for level in self.levels:
             x = level(x)
-        return to_pixels(self.conv_out(self.norm_out.activated(x)))
+        return self.conv_out(self.norm_out.activated(x))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the first level's input."""

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptlab.errors import ModelError
+from promptlab.models.batching import describe_error, is_out_of_memory
 from promptlab.models.dalle.config import DalleConfig
+from promptlab.models.machine import device_memory
 
 if TYPE_CHECKING:
     from promptlab.models.dalle.runner import Runner
@@ -72,17 +74,32 @@ def padded_batch(config: DalleConfig, dtype: str, device: str) -> int | None:
 
     if not torch.cuda.is_available():
         return None
-    from promptlab.models.dalle.cuda import memory, sizes
+    from promptlab.models.dalle.cuda import sizes
 
-    return sizes.padded_images(config, getattr(torch, dtype), memory.total_bytes())
+    return sizes.padded_images(config, getattr(torch, dtype), device_memory())
 
 
 def check_device(config: DalleConfig, dtype: str, device: str) -> None:
-    """Raise ModelError if the CUDA device is missing or too small; asks for no weights."""
+    """Raise ModelError if the CUDA device cannot draw this model; asks for no weights."""
     if device != "cuda":
         return
     import torch
 
     if not torch.cuda.is_available():
         raise ModelError("device=cuda: torch finds no CUDA device; use device=cpu.")
+    try:  # a driver may list a card that is reserved, or that this build has no kernels for
+        torch.zeros(1, device="cuda").add_(1).item()
+    except RuntimeError as error:
+        remedy = "close other programs that use it"
+        if not is_out_of_memory(error):
+            remedy += ", or install a build of torch for this card and its driver"
+        raise ModelError(
+            f"device=cuda: {torch.cuda.get_device_name()} does not compute: "
+            f"{describe_error(error)}: {remedy}, or use device=cpu."
+        ) from error
+    if dtype == "bfloat16" and torch.cuda.get_device_capability() < BFLOAT16_CAPABILITY:
+        raise ModelError(
+            f"dtype=bfloat16: {torch.cuda.get_device_name()} has no units for it; use "
+            "dtype=float16, dtype=float32 or dtype=auto."
+        )
     padded_batch(config, dtype, "cuda")

@@ -33,6 +33,7 @@ from promptlab.models.dalle.tokenizer import PAD_ID
 from promptlab.models.dalle.transfer import to_device
 
 BUCKET = 32  # positions: 256 steps are eight graphs
+MOST_GRAPHS = 32  # kept at once: the driver needs memory for each of their kernels
 SMALLEST_TOP_K = 256  # the sort in a graph has the length of a power of two from here on
 
 
@@ -125,8 +126,7 @@ class GraphDecoder:
         for name in ("temperature", "top_k", "supercondition_factor", "uniforms", "kept"):
             values = to_device(getattr(settings, name), self.decoder.device)
             getattr(self._settings, name).copy_(values)
-        for shape in shapes:
-            self._capture(shape)
+        self._capture_all(shapes)
         self._start()
         for step in range(num_steps):
             shape = shapes[step // BUCKET]
@@ -185,18 +185,29 @@ class GraphDecoder:
             )
             nothing[:, :num_images].copy_(projected[empty_places].permute(2, 0, 3, 1, 4))
 
-    def _capture(self, shape: Shape) -> None:
-        """Capture a shape's step, unless that is done."""
-        if self._side is None or shape in self._graphs:
+    def _capture_all(self, shapes: Sequence[Shape]) -> None:
+        """Capture the steps of a block that are not captured yet."""
+        new = [shape for shape in shapes if shape not in self._graphs]
+        if self._side is None or not new:
             return
-        self._side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._side):  # libraries choose kernels and allocate beforehand
+        if len(self._graphs) + len(new) > MOST_GRAPHS:
+            torch.cuda.synchronize()  # a graph that is being replayed must not be freed
+            self._graphs.clear()
+            self._pool, new = None, list(shapes)
+        for shape in dict.fromkeys(new):
+            self._capture(shape, self._side)
+
+    def _capture(self, shape: Shape, side: torch.cuda.Stream) -> None:
+        current = torch.cuda.current_stream()
+        side.wait_stream(current)
+        with torch.cuda.stream(side):  # libraries choose kernels and allocate beforehand
             self._start()
             self.decode_step(shape)
-        torch.cuda.current_stream().wait_stream(self._side)
+        current.wait_stream(side)
         self._start()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # A capture that fails may leave its own stream the current one: the outer block does not.
+        with torch.cuda.stream(current), torch.cuda.graph(graph, pool=self._pool):
             self.decode_step(shape)
         self._pool = self._pool or graph.pool()
         self._graphs[shape] = graph
@@ -254,13 +265,14 @@ class GraphDecoder:
         queries = attention.query(attention.pre_norm(x).to(decoder.dtype))
         # [image, empty prompt's row or prompt's, head, 1, head width]
         queries = queries.view(self.padded, 2, decoder.num_heads, 1, -1)[:num_images]
-        attended = self._attended.view(self.padded, 2, -1)[:num_images]
         keys, values = self._empty_cache[index][:, :num_images]
         bias = self._empty_bias.expand(num_images, 1, 1, -1)
-        attended[:, 0].copy_(attend(queries[:, 0], keys, values, bias).reshape(num_images, -1))
+        nothing = attend(queries[:, 0], keys, values, bias).reshape(num_images, -1)
         keys, values = self._text_cache[index][:, :num_images, :, : shape.text_length]
         bias = self._text_bias[:num_images, :, :, : shape.text_length]
-        attended[:, 1].copy_(attend(queries[:, 1], keys, values, bias).reshape(num_images, -1))
+        text = attend(queries[:, 1], keys, values, bias).reshape(num_images, -1)
+        attended = self._attended.view(self.padded, 2, -1)[:num_images]
+        torch.stack([nothing, text], 1, out=attended)
         return attention.post_norm(attention.out(self._attended))
 
 

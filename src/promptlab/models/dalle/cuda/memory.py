@@ -1,4 +1,4 @@
-"""A CUDA device's memory: what it has, what is free, and how to free more.
+"""A CUDA device's memory: what is free, how to keep some, and how to free more.
 
 Asks the device and torch's allocator. Knows nothing of models.
 """
@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 
 
-def total_bytes() -> int:
-    """Return the card's memory."""
-    return int(torch.cuda.mem_get_info()[1])
-
-
 def free_bytes() -> int:
     """Return what a new allocation may take: the driver's free memory and torch's own."""
     unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return int(torch.cuda.mem_get_info()[0]) + unused
+
+
+def reserve(num_bytes: int) -> None:
+    """Let torch's allocator hold so much for the current stream; what is held already counts."""
+    torch.empty(num_bytes, dtype=torch.uint8, device="cuda")
 
 
 def release_unused() -> None:

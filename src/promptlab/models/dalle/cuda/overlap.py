@@ -114,13 +114,19 @@ def draw_overlapped(requests: Sequence[Request], blocks: Blocks[Queued]) -> Iter
 
 def _finish(blocks: Blocks[Queued], batch: Sequence[Request], queued: Queued) -> list[Result]:
     """Return a queued block's results; memory that can be rebuilt makes room for its pixels."""
-    first = attempt(partial(blocks.finish, queued))
-    if first.failure is not None and first.failure.is_out_of_memory:
+    outcome = attempt(partial(blocks.finish, queued))
+    if outcome.failure is not None and outcome.failure.is_out_of_memory:
         blocks.shrink(len(batch))
-        first = attempt(partial(blocks.finish, queued))
-    if first.answer is not None:
-        return first.answer
-    log.warning("Drawing %d images one by one: %s", len(batch), first.failure)
+        outcome = attempt(partial(blocks.finish, queued))
+        if outcome.failure is not None and outcome.failure.is_out_of_memory:
+            # Pixels had enough memory when the model was loaded, and need it for any block.
+            raise ModelLostError(
+                f"No GPU memory is left for pixels: {outcome.failure.text}. Images already drawn "
+                "are kept; close other programs that use the card, and run the same command again."
+            )
+    if outcome.answer is not None:
+        return outcome.answer
+    log.warning("Drawing %d images one by one: %s", len(batch), outcome.failure)
     return [_draw_alone(blocks, request) for request in batch]
 
 

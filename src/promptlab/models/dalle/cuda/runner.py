@@ -16,21 +16,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from promptlab.errors import ModelError, ModelLostError
+from promptlab.models.batching import describe_error, is_lost, is_out_of_memory
 from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.cuda import memory, sizes
 from promptlab.models.dalle.cuda.exact import attention_is_exact
 from promptlab.models.dalle.cuda.graphs import GraphDecoder
 from promptlab.models.dalle.cuda.overlap import draw_overlapped
 from promptlab.models.dalle.decode import OnTokens
-from promptlab.models.dalle.detokenizer import clamp_tokens, load_detokenizer
+from promptlab.models.dalle.detokenizer import clamp_tokens, load_detokenizer, to_pixels
 from promptlab.models.dalle.encode import Ids, PromptStates
 from promptlab.models.dalle.lane import make_results
 from promptlab.models.dalle.network import load_decoder, load_encoder
 from promptlab.models.dalle.precision import exact_arithmetic
 from promptlab.models.dalle.runner import Runner
-from promptlab.models.dalle.sampling import BlockSettings
+from promptlab.models.dalle.sampling import BROKEN, BlockSettings
 from promptlab.models.dalle.tokenizer import TokenizedPrompt, Tokenizer
 from promptlab.models.dalle.transfer import to_host
+from promptlab.models.machine import device_memory
 from promptlab.records import Request, Result
 
 log = logging.getLogger(__name__)
@@ -57,18 +60,44 @@ class CudaRunner(Runner):
         dtype: str = "float16",
         batch_size: int | None = None,
     ):
-        """Bring weights to the device. Raises ModelError, before that, if the card is too small."""
+        """Bring weights to the device.
+
+        Raises ModelError if the card is too small, or if other programs leave too little of its
+        memory for the weights and for a batch of pixels.
+        """
         super().__init__(config, tokenizer, getattr(torch, dtype))
-        self.padded = sizes.padded_images(config, self.dtype, memory.total_bytes())
-        with torch.inference_mode(), exact_arithmetic():
-            encoder = load_encoder(tensors, config, self.dtype, "cuda")
-            self.decoder = load_decoder(tensors, config, self.dtype, "cuda")
-            self.detokenizer = load_detokenizer(tensors, config, self.dtype, "cuda")
-            self.shapes_vary = attention_is_exact(self.decoder)
-        self._states = PromptStates(encoder, config.text_length, sizes.ENCODED_ROWS)
+        self.padded = sizes.padded_images(config, self.dtype, device_memory())
         self._most = min(batch_size or sizes.MOST_IMAGES, self.padded)
         self._graphs: GraphDecoder | None = None
         self._side = torch.cuda.Stream()
+        try:
+            self._load(tensors)
+            return
+        except Exception as error:
+            if is_lost(error):
+                raise ModelLostError(f"The GPU stopped: {describe_error(error)}.") from error
+            if not is_out_of_memory(error):
+                raise
+        memory.release_unused()  # here: the traceback held what was loaded
+        free = memory.free_bytes()
+        raise ModelError(sizes.describe_too_full(config, self.dtype, free, device_memory()))
+
+    @torch.inference_mode()
+    def _load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Load the weights, and compute a batch of pixels, so that their memory is known to fit."""
+        with exact_arithmetic():
+            encoder = load_encoder(tensors, self.config, self.dtype, "cuda")
+            decoder = load_decoder(tensors, self.config, self.dtype, "cuda")
+            detokenizer = load_detokenizer(tensors, self.config, self.dtype, "cuda")
+            self.shapes_vary = attention_is_exact(decoder)
+            self._side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._side):  # whose memory later batches use again
+                grid = self.config.image_grid
+                shape = sizes.detokenized_images(self.padded), grid, grid
+                self._reserve_for_pixels()
+                detokenizer(torch.zeros(shape, dtype=torch.int64, device="cuda"))
+        self.decoder, self.detokenizer = decoder, detokenizer
+        self._states = PromptStates(encoder, self.config.text_length, sizes.ENCODED_ROWS)
 
     def most(self) -> int:
         """Return the largest number of images to decode together in the memory free now."""
@@ -102,8 +131,7 @@ class CudaRunner(Runner):
         self._side.wait_event(block.is_decoded)
         block.tokens.record_stream(self._side)
         with torch.cuda.stream(self._side):
-            pixels = self.detokenize(block.tokens)
-            tokens = to_host(block.tokens).numpy()
+            pixels, tokens = self._paint(block.tokens)
         seconds = time.perf_counter() - started
         return make_results(
             block.requests, block.prompts, tokens, pixels, seconds, self.config.fingerprint
@@ -112,14 +140,24 @@ class CudaRunner(Runner):
     def shrink(self, num_images: int) -> None:
         """Free all memory that can be rebuilt; decode at most half of `num_images` from now on."""
         self._most = max(1, min(self._most, num_images // 2))
-        self._graphs = None
+        self._drop_graphs()
         memory.release_unused()
 
     def close(self) -> None:
         """Free graphs and states, and return the memory to the driver."""
-        self._graphs = None
-        del self._states, self.decoder, self.detokenizer
-        memory.release_unused()
+        try:
+            self._drop_graphs()
+            del self._states, self.decoder, self.detokenizer
+            memory.release_unused()
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            log.warning("The GPU keeps its memory until the process ends: %s", error)
+
+    def _drop_graphs(self) -> None:
+        if self._graphs is not None:
+            torch.cuda.synchronize()  # a graph that is being replayed must not be freed
+            self._graphs = None
 
     @torch.inference_mode()
     def decode(
@@ -140,23 +178,42 @@ class CudaRunner(Runner):
                 states = self._states.of(filled)
                 tokens = self._graphs_for(in_use).decode_block(filled, states, settings, report)
         except Exception:
-            self._graphs = None  # too large for the memory, perhaps: a smaller block makes its own
+            self._drop_graphs()  # too large for the memory, perhaps: a smaller block makes its own
             raise
         return tokens[:num_images]
 
-    @torch.inference_mode()
     def detokenize(self, tokens: Tensor) -> np.ndarray:
         """Return uint8 [image, height, width, 3] of int64 [image, step]."""
-        grid = self.config.image_grid
+        return self._paint(tokens)[0]
+
+    @torch.inference_mode()
+    def _paint(self, tokens: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 [image, height, width, 3] of int64 [image, step], and these tokens.
+
+        The tokens are BROKEN where half precision was too narrow for an image's numbers.
+        """
+        grid, together = self.config.image_grid, sizes.detokenized_images(self.padded)
         images = clamp_tokens(tokens, self.detokenizer).view(-1, grid, grid)
-        together = sizes.DETOKENIZED_IMAGES
-        drawn = []
+        drawn, sums = [], []
+        self._reserve_for_pixels()
         with exact_arithmetic():
             for batch in images.split(together):
                 missing = together - len(batch)
                 padded = torch.cat([batch, batch[-1:].expand(missing, -1, -1)])
-                drawn.append(self.detokenizer(padded)[: len(batch)])
-        return to_host(torch.cat(drawn)).numpy()
+                numbers = self.detokenizer.paint(padded)[: len(batch)]
+                drawn.append(to_pixels(numbers))
+                sums.append(numbers.sum((1, 2, 3), dtype=torch.float32))
+        is_broken = torch.cat(sums).isfinite().logical_not_()[:, None]
+        pixels = to_host(torch.cat(drawn)).numpy()
+        return pixels, to_host(tokens.masked_fill(is_broken, BROKEN)).numpy()
+
+    def _reserve_for_pixels(self) -> None:
+        """Fail before the first convolution if memory is short.
+
+        A convolution that finds no memory for its workspace takes another algorithm, silently, and
+        with it other bits.
+        """
+        memory.reserve(sizes.detokenizer_bytes(self.config, self.dtype, self.padded))
 
     @torch.inference_mode()
     def detokenize_picture(self, tokens: Tensor) -> np.ndarray:
@@ -167,7 +224,7 @@ class CudaRunner(Runner):
 
     def _graphs_for(self, num_images: int) -> GraphDecoder:
         if self._graphs is None or self._graphs.num_images < num_images:
-            self._graphs = None  # freed before its successor is allocated
+            self._drop_graphs()  # before its successor is allocated
             self._graphs = GraphDecoder(
                 self.decoder,
                 self.padded,

@@ -24,7 +24,7 @@ MOST_IMAGES = 128  # in a block: more do not raise the rate
 LARGE_CARD_BYTES = 32 * 2**30
 ENCODED_ROWS = 1024  # text positions in one call of the encoder
 EMPTY_LENGTH = 8  # positions of the empty prompt's keys and values: two, padded for alignment
-DETOKENIZED_IMAGES = 8  # in one batch of the detokenizer: its shape is part of an image's bits
+MOST_DETOKENIZED = 8  # images in one batch of the detokenizer: more do not raise its rate
 
 GIB = 2**30
 FIXED_BYTES = GIB  # the device's context, libraries' workspaces, captured graphs
@@ -46,6 +46,14 @@ def padded_images(config: DalleConfig, dtype: torch.dtype, total_bytes: int) -> 
     return size
 
 
+def detokenized_images(padded: int) -> int:
+    """Return the images of one batch of the detokenizer.
+
+    Its shape is part of an image's bits, so it follows from the padded block alone.
+    """
+    return min(MOST_DETOKENIZED, padded)
+
+
 def images_that_fit(
     config: DalleConfig, dtype: torch.dtype, padded: int, free_bytes: int, most: int
 ) -> int:
@@ -55,7 +63,7 @@ def images_that_fit(
     two, fits the memory.
     """
     left = free_bytes * USABLE_SHARE - padded * row_bytes(config, dtype)
-    left -= detokenizer_bytes(config, dtype) + encoder_bytes(config, dtype)
+    left -= detokenizer_bytes(config, dtype, padded) + encoder_bytes(config, dtype)
     fitting = max(1, int(left // cache_bytes(config, dtype)))
     return min(1 << (fitting.bit_length() - 1), padded, most)
 
@@ -67,7 +75,7 @@ def needed_bytes(config: DalleConfig, dtype: torch.dtype, num_images: int) -> in
         FIXED_BYTES
         + weight_bytes(config, dtype)
         + encoder_bytes(config, dtype)
-        + detokenizer_bytes(config, dtype)
+        + detokenizer_bytes(config, dtype, num_images)
         + num_images * of_an_image
     )
 
@@ -96,14 +104,14 @@ def encoder_bytes(config: DalleConfig, dtype: torch.dtype) -> int:
     return (rows + states) * max(4, _bytes_of(dtype))
 
 
-def detokenizer_bytes(config: DalleConfig, dtype: torch.dtype) -> int:
+def detokenizer_bytes(config: DalleConfig, dtype: torch.dtype, padded: int) -> int:
     """Return the bytes of the activations of one batch of the detokenizer."""
     sizes = config.detokenizer
     largest = max(
         channels * (config.image_grid * 2**level) ** 2
         for level, channels in enumerate(sizes.channels)
     )
-    return DETOKENIZED_IMAGES * DETOKENIZER_COPIES * largest * _bytes_of(dtype)
+    return detokenized_images(padded) * DETOKENIZER_COPIES * largest * _bytes_of(dtype)
 
 
 def describe_too_small(config: DalleConfig, dtype: torch.dtype, total_bytes: int) -> str:
@@ -117,9 +125,25 @@ def describe_too_small(config: DalleConfig, dtype: torch.dtype, total_bytes: int
     ]
     advice = f"{', '.join(dict.fromkeys(fitting))} fits; " if fitting else ""
     return (
-        f"{config.name} in {str(dtype).removeprefix('torch.')} needs {needed / GIB:.1f} GiB of GPU "
+        f"{config.name} in {_name_of(dtype)} needs {needed / GIB:.1f} GiB of GPU "
         f"memory, this card has {total_bytes / GIB:.1f} GiB: {advice}device=cpu needs no card."
     )
+
+
+def describe_too_full(
+    config: DalleConfig, dtype: torch.dtype, free_bytes: int, total_bytes: int
+) -> str:
+    """Return the message for a card whose memory other programs use."""
+    needed = needed_bytes(config, dtype, 1) / USABLE_SHARE
+    return (
+        f"{config.name} in {_name_of(dtype)} needs {needed / GIB:.1f} GiB of GPU memory, and "
+        f"{free_bytes / GIB:.1f} of the card's {total_bytes / GIB:.1f} GiB are free: close other "
+        "programs that use the card, or say device=cpu."
+    )
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _bytes_of(dtype: torch.dtype) -> int:
