@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo ui test test-slow lint format bench mutants clean
+.PHONY: help demo ui test test-slow lint format bench mutants docs clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,10 @@ bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 25 minute
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.logging
 	$(BIN)/python -m benchmarks.report
+
+docs: $(VENV)/dev.stamp  ## build the documentation site into build/site, every link checked
+	$(BIN)/python docs/build.py
+	$(BIN)/python -m zensical build --strict
 
 clean:  ## remove the environment and caches; never runs/ or mlflow.db
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

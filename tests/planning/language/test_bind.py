@@ -89,7 +89,7 @@ CLOSED_WITHOUT_TAKES = closed(st.none(), 2)
 
 
 def formula(pattern: Pattern) -> int:
-    """Sums over alternatives of products over axes, as GRAMMAR.md states it."""
+    """Sums over alternatives of products over axes, as docs/grammar.md states it."""
     number = 1
     for item in pattern.items:
         if isinstance(item, Choice):

@@ -1,4 +1,4 @@
-"""GRAMMAR.md says what is so."""
+"""docs/grammar.md says what is so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import promptlab.planning.language
 from promptlab.configs.overrides import prepare_arguments
 from promptlab.planning.language import (
     Grid,
@@ -23,9 +22,7 @@ from promptlab.planning.language import (
 )
 from promptlab.planning.language.parse import ESCAPABLE
 
-PAGE = (Path(promptlab.planning.language.__file__).parent / "GRAMMAR.md").read_text(
-    encoding="utf-8"
-)
+PAGE = (Path(__file__).parents[3] / "docs" / "grammar.md").read_text(encoding="utf-8")
 PLAIN = PAGE.replace("\\|", "|")  # bars inside a table are escaped for Markdown
 
 EXAMPLES = {

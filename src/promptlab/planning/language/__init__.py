@@ -1,7 +1,7 @@
 """The sweep language: prompts with slots, alternatives, wildcards, zips and rules.
 
 Pure: takes texts and plain values, returns syntax trees and points of a grid; knows no Hydra, no
-model and no torch. GRAMMAR.md beside this file is its one page of documentation.
+model and no torch. docs/grammar.md is its one page of documentation.
 """
 
 from promptlab.planning.language.blocks import format_count

@@ -1,0 +1,137 @@
+"""The documentation says what is so: its commands run, its examples work, its links exist."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import promptlab
+from promptlab.cli import VERBS
+from tests.conftest import PAINT, ROOT, Project
+
+DOCS = ROOT / "docs"
+PAGES = sorted(path.name for path in DOCS.glob("*.md"))
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    title: str
+    text: str
+
+    @property
+    def commands(self) -> Iterator[list[str]]:
+        """The promptlab commands in it, as a shell splits them."""
+        for line in self.text.splitlines():
+            words = shlex.split(line.removeprefix("$ "), comments=True)
+            if words and words[0] == "promptlab":
+                yield words[1:]
+
+
+def blocks_of(page: str) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall((DOCS / page).read_text(encoding="utf-8"))]
+
+
+@pytest.fixture
+def user(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A folder in which the packaged model is one that paints at once, with one run."""
+    project.write("conf/model/tiny.yaml", PAINT.format(name="tiny"))
+    monkeypatch.setattr(
+        promptlab, "sweep", functools.partial(promptlab.sweep, tracking=None), raising=False
+    )
+    monkeypatch.syspath_prepend(str(project.path))
+    promptlab.sweep(subject="a first fox", seeds=2)
+    return project
+
+
+def run_command(user: Project, words: list[str]) -> None:
+    """Run a command of a page; what it calls RUN and IMAGE_ID is the newest that there is."""
+    run = str(user.runs[-1])
+    image_id = user.rows()[0]["image_id"]
+    words = [word.replace("IMAGE_ID", image_id) if word != "RUN" else run for word in words]
+    if words[0] == "sweep" and not {"--resume", "--retry-failed"} & {*words}:
+        words.append("tracking=null")
+    if words[0] in ("pick", "score"):
+        words.append("--no-sync")
+    from promptlab.cli import main
+
+    user.capsys.readouterr()
+    code = main(words)
+    out, err = user.capsys.readouterr()
+    assert code == 0, (words, out, err)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "grammar.md"])
+def test_a_page_works_from_top_to_bottom(user: Project, page: str):
+    names: dict[str, object] = {}
+    for block in blocks_of(page):
+        if block.title:
+            user.write(block.title, block.text)
+        elif block.language == "console":
+            for words in block.commands:
+                run_command(user, words)
+        elif block.language == "python":
+            exec(compile(block.text, page, "exec"), names)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_without_running_it_is_a_command(user: Project, page: str):
+    for block in blocks_of(page):
+        for words in block.commands if block.language == "sh" else ():
+            verb, *arguments = words
+            if verb == "sweep":
+                arguments = [word.replace("FOLDER", ".") for word in arguments]
+                if not any("model.path" in word for word in arguments):
+                    run_command(user, ["sweep", *arguments, "--plan"])
+                continue
+            parser = ArgumentParser(exit_on_error=False)
+            importlib.import_module(f"promptlab.commands.{verb}").add_arguments(parser)
+            parser.parse_args(arguments)
+
+
+def test_every_verb_and_every_public_name_is_on_a_page():
+    text = "\n".join((DOCS / page).read_text(encoding="utf-8") for page in PAGES)
+    assert [verb for verb in VERBS if f"promptlab {verb}" not in text] == []
+    methods = [name for name in vars(promptlab.Run) if not name.startswith("_")]
+    names = [name for name in promptlab.__all__ if name not in ("__version__", "Sheet")]
+    assert [name for name in [*names, *methods] if name not in text] == []
+
+
+def test_the_page_on_files_is_what_the_code_says():
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    assert (DOCS / "files.md").read_text(encoding="utf-8") == build.write_files_page()
+
+
+def test_the_site_is_built_and_every_link_in_it_leads_somewhere(tmp_path: Path):
+    pytest.importorskip("zensical", reason="the extra promptlab[docs] is not installed")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+    shutil.copytree(DOCS, tmp_path / "docs")
+    done = subprocess.run(
+        [sys.executable, "-m", "zensical", "build", "--strict", "--clean"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "build" / "site" / "index.html").exists()
