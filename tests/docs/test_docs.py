@@ -60,8 +60,10 @@ def user(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def run_command(user: Project, words: list[str]) -> None:
-    """Run a command of a page; what it calls RUN and IMAGE_ID is the newest that there is."""
-    run = str(user.runs[-1])
+    """Run a command of a page; RUN and IMAGE_ID are the newest, with picks where it needs some."""
+    needs_picks = "--from-picks" in words
+    runs = [run for run in user.runs if not needs_picks or (run / "picks.parquet").exists()]
+    run = str(runs[-1])
     image_id = user.rows()[0]["image_id"]
     words = [word.replace("IMAGE_ID", image_id) if word != "RUN" else run for word in words]
     if words[0] == "sweep" and not {"--resume", "--retry-failed"} & {*words}:
