@@ -1,11 +1,15 @@
 """Write the generated parts of the documentation: `python docs/build.py`.
 
-Takes the code's own tables, writes docs/files.md. A test says when it is out of date.
+Takes the code's own tables and docs/colab.py, writes docs/files.md and docs/colab.ipynb. A test
+says when they are out of date.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
+from typing import Any
 
 from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS
 from promptlab.store.schema import SCHEMA_VERSION
@@ -93,5 +97,32 @@ def write_files_page() -> str:
     return PAGE.format(version=SCHEMA_VERSION, rows="\n".join(rows))
 
 
+def build_notebook() -> str:
+    """Return the notebook of docs/colab.py: `# %%` begins a cell, `# !` a shell command."""
+    source = (HERE / "colab.py").read_text(encoding="utf-8")
+    cells = [_cell(number, part) for number, part in enumerate(source.split("# %%")[1:])]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = {
+        "cells": cells,
+        "metadata": {"kernelspec": kernel, "language_info": {"name": "python"}},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _cell(number: int, part: str) -> dict[str, Any]:
+    head, _, body = part.partition("\n")
+    is_text = "[markdown]" in head
+    prefix = r"^# ?" if is_text else r"^# (?=!)"
+    lines = re.sub(prefix, "", body.strip(), flags=re.MULTILINE).splitlines(keepends=True)
+    tags = json.loads(head.partition("tags=")[2] or "[]")
+    cell = {"id": f"cell-{number}", "metadata": {"tags": tags}, "source": lines}
+    if is_text:
+        return {"cell_type": "markdown", **cell}
+    return {"cell_type": "code", "execution_count": None, "outputs": [], **cell}
+
+
 if __name__ == "__main__":
+    (HERE / "colab.ipynb").write_text(build_notebook(), encoding="utf-8")
     (HERE / "files.md").write_text(write_files_page(), encoding="utf-8")

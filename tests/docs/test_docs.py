@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
+import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -114,13 +115,30 @@ def test_every_verb_and_every_public_name_is_on_a_page():
     assert [name for name in [*names, *methods] if name not in text] == []
 
 
-def test_the_page_on_files_is_what_the_code_says():
-    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
-    assert spec is not None
-    assert spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
-    assert (DOCS / "files.md").read_text(encoding="utf-8") == build.write_files_page()
+def test_the_generated_parts_are_what_the_code_says():
+    build = runpy.run_path(str(DOCS / "build.py"))
+    assert (DOCS / "files.md").read_text(encoding="utf-8") == build["write_files_page"]()
+    assert (DOCS / "colab.ipynb").read_text(encoding="utf-8") == build["build_notebook"]()
+
+
+def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """On the embedded model; cells for Colab, a GPU or a download are marked and left out."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient runs notebooks")
+    nbformat = pytest.importorskip("nbformat")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.read(DOCS / "colab.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    elsewhere = {"install", "gpu", "download", "colab"}
+    notebook.cells = [c for c in notebook.cells if not elsewhere & {*c.metadata.get("tags", ())}]
+    client = nbclient.NotebookClient(
+        notebook, timeout=240, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    shown = [out.data for c in notebook.cells for out in c.get("outputs", ()) if "data" in out]
+    assert any("18 images" in data.get("text/plain", "") for data in shown)
+    assert any("<iframe srcdoc=" in data.get("text/html", "") for data in shown)
+    assert any("image/png" in data for data in shown)
 
 
 def test_the_site_is_built_and_every_link_in_it_leads_somewhere(tmp_path: Path):
