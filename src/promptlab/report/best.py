@@ -1,7 +1,7 @@
 """The best image of every cell: what a sheet shows when there is room for one.
 
 Takes SheetData and an arrangement, returns a table of data rows. The page orders candidates by the
-same rule (layout.js, `orderStack`): what people like, images before failures, the chosen score,
+same rule (layout.js, `orderStack`): images before failures, what people like, the chosen score,
 the model's default values, the order of the sweep.
 """
 
@@ -104,11 +104,11 @@ def order_by_liking(data: SheetData, rows: Sequence[int] | np.ndarray) -> list[i
     pick_from_id = {pick.image_id: pick for pick in data.picks}
     score = data.sorting_score
 
-    def badness(row: int) -> tuple[int, bool, float, int, int]:
+    def badness(row: int) -> tuple[bool, int, float, int, int]:
         image = int(data.image_of_row[row])
         return (
-            -liking(pick_from_id.get(data.image_ids[image])),
             not data.has_image[row],
+            -liking(pick_from_id.get(data.image_ids[image])),
             score.badness(image) if score is not None else 0.0,
             int(data.num_from_default[row]),
             row,

@@ -156,6 +156,7 @@ export function openCull(app) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const stay = event.shiftKey ? ["stay"] : [];
     const isButton = event.target.tagName === "BUTTON";
+    if (event.repeat && !key.startsWith("Arrow")) return void event.preventDefault(); // held down: once
     if ((event.ctrlKey || event.metaKey) && key === "z") undo();
     else if (event.ctrlKey || event.metaKey) return;
     else if (digit) act("rate", Number(digit[1]), ...stay);

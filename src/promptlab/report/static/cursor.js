@@ -43,6 +43,14 @@ export function makeCursor(app) {
     show();
   }
 
+  /** Another image is on top of its stack: the ring stays at its place, where the person looks. */
+  function settle() {
+    if (!at?.place) return;
+    const [top] = grid.stackAt(at.place);
+    if (top !== undefined) at.row = top;
+    show();
+  }
+
   /** Take what is under the mouse, if the mouse is what moved last. */
   function readPointer() {
     if (!pointer || isParked) return;
@@ -176,6 +184,7 @@ export function makeCursor(app) {
     setImage,
     setRow,
     follow,
+    settle,
     mark,
     take,
     image,

@@ -62,9 +62,7 @@ export function makeDetails(app, open) {
   /** One line for each person who judged an image. */
   function verdicts(row) {
     const id = idOf(sheet, row);
-    const pick = picks.of(id);
-    const said = sheet.said[id] || (pick ? [pick] : []);
-    return said.map((each) => [each.who, verdictText(each), each.note, new Date(each.picked_at).toLocaleString()].filter(Boolean).join(", "));
+    return picks.saidOf(id).map((each) => [each.who, verdictText(each), each.note, new Date(each.picked_at).toLocaleString()].filter(Boolean).join(", "));
   }
 
   // ---------------------------------------------------------------- lineage

@@ -1,14 +1,14 @@
 // The settings drawer: axes and their values, order, numbers, judging, and what was run. Controls
 // change the state, nothing else.
 
+import { agreementOfSheet } from "./agreement.js";
 import { valueText } from "./data.js";
 import { button, byId, el, select, userText } from "./dom.js";
 import { keyList } from "./keys.js";
 import { ranks } from "./layout.js";
 import { metricsOf } from "./margins.js";
-import { memory } from "./memory.js";
 import { SIZES, moveAxis, placeOfAxis } from "./state.js";
-import { short } from "./text.js";
+import { formatCount, formatPercent, short } from "./text.js";
 
 const MAX_VALUES = 400; // listed at once; the search finds the rest
 const PLACE_OPTIONS = [["rows", "rows"], ["cols", "columns"], ["inner", "in the cell"], ["tabs", "tabs"], ["", "stacked"]];
@@ -34,7 +34,7 @@ export function makeDrawer(app) {
   function fill() {
     if (drawer.hidden) return;
     const { state } = app;
-    const metrics = metricsOf(sheet);
+    const metrics = metricsOf(sheet, app.picks);
     const looks = sheet.axisByName.get("seed").values.length > 1 ? [["look", "look: similar ones side by side"]] : [];
     const sorts = [["", "as in the sweep"], ["name", "name"], ["liking", "verdict: favourites first"], ...looks, ...metrics];
     const opened = new Set([...drawer.querySelectorAll("details[open]")].map((node) => node.dataset.axis));
@@ -58,7 +58,8 @@ export function makeDrawer(app) {
       ),
       section("Judge",
         toggleOf("Blind: hide labels until judged", "blind", "B"),
-        labelled("Your name", el("input", { type: "text", class: "text", dir: "auto", "aria-label": "Your name", value: memory.read("promptlab-who") || "", onchange: (event) => memory.write("promptlab-who", event.target.value.slice(0, 200)) })),
+        labelled("Your name", el("input", { type: "text", class: "text", dir: "auto", "aria-label": "Your name", value: app.who(), onchange: (event) => app.setWho(event.target.value.slice(0, 200)) })),
+        ...people(),
         el("div", { class: "button-row" },
           button("Save the verdicts as a file", () => app.exchange.save(), { text: "Save verdicts" }),
           button("Load a picks.json", () => app.exchange.load(), { text: "Load picks" }),
@@ -70,6 +71,15 @@ export function makeDrawer(app) {
     );
     drawer.scrollTop = scroll;
     if (focusName) [...drawer.querySelectorAll("[aria-label]")].find((node) => node.getAttribute("aria-label") === focusName)?.focus();
+  }
+
+  /** Who judged how much, and how far they agree; nothing while one person judges alone. */
+  function people() {
+    const { people: judges, share, numShared } = agreementOfSheet(sheet, app.picks);
+    if (judges.length < 2) return [];
+    const counts = judges.map(([name, count]) => `${name || "no name"} ${count}`).join(", ");
+    const agree = share === null ? "no image in common" : `they agree on ${formatPercent(share)} of the ${formatCount(numShared, "image")} that several judged`;
+    return [userText("p", short(`${counts}: ${agree}`, 300), { class: "hint people" })];
   }
 
   function chooseScore(name) {

@@ -2,13 +2,14 @@
 // leave; the browser itself scrolls, and headers stay by `position: sticky`, so that they move
 // with the pixels under them. Knows nothing of cursors and verdicts.
 
+import { agreementOfSheet } from "./agreement.js";
 import { idOf } from "./data.js";
 import { byId, el, prettyText } from "./dom.js";
-import { lineHolds } from "./layout.js";
 import { cellStats, heatColor, metricText, metricValue } from "./margins.js";
-import { CELL_PAD, GAP, measure } from "./measures.js";
+import { measure } from "./measures.js";
+import { makePlaces } from "./places.js";
 import { makeSlots } from "./slots.js";
-import { short } from "./text.js";
+import { formatPercent, short } from "./text.js";
 
 const OVERSCAN_PX = 480; // rendered above and below what is visible
 const OVERSCAN_PART = 0.35; // of the width, left and right
@@ -63,7 +64,7 @@ export function makeGrid(app) {
     bindHeat(cell, stacks ? membersAt(row, col) : []);
     const line = size.captionH ? layout.captionAt(row, col) : null;
     cell.caption.hidden = !line;
-    if (line) cell.caption.replaceChildren(...heads.labels(line));
+    if (line) cell.caption.replaceChildren(...heads.caption(line));
     for (let i = 0; i < cell.slots.length; i += 1) {
       slots.bind(cell.slots[i], stacks ? stacks[i] : [], { row, col, slot: i });
     }
@@ -102,7 +103,7 @@ export function makeGrid(app) {
     plane.replaceChildren(head.node);
     plane.style.width = layout.isWall ? "100%" : `${size.headW + layout.cols.length * size.cellW + 12}px`;
     plane.style.height = `${size.headH + layout.rows.length * size.cellH + 12}px`;
-    const measures = { "head-w": size.headW, "head-h": size.headH, "cell-w": size.cellW, "cell-h": size.cellH, "slot-w": size.slotW, "slot-h": size.slotH };
+    const measures = { "head-w": size.headW, "head-h": size.headH, "cell-w": size.cellW, "cell-h": size.cellH, "slot-w": size.slotW, "slot-h": size.slotH, "caption-h": size.captionH };
     for (const [name, px] of Object.entries(measures)) plane.style.setProperty(`--${name}`, `${px}px`);
     plane.style.setProperty("--slot-columns", layout.slotColumns);
     plane.setAttribute("aria-rowcount", layout.rows.length + 1);
@@ -118,7 +119,14 @@ export function makeGrid(app) {
     const { rows, cols, inner } = app.state;
     const text = `${names(rows)} × ${names(cols)}`;
     const inside = inner.length ? `in each: ${names(inner)}` : "";
-    return el("div", { class: "corner-label", title: `${text} ${inside}`.trim() }, prettyText("p", short(text, 60)), prettyText("p", inside));
+    return el("div", { class: "corner-label", title: `${text} ${inside}`.trim() }, agreementLabel(), prettyText("p", short(text, 60)), prettyText("p", inside));
+  }
+
+  /** How far people agree over the whole sheet, while the margins show it of each line. */
+  function agreementLabel() {
+    if (!size.ranges.rows.length || !picks.isShared()) return null;
+    const { share, numShared } = agreementOfSheet(sheet, picks);
+    return share === null ? null : el("p", { class: "agreement", text: `people agree: ${formatPercent(share)} of ${numShared}` });
   }
 
   function edges() {
@@ -182,12 +190,16 @@ export function makeGrid(app) {
       if (head.cells.has(col) || !layout.cols[col]) continue;
       const node = el("div", { class: "col-head", role: "columnheader", "aria-colindex": col + 2 });
       node.style.transform = `translateX(${size.headW + col * size.cellW}px)`;
-      heads.fill(node, layout.cols[col], "cols", col, size.ranges.cols);
-      const inner = size.innerLabels.map((text) => prettyText("span", text, { title: short(text, 400) }));
-      if (inner.length) node.append(el("div", { class: "inner-heads" }, inner));
+      fillHead(node, col);
       head.node.append(node);
       head.cells.set(col, node);
     }
+  }
+
+  function fillHead(node, col) {
+    heads.fill(node, layout.cols[col], "cols", col, size.ranges.cols);
+    const inner = size.innerLabels.map((text) => prettyText("span", text, { title: short(text, 400) }));
+    if (inner.length) node.append(el("div", { class: "inner-heads" }, inner));
   }
 
   /** Give a row of elements the columns it should have, using those that leave for those that come. */
@@ -241,114 +253,49 @@ export function makeGrid(app) {
     }
   }
 
+  /** Show the numbers of all lines and cells again; another set of numbers needs other room. */
+  function recount() {
+    if (!layout || layout.isWall || !(app.state.margins || app.state.heat)) return;
+    layout.recount();
+    const now = measure(app, layout, scroller.clientWidth, scroller.clientHeight);
+    if (now.headH !== size.headH || now.cellH !== size.cellH) {
+      reset(layout);
+      return;
+    }
+    size = now;
+    head.node.firstChild.replaceChildren(cornerLabel());
+    for (const [col, node] of head.cells) fillHead(node, col);
+    for (const line of live.values()) {
+      heads.fill(line.header, layout.rows[line.row], "rows", line.row, size.ranges.rows);
+      for (const [col, cell] of line.cells) bindHeat(cell, membersAt(line.row, col));
+    }
+  }
+
   /** Show another row of data in the place of each, until called with null. */
   function setFlip(rowShown) {
     slots.setFlip(rowShown);
     for (const line of live.values()) for (const [col, cell] of line.cells) bindCell(cell, line.row, col);
   }
 
-  // ---------------------------------------------------------------- places
-
-  /** Bring a place inside of the layout. */
-  function clampPlace({ row, col, slot }) {
-    return {
-      row: Math.max(0, Math.min(row, layout.rows.length - 1)),
-      col: Math.max(0, Math.min(col, layout.cols.length - 1)),
-      slot: Math.max(0, Math.min(slot, layout.numSlots - 1)),
-    };
-  }
-
-  /** Where a place is on the plane, px. */
-  function boxOf({ row, col, slot }) {
-    const line = Math.floor(slot / layout.slotColumns);
-    return {
-      top: size.headH + row * size.cellH + CELL_PAD + line * (size.slotH + GAP),
-      left: size.left + size.headW + col * size.cellW + CELL_PAD + (slot % layout.slotColumns) * (size.slotW + GAP),
-    };
-  }
-
-  /** Whether most of an image is inside of the window, clear of the headers. */
-  function isOnScreen(place) {
-    const { top, left } = boxOf(place);
-    const y = top + size.slotH / 2 - scroller.scrollTop;
-    const x = left + size.slotW / 2 - scroller.scrollLeft;
-    return y > size.headH && y < scroller.clientHeight && x > size.headW && x < scroller.clientWidth;
-  }
+  const places = makePlaces(app, scroller, { layout: () => layout, size: () => size, slotsAt, membersAt });
 
   /** Scroll an image into view, clear of the headers. */
   function reveal(place) {
-    const { top, left } = boxOf(place);
-    const isAlone = layout.numSlots === 1;
-    const height = (isAlone ? size.cellH : size.slotH + 2 * CELL_PAD);
-    const width = (isAlone ? size.cellW : size.slotW + 2 * CELL_PAD);
-    const y = top - CELL_PAD - size.headH;
-    const x = left - CELL_PAD - size.headW;
-    if (y < scroller.scrollTop) scroller.scrollTop = y;
-    else if (y + height > scroller.scrollTop + scroller.clientHeight - size.headH) scroller.scrollTop = y + height - scroller.clientHeight + size.headH;
-    if (x < scroller.scrollLeft) scroller.scrollLeft = x;
-    else if (x + width > scroller.scrollLeft + scroller.clientWidth - size.headW) scroller.scrollLeft = x + width - scroller.clientWidth + size.headW;
+    places.scrollTo(place);
     lastEdges = "";
     render();
   }
 
-  /** The stack at a place, the best first; none where the place is empty. */
-  function stackAt({ row, col, slot }) {
-    const stacks = layout.rows.length && layout.cols.length ? slotsAt(row, col) : null;
-    return (stacks && stacks[slot]) || [];
-  }
-
-  /** The first place whose image is on screen. */
-  function firstOnScreen() {
-    for (let row = 0; row < layout.rows.length; row += 1) {
-      for (let col = 0; col < layout.cols.length; col += 1) {
-        for (let slot = 0; slot < layout.numSlots; slot += 1) {
-          const place = { row, col, slot };
-          if (isOnScreen(place) && stackAt(place).length) return place;
-        }
+  /** Put the best candidate on top of closed stacks: those of some images, or all (null). */
+  function settle(ids) {
+    if (app.state.open || !layout) return; // an open stack shows all: nothing moves
+    layout.settle(ids && new Set(ids));
+    for (const line of live.values()) {
+      for (const [col, cell] of line.cells) {
+        const stacks = slotsAt(line.row, col);
+        if (stacks && cell.slots.some((slot, i) => slot.data !== (stacks[i]?.[0] ?? -1))) bindCell(cell, line.row, col);
       }
     }
-    return null;
-  }
-
-  /** The next place in a direction whose cell is not empty; null at the edge. A wall is one line. */
-  function neighbour(place, down, across) {
-    let { row, col } = place;
-    if (layout.isWall && across) {
-      const index = row * layout.numColumns + col + across;
-      const next = { row: Math.floor(index / layout.numColumns), col: ((index % layout.numColumns) + layout.numColumns) % layout.numColumns, slot: place.slot };
-      return index >= 0 && index < layout.lines.length ? next : null;
-    }
-    for (;;) {
-      row += down;
-      col += across;
-      if (row < 0 || col < 0 || row >= layout.rows.length || col >= layout.cols.length) return null;
-      if (slotsAt(row, col)) return { row, col, slot: place.slot };
-    }
-  }
-
-  /** Where a row of data stands now; null when it is filtered away. */
-  function placeOf(data) {
-    const isShuffled = app.state.blind;
-    for (let row = 0; row < layout.rows.length; row += 1) {
-      if (!isShuffled && !lineHolds(layout.rows[row], data)) continue;
-      for (let col = 0; col < layout.cols.length; col += 1) {
-        const line = layout.captionAt(row, col) || layout.cols[col];
-        if (!isShuffled && !lineHolds(line, data)) continue;
-        const stacks = slotsAt(row, col);
-        const slot = stacks ? stacks.findIndex((stack) => stack.includes(data)) : -1;
-        if (slot >= 0) return { row, col, slot };
-      }
-    }
-    return null;
-  }
-
-  /** All shown rows of data as one reads them: line by line, a cell's candidates together. */
-  function readingOrder() {
-    const rows = [];
-    for (let row = 0; row < layout.rows.length; row += 1) {
-      for (let col = 0; col < layout.cols.length; col += 1) rows.push(...membersAt(row, col));
-    }
-    return rows;
   }
 
   scroller.addEventListener("scroll", schedule, { passive: true });
@@ -370,17 +317,13 @@ export function makeGrid(app) {
     refreshVerdicts,
     setFlip,
     render,
-    stackAt,
+    settle,
+    recount,
+    reveal,
     slotsAt,
     membersAt,
-    neighbour,
-    placeOf,
-    clampPlace,
-    isOnScreen,
-    firstOnScreen,
-    reveal,
-    readingOrder,
     liveSlots,
+    ...places,
     focus: () => plane.focus({ preventScroll: true }),
     numLive: () => plane.getElementsByTagName("*").length,
     layout: () => layout,

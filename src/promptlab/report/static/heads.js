@@ -5,6 +5,7 @@ import { valueText } from "./data.js";
 import { el, prettyText } from "./dom.js";
 import { ranks } from "./layout.js";
 import { marginBars, metricsOf } from "./margins.js";
+import { captionParts } from "./measures.js";
 import { openMenu } from "./menu.js";
 
 const DRAG_PX = 8; // a shorter way is a click
@@ -29,6 +30,14 @@ export function makeHeads(app) {
     });
   }
 
+  /** The caption of an image in a wall: no label pushes another one out. */
+  function caption(line) {
+    const spans = labels(line);
+    const parts = captionParts(line);
+    if (parts.length === 1 && parts[0].length === 1) return spans;
+    return parts.map((indices) => el("div", { class: "caption-line" }, indices.map((i) => spans[i])));
+  }
+
   /** Open what a header can do, at a point of the window. */
   function openAt(side, index, x, y) {
     const { state } = app;
@@ -49,7 +58,7 @@ export function makeHeads(app) {
       [side === "rows" ? "Move up" : "Move left", () => move(axis, code, -1)],
       [side === "rows" ? "Move down" : "Move right", () => move(axis, code, 1)],
       state[sortKey] ? ["Order of the sweep", () => app.setState({ [sortKey]: "" })] : null,
-      ...metricsOf(sheet)
+      ...metricsOf(sheet, app.picks)
         .filter(([metric]) => metric !== state[sortKey])
         .map(([metric, label]) => [`Sort ${side === "rows" ? "rows" : "columns"} by ${label}`, () => app.setState({ [sortKey]: metric })]),
     ]);
@@ -120,5 +129,5 @@ export function makeHeads(app) {
     window.addEventListener("pointercancel", () => (drag = null));
   }
 
-  return { fill, labels, rowsOf, openAt, listen };
+  return { fill, caption, rowsOf, openAt, listen };
 }

@@ -32,11 +32,15 @@ export function makeJudge(app) {
     return ids || [];
   }
 
-  /** What a key does to images, as a function of their rows; null if it judges nothing. */
-  function actionOf(key) {
-    if (/^[1-5]$/.test(key)) return (rows) => judge("rate", rows, Number(key));
-    const how = JUDGING_KEYS[key.length === 1 ? key.toLowerCase() : key];
-    return how ? (rows) => judge(how, rows) : null;
+  /**
+   * What a key does to images, as a function of their rows; null if it judges nothing. A key that is
+   * held down judges once.
+   */
+  function actionOf({ key, repeat }) {
+    const rating = /^[1-5]$/.test(key) ? Number(key) : null;
+    const how = rating ? "rate" : JUDGING_KEYS[key.length === 1 ? key.toLowerCase() : key];
+    if (!how) return null;
+    return repeat ? () => {} : (rows) => judge(how, rows, ...(rating ? [rating] : []));
   }
 
   return { judge, undo, actionOf };

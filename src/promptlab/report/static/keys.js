@@ -67,7 +67,7 @@ export function listenToKeys(app) {
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const isOfControl = isControl && (key === " " || key === "Enter" || (event.target.type === "range" && key.startsWith("Arrow")));
     if (isOfControl) return false;
-    const judgement = app.judge.actionOf(event.key);
+    const judgement = app.judge.actionOf(event);
     if (judgement) {
       const rows = app.cursor.take();
       if (rows) judgement(rows);

@@ -1,7 +1,7 @@
 // The layout: which rows of data stand in which cell, for the axes, filters and order chosen.
 // Takes sheet, picks and state, returns plain arrays; touches no element.
 
-import { hasPixels, sortingScore } from "./data.js";
+import { hasPixels, idOf, sortingScore } from "./data.js";
 import { visibleRows } from "./filters.js";
 import { isLowBetter, makeStats, metricValue } from "./margins.js";
 import { liking } from "./picks.js";
@@ -16,17 +16,25 @@ export function computeLayout(sheet, picks, state, widthPx) {
   const cols = lineUp(sheet, state, places.cols, visible);
   const inner = lineUp(sheet, state, places.inner, visible);
   const byCell = new Map();
-  const stats = { rows: makeStats(sheet, rows.length), cols: makeStats(sheet, cols.length) };
   for (let i = 0; i < visible.length; i += 1) {
     const key = rows.indexOf[i] * cols.length + cols.indexOf[i];
     let cell = byCell.get(key);
     if (!cell) byCell.set(key, (cell = []));
     cell.push(i);
-    stats.rows.add(rows.indexOf[i], visible[i], picks);
-    stats.cols.add(cols.indexOf[i], visible[i], picks);
   }
+  let stats = countLines();
   const rowOrder = sortLines(sheet, rows, stats.rows, state.sortRows, visible);
   const colOrder = sortLines(sheet, cols, stats.cols, state.sortCols, visible);
+
+  function countLines() {
+    const counted = { rows: makeStats(sheet, rows.length), cols: makeStats(sheet, cols.length) };
+    for (let i = 0; i < visible.length; i += 1) {
+      counted.rows.add(rows.indexOf[i], visible[i], picks);
+      counted.cols.add(cols.indexOf[i], visible[i], picks);
+    }
+    return counted;
+  }
+
   const cells = new Map();
   let maxStack = 1;
   for (const [key, members] of byCell) {
@@ -70,6 +78,20 @@ export function computeLayout(sheet, picks, state, widthPx) {
     membersAt(row, col) {
       const stacks = cells.get(row * cols.length + col);
       return stacks ? [...stacks.keys()].sort((a, b) => a - b).flatMap((i) => stacks.get(i)) : [];
+    },
+    /** Sum the numbers of all lines again; no line moves. */
+    recount() {
+      stats = countLines();
+      layout.rows.forEach((line, place) => (line.stats = stats.rows.of(rowOrder.order[place])));
+      layout.cols.forEach((line, place) => (line.stats = stats.cols.of(colOrder.order[place])));
+    },
+    /** Order stacks again by verdicts given since: those that hold one of these images, or all (null). */
+    settle(ids) {
+      for (const stacks of cells.values()) {
+        for (const stack of stacks.values()) {
+          if (!ids || stack.some((row) => ids.has(idOf(sheet, row)))) orderStack(sheet, picks, state, stack);
+        }
+      }
     },
     captionAt: () => null,
   };
@@ -177,14 +199,15 @@ function sortLines(sheet, lines, stats, by) {
 }
 
 /**
- * Put the best candidate of a stack first, by the same rule as the pictures (report/best.py): what
- * people like, images before failures, the chosen score, the model's default values, the order of
- * the sweep.
+ * Put the best candidate of a stack first, by the same rule as the pictures (report/best.py):
+ * images before failures, what people like, the chosen score, the model's default values, the order
+ * of the sweep. A reject is never on top of one that is not.
  */
 export function orderStack(sheet, picks, state, stack) {
   if (stack.length < 2) return;
   if (state.sortRows === "look") {
-    stack.sort((a, b) => sheet.look[a] - sheet.look[b]);
+    const isReject = (row) => (!state.blind && picks.ofRow(row)?.is_reject ? 1 : 0);
+    stack.sort((a, b) => isReject(a) - isReject(b) || sheet.look[a] - sheet.look[b]);
     return;
   }
   const score = state.blind ? null : sortingScore(sheet);
@@ -193,8 +216,8 @@ export function orderStack(sheet, picks, state, stack) {
   for (const row of stack) {
     const value = score ? score.values[sheet.imageOf[row]] : 0;
     keys.set(row, [
-      state.blind ? 0 : -liking(picks.ofRow(row)),
       hasPixels(sheet, row) ? 0 : 1,
+      state.blind ? 0 : -liking(picks.ofRow(row)),
       value === null || value === undefined ? Infinity : sign * value,
       sheet.fromDefault[row],
       row,

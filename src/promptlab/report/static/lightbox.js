@@ -87,6 +87,7 @@ export function makeLightbox(app) {
     dialog.remove();
     dialog = null;
     app.setState({ at: "" }, { keepsLayout: true });
+    app.settle(null);
     app.cursor.setRow(last);
     app.grid.focus();
   }
@@ -261,7 +262,7 @@ export function makeLightbox(app) {
     else if (key === "v") app.survey(app.state.chosen.length > 1 ? app.selection.rows() : place ? app.grid.membersAt(place.row, place.col) : [row]);
     else if (key === "t") app.rounds(place ? app.grid.membersAt(place.row, place.col) : [row]);
     else {
-      const judgement = app.judge.actionOf(event.key);
+      const judgement = app.judge.actionOf(event);
       if (!judgement) return false;
       judgement([row]);
     }

@@ -32,11 +32,18 @@ function start(source) {
   const sheet = makeSheet(source);
   const storageKey = `promptlab-picks:${sheet.sheet_id}`;
   const app = { sheet, state: readHash(sheet, location.hash), heatRange: null, unfinishedRounds: new Map() };
+  let who = memory.read("promptlab-who") || ""; // also where the browser keeps nothing
+  app.who = () => who;
+  app.setWho = (name) => {
+    who = name;
+    memory.write("promptlab-who", name);
+    app.relayout();
+  };
   app.packs = makePacks(sheet);
   app.picks = makePicks(sheet, {
     kept: memory.read(storageKey) || [],
     save: (verdicts) => memory.write(storageKey, verdicts),
-    who: () => memory.read("promptlab-who") || "",
+    who: () => app.who(),
   });
   app.equals = makeEquals(sheet);
   app.blind = makeBlind(app);
@@ -116,8 +123,19 @@ function start(source) {
     );
   }
 
+  /** The best not rejected candidate is on top of every closed stack; a dialog's order stays. */
+  app.settle = (ids) => {
+    if (document.querySelector("dialog[open]")) return;
+    app.grid.settle(ids);
+    app.heatRange = app.state.heat ? heatRange(app.grid.layout()) : null;
+    app.grid.recount();
+    app.cursor.settle();
+    app.drawer.fill();
+  };
+
   app.picks.onChange((ids) => {
     app.grid.refreshVerdicts(ids);
+    app.settle(ids);
     app.lightbox.update();
     app.toolbar.updateVerdicts();
     app.hint.drop();

@@ -1,6 +1,7 @@
-// Numbers over many images: mean and best score, pick rate, time, failures; as values, as small
-// bars in the margins, and as colors of a heat map.
+// Numbers over many images: mean and best score, pick rate, agreement, time, failures; as values, as
+// small bars in the margins, and as colors of a heat map.
 
+import { agreementOn } from "./agreement.js";
 import { curveChart, curveText, makeCurves } from "./curves.js";
 import { FAILED, FLAGGED } from "./data.js";
 import { el } from "./dom.js";
@@ -8,12 +9,13 @@ import { isJudged, isPick, liking } from "./picks.js";
 import { formatNumber, formatPercent } from "./text.js";
 
 /** The numbers that this sheet has anything to say about: [key, label]. */
-export function metricsOf(sheet) {
+export function metricsOf(sheet, picks) {
   const metrics = [];
   for (const { name } of sheet.scores) {
     metrics.push([`score:${name}`, `mean ${name}`], [`best:${name}`, `best ${name}`]);
   }
   metrics.push(["picked", "pick rate"], ["rating", "rating"]);
+  if (picks.isShared()) metrics.push(["agreed", "people agree"]);
   if (sheet.numbers.seconds.some((seconds) => seconds > 0)) metrics.push(["seconds", "s / image"]);
   if (sheet.status.some((status) => status === FAILED || status === FLAGGED)) metrics.push(["failed", "failed"]);
   return metrics;
@@ -29,7 +31,7 @@ export function isLowBetter(sheet, metric) {
 export function makeStats(sheet, count) {
   const size = Math.max(1, count);
   const zeros = () => new Float64Array(size);
-  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), liked: zeros(), seconds: zeros() };
+  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), liked: zeros(), seconds: zeros(), agreed: zeros(), shared: zeros() };
   const scores = sheet.scores.map(({ name, values, isHigherBetter }) => ({
     name,
     values,
@@ -53,6 +55,11 @@ export function makeStats(sheet, count) {
       sums.ratings[group] += pick.rating;
     }
     sums.seconds[group] += sheet.numbers.seconds[row] || 0;
+    const agreement = pick ? agreementOn(picks.saidOf(pick.image_id), sheet.pick_rating) : null;
+    if (agreement !== null) {
+      sums.agreed[group] += agreement;
+      sums.shared[group] += 1;
+    }
     for (const score of scores) {
       const value = score.values[image];
       if (value === null || value === undefined) continue;
@@ -70,10 +77,12 @@ export function makeStats(sheet, count) {
       failed: sums.failed[group],
       numPicked: sums.picked[group],
       numJudged: sums.judged[group],
+      numShared: sums.shared[group],
       liking: num ? sums.liked[group] / num : null,
       picked: sums.judged[group] ? sums.picked[group] / sums.judged[group] : null,
       rating: sums.rated[group] ? sums.ratings[group] / sums.rated[group] : null,
       seconds: num ? sums.seconds[group] / num : null,
+      agreed: sums.shared[group] ? sums.agreed[group] / sums.shared[group] : null,
     };
     for (const score of scores) {
       stats[`score:${score.name}`] = score.num[group] ? score.sum[group] / score.num[group] : null;
@@ -88,11 +97,12 @@ export function makeStats(sheet, count) {
 
 export const metricValue = (stats, metric) => (stats[metric] === undefined ? null : stats[metric]);
 
-/** A number as text; a rate says over how many judged images it is: "3 of 7". */
+/** A number as text; a rate says over how many images it is: "3 of 7", "75 % of 8". */
 export function metricText(metric, stats) {
   const value = metricValue(stats, metric);
   if (value === null) return "–";
   if (metric === "picked") return `${stats.numPicked} of ${stats.numJudged}`;
+  if (metric === "agreed") return `${formatPercent(value)} of ${stats.numShared}`;
   return formatNumber(value);
 }
 
@@ -108,7 +118,7 @@ export function rangeOf(sheet, allStats, metric) {
     if (value > high) high = value;
   }
   if (high < low) return null;
-  if (metric === "picked") return { low: 0, high: 1 };
+  if (metric === "picked" || metric === "agreed") return { low: 0, high: 1 };
   if (metric === "failed") low = Math.min(0, low);
   return score ? { low: Math.min(low, score.low), high: Math.max(high, score.high) } : { low, high };
 }
@@ -117,9 +127,9 @@ export function rangeOf(sheet, allStats, metric) {
  * Ranges of every metric that differs somewhere, for the bars of one margin; `chosen` are metrics
  * that the person sorts or colors by: time is shown only then.
  */
-export function marginRanges(sheet, lines, chosen) {
+export function marginRanges(sheet, picks, lines, chosen) {
   const ranges = [];
-  for (const [metric, label] of metricsOf(sheet)) {
+  for (const [metric, label] of metricsOf(sheet, picks)) {
     if (metric === "seconds" && !chosen.includes(metric)) continue;
     const range = rangeOf(sheet, lines.map((line) => line.stats), metric);
     if (range && (range.high > 0 || range.low < 0)) ranges.push({ metric, label, isLowBetter: isLowBetter(sheet, metric), ...range });
@@ -138,11 +148,8 @@ export function marginBars(ranges, stats) {
     const text = metricText(metric, stats);
     const bar = curve.length > 1 ? curveChart(curve, low, high) : el("i", { class: "bar" });
     bar.style.setProperty("--part", part.toFixed(4));
-    const more = [
-      metric === "picked" && value !== null ? ` (${formatPercent(value)} of the judged images)` : "",
-      isLow ? " (lower is better)" : "",
-      curve.length > 1 ? `; expected best of N seeds ${curveText(curve)}` : "",
-    ].join("");
+    const expected = curve.length > 1 ? `; expected best of N seeds ${curveText(curve)}` : "";
+    const more = value === null ? "" : `${moreOf(metric, value, isLow)}${expected}`;
     list.append(
       el("li", { title: `${label}: ${text}${more}`, "data-metric": metric.split(":")[0] },
         el("span", { class: "bar-label", text: label }),
@@ -152,6 +159,13 @@ export function marginBars(ranges, stats) {
     );
   }
   return list;
+}
+
+/** What a number means, where its name does not say. */
+function moreOf(metric, value, isLow) {
+  if (metric === "picked") return ` (${formatPercent(value)} of the judged images)`;
+  if (metric === "agreed") return " images that several people judged: the same ones are picks for them";
+  return isLow ? " (lower is better)" : "";
 }
 
 /** Color of a share from 0 to 1: one hue, growing lighter; seen on dark and on light ground. */

@@ -15,7 +15,8 @@ const MAX_ROWS_FITTED = 3; // so few rows are shown at once
 const SMALLEST_FITTED_ROW = 200; // unless that makes images smaller than this
 const HEAD_PX = 48; // about the height of the columns' headers
 const LARGEST_FITTING = 320; // of small images; large ones grow to their own size
-const CAPTION_PX = 34; // two lines below an image of a wall
+const CAPTION_LINE_PX = 15; // of the captions in a wall
+const MAX_CAPTION_LINES = 6;
 const MAX_ALONE_ENLARGED = 4; // times an image's own size, when it is alone
 
 /** Return every measure of a layout in a window of `width` × `height`; a wall is wrapped to it. */
@@ -28,14 +29,14 @@ export function measure(app, layout, width, height) {
 
 function measureWall({ sheet, state }, layout, width, height, isNarrow) {
   const hasCaptions = layout.lines.some((line) => line.axes.length > 0) && !state.blind;
-  const captionH = hasCaptions ? CAPTION_PX : 0;
+  const captionOf = (slotW) => (hasCaptions ? 4 + CAPTION_LINE_PX * captionLines(layout, slotW) : 0);
   const across = width - 2 * CELL_PAD;
   const perSlot = (cellW) => (cellW - 2 * CELL_PAD + GAP) / layout.slotColumns - GAP;
   const cellOf = (slotW) => layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
   const lines = Math.ceil(layout.numSlots / layout.slotColumns);
-  const heightOf = (slotW) => lines * (slotW / sheet.aspect + GAP) - GAP + 2 * CELL_PAD + captionH;
+  const heightOf = (slotW) => lines * (slotW / sheet.aspect + GAP) - GAP + 2 * CELL_PAD + captionOf(slotW);
   const count = Math.max(1, layout.lines.length);
-  const largest = largestOf(sheet, count * layout.numSlots, across, height - captionH - 12);
+  const largest = largestOf(sheet, count * layout.numSlots, across, height - captionOf(across) - 12);
   let base = state.size;
   if (!base && isNarrow) base = perSlot(across / (count > 6 ? 3 : count > 1 ? 2 : 1));
   for (let columns = 1; !base && columns <= count; columns += 1) {
@@ -55,7 +56,7 @@ function measureWall({ sheet, state }, layout, width, height, isNarrow) {
     cellH: Math.round(heightOf(slotW)),
     headW: 0,
     headH: 0,
-    captionH,
+    captionH: captionOf(slotW),
     numColumns: layout.numColumns,
     left: Math.max(0, Math.floor((across - layout.numColumns * cellW) / 2)),
     ranges: { rows: [], cols: [] },
@@ -64,7 +65,7 @@ function measureWall({ sheet, state }, layout, width, height, isNarrow) {
   };
 }
 
-function measureGrid({ sheet, state }, layout, width, height, isNarrow) {
+function measureGrid({ sheet, picks, state }, layout, width, height, isNarrow) {
   const hasMany = layout.numSlots > 1;
   const barsW = state.margins && !isNarrow ? 84 : 0;
   const words = longestWord(layout.rows);
@@ -78,8 +79,8 @@ function measureGrid({ sheet, state }, layout, width, height, isNarrow) {
   const hasBars = state.margins && !state.blind;
   const chosen = [state.sortRows, state.sortCols, state.heat];
   const ranges = {
-    rows: hasBars ? marginRanges(sheet, layout.rows, chosen) : [],
-    cols: hasBars ? marginRanges(sheet, layout.cols, chosen) : [],
+    rows: hasBars ? marginRanges(sheet, picks, layout.rows, chosen) : [],
+    cols: hasBars ? marginRanges(sheet, picks, layout.cols, chosen) : [],
   };
   const cellW = layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
   const cellH = lines * (slotH + GAP) - GAP + 2 * CELL_PAD;
@@ -102,6 +103,22 @@ function measureGrid({ sheet, state }, layout, width, height, isNarrow) {
     innerLabels,
     isNarrow,
   };
+}
+
+/** How many lines the captions of a wall need: one or two for one axis, else one for each name. */
+function captionLines(layout, slotW) {
+  const perLine = Math.max(4, slotW / CHAR_PX);
+  const most = layout.lines.reduce((sofar, line) => Math.max(sofar, numLines(line, perLine)), 1);
+  const parts = captionParts(layout.lines[0]);
+  return parts.length > 1 ? Math.min(MAX_CAPTION_LINES, parts.length) : Math.min(2, most);
+}
+
+/** The labels of a wall's caption, by line: names have a line each, numbers share the last. */
+export function captionParts(line) {
+  const indices = line.axes.map((_, i) => i);
+  const names = indices.filter((i) => !line.axes[i].isNumeric).map((i) => [i]);
+  const numbers = indices.filter((i) => line.axes[i].isNumeric);
+  return numbers.length ? [...names, numbers] : names;
 }
 
 /** What stands side by side in every cell, where it is one line; shown below each column's name. */

@@ -6,42 +6,84 @@ import { idOf } from "./data.js";
 
 /**
  * `kept` are the verdicts given here before; `save(verdicts, changed)` gets all verdicts and those
- * that changed, and returns whether it kept them.
+ * that changed, and returns whether it kept them. `who` names the person who judges now; verdicts of
+ * others, from their picks.json or from before, stay beside the own ones.
  */
 export function makePicks(sheet, { kept = [], save = () => false, who = () => "", now = () => new Date().toISOString() } = {}) {
   const baked = new Map(sheet.picks.map((pick) => [pick.image_id, pick]));
-  const here = new Map();
-  const undoable = []; // groups of [image_id, what was here before]
+  const here = new Map(); // image_id -> Map(who -> verdict)
+  const undoable = []; // groups of [image_id, who, what was here before]
   const revealed = new Set(); // in blind mode: judged since, so labels may show
   const listeners = [];
   for (const pick of kept) {
-    const bakedPick = baked.get(pick?.image_id);
-    if (isVerdict(pick) && !(bakedPick && bakedPick.picked_at >= pick.picked_at)) here.set(pick.image_id, pick);
+    const known = isVerdict(pick) && heldOf(pick.image_id, pick.who || "");
+    if (isVerdict(pick) && !(known && known.picked_at >= pick.picked_at)) put(pick.image_id, pick.who || "", pick);
   }
-  let isKept = save([...here.values()], []);
+  let isKept = save(all(), []);
 
   const empty = (id) => ({ image_id: id, rating: null, is_favourite: false, is_reject: false, note: "" });
-  const of = (id) => here.get(id) || baked.get(id) || null;
   const ofRow = (row) => of(idOf(sheet, row));
+
+  function all() {
+    return [...here.values()].flatMap((given) => [...given.values()]);
+  }
+
+  function put(id, name, pick) {
+    if (!here.has(id)) here.set(id, new Map());
+    const given = here.get(id);
+    if (pick) given.set(name, pick);
+    else given.delete(name);
+    if (!given.size) here.delete(id);
+  }
+
+  /** The verdict on an image: the own one, else the newest given here, else what the run holds. */
+  function of(id) {
+    const given = here.get(id);
+    if (!given) return baked.get(id) || null;
+    return given.get(who()) || [...given.values()].reduce((a, b) => (b.picked_at > a.picked_at ? b : a));
+  }
+
+  /** What the run holds of a person; without a name it may be of anyone. */
+  function heldOf(id, name) {
+    const pick = baked.get(id) || null;
+    const said = sheet.said[id];
+    if (!name) return pick;
+    return said ? said.find((each) => each.who === name) || null : pick && (!pick.who || pick.who === name) ? pick : null;
+  }
+
+  /** Each person's verdict. One without a name replaces that of the only person the run names. */
+  function saidOf(id) {
+    const held = sheet.said[id] || (baked.has(id) ? [baked.get(id)] : []);
+    const given = here.get(id);
+    if (!given) return held;
+    const byName = new Map(held.map((pick) => [pick.who, pick]));
+    for (const [name, pick] of given) {
+      if (held.length === 1 && (!name || !held[0].who)) byName.delete(held[0].who);
+      byName.set(name, pick);
+    }
+    return [...byName.values()];
+  }
 
   /** What a new verdict of this person starts from: the own one, not what others said. */
   function own(id) {
+    const mine = here.get(id)?.get(who());
+    if (mine) return mine;
     const said = sheet.said[id];
-    if (here.has(id) || !said) return of(id);
-    return said.find((pick) => pick.who === who()) || null;
+    return said ? said.find((pick) => pick.who === who()) || null : heldOf(id, who());
   }
 
   function changed(ids) {
-    isKept = save([...here.values()], ids.map((id) => here.get(id)).filter(Boolean));
+    isKept = save(all(), ids.flatMap((id) => [...(here.get(id)?.values() || [])]));
     for (const listener of listeners) listener(ids);
   }
 
   /** Change the verdict on images; `change(now)` returns the fields that change. One undo. */
   function set(ids, change) {
-    undoable.push(ids.map((id) => [id, here.get(id)]));
+    const name = who();
+    undoable.push(ids.map((id) => [id, name, here.get(id)?.get(name)]));
     for (const id of ids) {
       const before = { ...empty(id), ...own(id) };
-      here.set(id, { ...before, ...change(before), who: who(), picked_at: now() });
+      put(id, name, { ...before, ...change(before), who: name, picked_at: now() });
       revealed.add(id);
     }
     changed(ids);
@@ -71,17 +113,14 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
   function undo() {
     const last = undoable.pop();
     if (!last) return null;
-    for (const [id, before] of last) {
-      if (before) here.set(id, before);
-      else here.delete(id);
-    }
+    for (const [id, name, before] of last) put(id, name, before);
     const ids = last.map(([id]) => id);
     changed(ids);
     return ids;
   }
 
   /** The verdicts given here that say something the run does not know yet. */
-  const news = () => [...here.values()].filter((pick) => !isCleared(pick) || baked.has(pick.image_id));
+  const news = () => all().filter((pick) => !isCleared(pick) || baked.has(pick.image_id));
 
   function exportText() {
     const picks = news().sort((a, b) => (a.picked_at < b.picked_at ? -1 : 1));
@@ -96,9 +135,10 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
     const ids = [];
     for (const pick of document.picks) {
       if (!isVerdict(pick) || !sheet.imageById.has(pick.image_id)) continue;
-      const now = of(pick.image_id);
-      if (now && now.picked_at >= pick.picked_at) continue;
-      here.set(pick.image_id, { ...empty(pick.image_id), who: "", ...pick });
+      const name = pick.who || "";
+      const known = here.get(pick.image_id)?.get(name) || heldOf(pick.image_id, name);
+      if (known && known.picked_at >= pick.picked_at) continue;
+      put(pick.image_id, name, { ...empty(pick.image_id), who: "", ...pick });
       ids.push(pick.image_id);
     }
     changed(ids);
@@ -108,6 +148,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
   return {
     of,
     ofRow,
+    saidOf,
     rate,
     favour,
     reject,
@@ -117,6 +158,8 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
     exportText,
     importText,
     numNew: () => news().length,
+    /** Whether several people judged the same image. */
+    isShared: () => Object.keys(sheet.said).length > 0 || [...here.keys()].some((id) => saidOf(id).length > 1),
     isKept: () => isKept,
     isRevealed: (id) => revealed.has(id),
     /** Tell a listener which images changed; returns what ends that. */

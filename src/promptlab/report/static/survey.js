@@ -139,7 +139,7 @@ export function openSurvey(app, rows) {
     else if (key === "Enter" && !isButton) keep();
     else if (stage.onKey(event)) return void event.preventDefault();
     else {
-      const judgement = app.judge.actionOf(event.key);
+      const judgement = app.judge.actionOf(event);
       if (!judgement) return;
       judgement([left[at]]);
       if (picks.isKept()) hush();
@@ -154,6 +154,7 @@ export function openSurvey(app, rows) {
     hush();
     app.lightbox.update();
     if (app.lightbox.isOpen()) return;
+    app.settle(null);
     app.cursor.setRow(left[at]);
     app.grid.focus();
     if (app.state.chosen.length) say(`${formatCount(app.state.chosen.length, "image")} still chosen · Esc clears`);
