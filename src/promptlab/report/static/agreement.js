@@ -28,5 +28,5 @@ export function agreementOfSheet(sheet, picks) {
     sum += share;
     numShared += 1;
   }
-  return { people: [...numBy], share: numShared ? sum / numShared : null, numShared };
+  return { people: [...numBy].sort(([a], [b]) => (a < b ? -1 : 1)), share: numShared ? sum / numShared : null, numShared };
 }
