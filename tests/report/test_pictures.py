@@ -166,3 +166,21 @@ def test_labels_are_cut_to_their_lines_and_hold_no_controls():
     assert wrap("x" * 500, font, 100, 1)[0].endswith("…")
     assert printable("a\x00b\u202ec\ud800d\ne") == "a bc?d e"
     assert wrap("", font, 100, 2) == []
+
+
+def test_a_picture_with_tabs_shows_the_models_default_value(tmp_path):
+    axes = {"temperature": [0.25, 0.5, 1.0, 2.0, 4.0]}
+    root = make_run(
+        tmp_path / "run",
+        subjects=["a fox", "a robot"],
+        styles=["noto", "openmoji"],
+        axes=axes,
+        num_seeds=1,
+    )
+    for row in read_run(root).rows():
+        color = COLORS[0 if row["temperature"] == 1.0 else 1]
+        Image.new("RGB", (160, 160), color).save(Path(root, row["path"]))
+    with Image.open(write_contact_sheet(root).contact_sheet_png) as sheet:
+        pixels = np.asarray(sheet.convert("RGB"), np.int16)
+    has = [(np.abs(pixels - np.array(color)) < 16).all(axis=2).any() for color in COLORS[:2]]
+    assert has == [True, False]

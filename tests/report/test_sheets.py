@@ -53,7 +53,9 @@ def test_one_image_is_shown_large(browse, tmp_path):
 def test_a_third_axis_is_inside_of_the_cells_or_a_row_of_tabs(browse, tmp_path):
     few = sheet_of(tmp_path / "few", axes={"temperature": [0.5, 1.0, 2.0]}, num_seeds=1)
     page = browse().open(few)
-    assert page.texts(".inner-heads span")[:3] == ["0.5", "1", "2"]
+    assert page.texts(".inner-heads span")[:2] == ["temperature 0.5", "temperature 1"]
+    page = browse().open(few, "#size=64")
+    assert page.texts(".inner-heads span")[:3] == ["0.5", "1", "2"], "no room for the name"
     many = sheet_of(tmp_path / "many", axes={"temperature": [0.5, 1, 2, 3, 4]}, num_seeds=1)
     page = browse().open(many)
     assert page.texts(".tab") == ["0.5", "1", "2", "3", "4"]

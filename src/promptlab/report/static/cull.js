@@ -21,7 +21,7 @@ export function openCull(app) {
     return;
   }
   let at = 0;
-  let lastGroup = []; // rows judged here, in order: what ← and U return to
+  const judged = []; // places in `rows` that were judged here, in order: what U returns to
   const stage = makeStage(app, { onSwipe, onDoubleTap: () => act("favour") });
   const title = el("h2", { class: "lightbox-title" });
   const progress = el("progress", { max: shown.length, "aria-label": "Judged" });
@@ -73,10 +73,20 @@ export function openCull(app) {
     progress.value = numJudged;
     counts.textContent = `${Math.min(numBefore + at + 1, shown.length)} of ${shown.length} · ${numPicked} picked · ${shown.length - numJudged} left`;
     const pick = at < rows.length ? picks.ofRow(rows[at]) : null;
-    verdict.textContent = isJudged(pick) ? verdictText(pick) : "";
+    const isOwn = isJudged(pick);
+    verdict.classList.toggle("hint", !isOwn);
+    verdict.textContent = isOwn ? verdictText(pick) : lastVerdict();
     for (const star of bar.querySelectorAll(".star")) star.classList.toggle("is-on", (pick?.rating || 0) >= Number(star.dataset.rating));
     bar.querySelector(".favour")?.classList.toggle("is-on", Boolean(pick?.is_favourite));
     bar.querySelector(".reject")?.classList.toggle("is-on", Boolean(pick?.is_reject));
+  }
+
+  /** What the last key did, while the next image is shown. */
+  function lastVerdict() {
+    if (!judged.length) return "";
+    const row = rows[judged[judged.length - 1]];
+    const name = app.state.blind ? "" : `${describeRow(sheet, row)}: `;
+    return `${name}${verdictText(picks.ofRow(row))} · U takes it back`;
   }
 
   function finish() {
@@ -127,20 +137,20 @@ export function openCull(app) {
     if (at >= rows.length) return;
     const row = rows[at];
     app.judge.judge(how, [row], ...rest);
-    lastGroup.push(at);
+    judged.push(at);
     if (picks.isKept()) hush(); // the bar says it; a toast would lie over the next image
     if (isStaying || !isJudged(picks.ofRow(row))) showVerdict();
     else go(1);
   }
 
   function undo() {
-    if (!lastGroup.length) {
+    if (!judged.length) {
       say("Nothing to undo");
       return;
     }
     app.judge.undo();
     hush();
-    const back = lastGroup.pop();
+    const back = judged.pop();
     if (at >= rows.length) fillBar();
     at = back;
     show();

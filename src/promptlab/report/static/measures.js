@@ -10,6 +10,7 @@ export const CELL_PAD = 3; // around a cell
 const NARROW_PX = 560; // a phone
 const CHAR_PX = 6.7; // of a label, on average
 const NARROW_CHAR_PX = 6.2; // of the smaller labels of a phone
+const SMALL_CHAR_PX = 5.8; // of the labels of what stands side by side in a cell
 const SMALLEST_FITTING = 84; // below, images are too small to look at: scrolling is better
 const MAX_ROWS_FITTED = 3; // so few rows are shown at once
 const SMALLEST_FITTED_ROW = 200; // unless that makes images smaller than this
@@ -84,7 +85,7 @@ function measureGrid({ sheet, picks, state }, layout, width, height, isNarrow) {
   };
   const cellW = layout.slotColumns * (slotW + GAP) - GAP + 2 * CELL_PAD;
   const cellH = lines * (slotH + GAP) - GAP + 2 * CELL_PAD;
-  const innerLabels = labelsInside(layout, state);
+  const innerLabels = labelsInside(layout, state, slotW);
   const barsH = (bars) => (bars.length ? bars.length * 14 + 8 : 0);
   const perLine = Math.max(4, (cellW - 14) / CHAR_PX);
   const labelLines = layout.cols.reduce((most, line) => Math.max(most, numLines(line, perLine)), 1);
@@ -122,10 +123,12 @@ export function captionParts(line) {
 }
 
 /** What stands side by side in every cell, where it is one line; shown below each column's name. */
-function labelsInside(layout, state) {
+function labelsInside(layout, state, slotW) {
   const isOneLine = layout.inner.length === layout.numSlots && layout.slotColumns === layout.numSlots;
   if (!isOneLine || layout.numSlots < 2 || state.blind) return [];
-  return layout.inner.map((line) => lineLabel(line).join(" · "));
+  const named = layout.inner.map((line) => shownTexts(line).join(" · "));
+  const isRoomy = named.every((text) => text.length * SMALL_CHAR_PX < slotW);
+  return isRoomy ? named : layout.inner.map((line) => lineLabel(line).join(" · "));
 }
 
 /** Several images of a cell are smaller than one would be, unless there are few cells. */

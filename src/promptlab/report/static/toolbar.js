@@ -54,7 +54,7 @@ export function makeToolbar(app) {
       el("div", { class: "toolbar-view" }, parts.size, parts.open, parts.wall),
       el("div", { class: "toolbar-end" }, parts.cull, parts.save, parts.help, parts.more),
     );
-    parts.find = el("input", { type: "search", class: "find text", dir: "auto", placeholder: "Find  /", "aria-label": "Find in prompts", oninput: () => app.setState({ find: parts.find.value }) });
+    parts.find = el("input", { type: "search", class: "find text", dir: "auto", placeholder: matchMedia("(pointer: coarse)").matches ? "Find" : "Find  /", "aria-label": "Find in prompts", oninput: () => app.setState({ find: parts.find.value }) });
     parts.chips = el("div", { class: "chips", role: "group", "aria-label": "Which images" });
     parts.tabs = el("div", { class: "tabs", role: "tablist", "aria-label": "Values" });
     filters.append(parts.chips, parts.find, parts.tabs);
@@ -127,7 +127,7 @@ export function makeToolbar(app) {
     const { state } = app;
     parts.rows.value = state.rows[0] || "";
     parts.cols.value = state.cols[0] || "";
-    parts.axes.hidden = sheet.axes.every((axis) => axis.values.length < 2);
+    parts.axes.hidden = state.wall || sheet.axes.every((axis) => axis.values.length < 2);
     parts.size.value = Math.round(app.grid.size().base);
     parts.open.setAttribute("aria-pressed", String(state.open && layout.maxStack > 1));
     parts.open.querySelector("span").textContent = state.open ? "Close stacks" : "Open stacks";
