@@ -120,7 +120,8 @@ def test_verdicts_of_two_people_in_one_browser_are_both_kept(tmp_path):
     };
     let name = "ann";
     let hour = 10;
-    const picks = makePicks(sheet, { who: () => name, now: () => `2026-11-01T${hour++}:00:00.000Z` });
+    const now = () => `2026-11-01T${hour++}:00:00.000Z`;
+    const picks = makePicks(sheet, { who: () => name, now });
     picks.rate([ids[0]], 5);
     name = "bob";
     picks.reject([ids[0]]);

@@ -1,4 +1,4 @@
-"""Room on the page: long texts have it, numbers stand in line, and nothing lies over the pictures."""
+"""Room on the page: for long texts, for numbers in line, and nothing lies over the pictures."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.report.runs import make_run
 pytestmark = pytest.mark.browser
 
 LONG_VALUES = ["a_value_with_very_many_characters_in_it", "another_value_as_long_as_that_one"]
-OVERFLOWING = """() => [...document.querySelectorAll('.drawer button, .drawer select, .drawer input')]
+OVERFLOWING = """() => [...document.querySelectorAll('.drawer :is(button, select, input)')]
     .filter((node) => node.getClientRects().length)
     .filter((node) => node.getBoundingClientRect().right > innerWidth)
     .map((node) => node.getAttribute('aria-label'))"""

@@ -117,9 +117,9 @@ export function makeGrid(app) {
   function cornerLabel() {
     const names = (places) => places.map((name) => `${name} ${sheet.axisByName.get(name).prefix}`.trim()).join(" · ") || "all";
     const { rows, cols, inner } = app.state;
-    const text = `${names(rows)} × ${names(cols)}`;
     const inside = inner.length ? `in each: ${names(inner)}` : "";
-    return el("div", { class: "corner-label", title: `${text} ${inside}`.trim() }, agreementLabel(), prettyText("p", short(text, 60)), prettyText("p", inside));
+    const lines = [names(rows), `× ${names(cols)}`, inside].filter(Boolean);
+    return el("div", { class: "corner-label", title: lines.join(" ") }, agreementLabel(), lines.map((text) => prettyText("p", short(text, 60))));
   }
 
   /** How far people agree over the whole sheet, while the margins show it of each line. */
