@@ -135,3 +135,21 @@ def test_the_large_view_shows_the_file_itself(browse, tmp_path, scale):
     page = browse(device_scale_factor=scale).open(index).focus_grid()
     page.keys("Enter")
     page.wait("document.querySelector('.pane img').naturalWidth === 512")
+
+
+def test_z_goes_close_and_back(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    page.keys("Enter", "z")
+    assert "scale(4)" in page.page.eval_on_selector(".pane img", "n => n.style.transform")
+    page.keys("z")
+    assert "scale(1)" in page.page.eval_on_selector(".pane img", "n => n.style.transform")
+
+
+def test_cull_says_what_the_last_key_did(browse, sheet):
+    page = browse().open(sheet)
+    page.keys("a")
+    assert page.page.inner_text(".cull-verdict") == ""
+    page.keys("4")
+    assert page.page.inner_text(".cull-verdict").endswith("4 of 5 · U takes it back")
+    page.keys("u")
+    assert page.page.inner_text(".cull-verdict") == ""

@@ -17,7 +17,7 @@ const KEYS = [
   ["Space", "hold: the other value, in place; tap: stay there"],
   ["Shift+Space", "the next value"],
   ["D", "wipe or difference (large view)"],
-  ["+ − 0", "zoom (large view)"],
+  ["+ − 0 Z", "zoom; Z goes close and back (large view)"],
   ["C, Ctrl-click, drag", "choose images"],
   ["V", "survey the chosen images, or this cell"],
   ["[ ]", "previous / next tab"],

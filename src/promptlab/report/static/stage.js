@@ -5,6 +5,7 @@ import { el } from "./dom.js";
 import { short } from "./text.js";
 
 const MAX_ZOOM = 32;
+const CLOSE_ZOOM = 4; // of Z and of a double click; again: back
 const MAX_ENLARGED = 4; // times an image's own size: enough to judge, not yet a mosaic
 const SWIPE_PX = 48;
 const CLICK_PX = 6; // a longer way is a drag
@@ -140,6 +141,8 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     apply();
   }
 
+  const toggleZoom = (event) => zoomBy(view.zoom > 1 ? 1 / MAX_ZOOM : CLOSE_ZOOM, event);
+
   function clampView() {
     const reach = view.zoom === 1 ? 0 : 0.5;
     view.x = Math.max(-reach, Math.min(reach, view.x));
@@ -151,11 +154,12 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     apply();
   }
 
-  /** Zoom by the keys + − 0; false for any other key. */
+  /** Zoom by the keys + − 0 Z; false for any other key. */
   function onKey(event) {
     if (event.key === "+" || event.key === "=") zoomBy(1.5);
     else if (event.key === "-") zoomBy(1 / 1.5);
     else if (event.key === "0" && view.zoom > 1) resetZoom();
+    else if (event.key.toLowerCase() === "z") toggleZoom();
     else return false;
     return true;
   }
@@ -167,7 +171,7 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     zoomBy(Math.exp(-event.deltaY * 0.0022), event);
   }, { passive: false });
   node.addEventListener("dblclick", (event) => {
-    if (!onPick && !onDoubleTap) zoomBy(view.zoom > 1 ? 1 / MAX_ZOOM : 4, event);
+    if (!onPick && !onDoubleTap) toggleZoom(event);
   });
   node.addEventListener("pointerdown", (event) => {
     pointers.set(event.pointerId, event);
