@@ -72,6 +72,21 @@ def test_at_the_end_of_a_cull_the_picks_are_one_key_away(browse, tmp_path):
     assert "judged already" in page.toast()
 
 
+def test_a_cull_of_one_tab_leads_to_the_next(browse, tmp_path):
+    root = make_run(
+        tmp_path / "run",
+        subjects=["a fox", "a yak"],
+        styles=["noto", "openmoji"],
+        axes={"temperature": [0.25, 0.5, 1, 2, 4]},
+        num_seeds=1,
+    )
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
+    page.keys("a", "5", "x", "x", "x")
+    page.page.click('.cull button:has-text("Next temperature")')
+    assert page.page.inner_text(".cull h2").endswith("temperature 2")
+    assert page.page.inner_text(".cull-counts") == "1 of 4 · 0 picked · 4 left"
+
+
 def test_on_a_phone_cull_has_a_bar_swipe_and_double_tap(browse, sheet):
     page = browse(**PHONE).open(sheet)
     page.page.tap('button:has-text("Cull")')

@@ -103,8 +103,14 @@ export function openCull(app) {
       dialog.close();
       app.setState({ view: "picks", wall: true, sortRows: "liking" });
     };
+    const nextTab = () => {
+      dialog.close();
+      app.toolbar.stepTab(1);
+      app.cull();
+    };
     bar.replaceChildren(
       button("Back (←)", () => go(-1), { symbol: "left", text: "Back" }),
+      ...(app.state.tabs.length ? [button("Cull the next tab", nextTab, { text: `Next ${app.state.tabs[0]}` })] : []),
       button("Look at the picks", look, { text: `Look at the ${formatCount(numPicked, "pick")}`, class: "primary" }),
       button("Save the verdicts", () => {
         dialog.close();
