@@ -62,6 +62,7 @@ def test_what_was_said_of_one_image_does_not_stay_over_the_next(browse, sheet):
     page.keys("ArrowRight")
     assert page.page.locator(".toast.is-shown").count() == 0
     page.keys("3", "Escape")
+    page.page.wait_for_selector("dialog", state="detached")
     assert page.page.locator(".toast.is-shown").count() == 0
 
 
@@ -113,9 +114,11 @@ def test_focus_is_the_grids_again_after_every_dialog(browse, sheet):
         page.keys(opening)
         assert page.page.locator("dialog[open]").count() == 1, opening
         page.keys("Escape")
+        page.page.wait_for_selector("dialog", state="detached")
         assert page.page.evaluate("document.activeElement.id") == "plane", opening
     page.page.click("text=Save 1")
     page.keys("Escape")
+    page.page.wait_for_selector("dialog", state="detached")
     assert page.page.evaluate("document.activeElement.id") == "plane"
     assert page.ring() is not None
 

@@ -50,6 +50,7 @@ def test_what_is_judged_in_the_large_view_moves_nothing_there_and_is_the_cover_a
     page.keys(".")
     assert page.title()[-1] == "seed 2", "the candidates keep their order"
     page.keys("Escape")
+    page.page.wait_for_selector("dialog", state="detached")
     assert "seed 2, the first of 3, 4 of 5" in page.ring()
 
 
