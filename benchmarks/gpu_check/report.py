@@ -71,6 +71,7 @@ def _speed(numbers: Mapping[str, Any]) -> list[str]:
         rates = ", ".join(f"{rate:.1f} ({num})" for num, rate in row["images_per_s"].items())
         lines.append(
             f"  {name}: roofline {row['roofline_images_per_s']:.1f} images/s, measured {rates}; "
-            f"load {row['load_s']:.1f} s, first image {row['first_image_s']:.1f} s"
+            f"load {row['load_s']:.1f} s, first image {row['first_image_s']:.1f} s, "
+            f"its graphs {row['graph_mib']:.0f} MiB outside of torch"
         )
     return lines

@@ -52,7 +52,7 @@ def smallest_runner(batch_size: int | None = None) -> CudaRunner:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.slow)])
 def test_memory_may_run_out_at_any_one_allocation(stride: int, device: StandIn) -> None:
     requests = [dataclasses.replace(r, prompt="w5") for r in random_requests(3, seed=1)]
     runner = smallest_runner(batch_size=2)
@@ -334,7 +334,7 @@ def test_a_block_rounded_up_to_a_power_of_two_fits_the_free_memory(
     config, kind = MIN_DALLE_MEGA, torch.float16
     free = 64 * sizes.row_bytes(config, kind) + fitting * sizes.cache_bytes(config, kind)
     free += sizes.detokenizer_bytes(config, kind, 64) + sizes.encoder_bytes(config, kind)
-    free = int(free / sizes.USABLE_SHARE) + 1000
+    free = int((free + sizes.GRAPH_BYTES) / sizes.USABLE_SHARE) + 1000
     assert sizes.images_that_fit(config, kind, 64, free, most) == expected
 
 

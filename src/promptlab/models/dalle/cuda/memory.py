@@ -14,6 +14,12 @@ def free_bytes() -> int:
     return int(torch.cuda.mem_get_info()[0]) + unused
 
 
+def bytes_outside_torch() -> int:
+    """Return what context, libraries, captured graphs and other programs hold."""
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free - torch.cuda.memory_reserved())
+
+
 def reserve(num_bytes: int) -> None:
     """Let torch's allocator hold so much for the current stream; what is held already counts."""
     torch.empty(num_bytes, dtype=torch.uint8, device="cuda")

@@ -27,7 +27,8 @@ EMPTY_LENGTH = 8  # positions of the empty prompt's keys and values: two, padded
 MOST_DETOKENIZED = 8  # images in one batch of the detokenizer: more do not raise its rate
 
 GIB = 2**30
-FIXED_BYTES = GIB  # the device's context, libraries' workspaces, captured graphs
+GRAPH_BYTES = GIB // 2  # of the driver, for captured graphs: an estimate, tens of KB a kernel
+FIXED_BYTES = GIB // 2 + GRAPH_BYTES  # the device's context, libraries' workspaces, graphs
 USABLE_SHARE = 0.95  # of a card's memory: the rest is lost to fragmentation
 SAMPLER_BYTES = 64  # for one token of one image: logits, likelihoods and their sums
 DETOKENIZER_COPIES = 6  # activations of the largest level that exist at once
@@ -62,7 +63,7 @@ def images_that_fit(
     The model's weights are loaded already. At least 1; a block of so many, rounded up to a power of
     two, fits the memory.
     """
-    left = free_bytes * USABLE_SHARE - padded * row_bytes(config, dtype)
+    left = free_bytes * USABLE_SHARE - GRAPH_BYTES - padded * row_bytes(config, dtype)
     left -= detokenizer_bytes(config, dtype, padded) + encoder_bytes(config, dtype)
     fitting = max(1, int(left // cache_bytes(config, dtype)))
     return min(1 << (fitting.bit_length() - 1), padded, most)
