@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ from unittest import mock
 
 import torch
 from torch.nn import functional
-from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from promptlab.models.dalle.precision import get_tf32
@@ -144,7 +144,7 @@ class Graph:
         self.launched[device.stream] = device.stream.clock[device.stream]
         with _disable_current_modes():  # the numbers alone
             for call in self.calls:
-                outputs = pytree.tree_leaves(call.operator(*call.args, **call.kwargs))
+                outputs = leaves_of(call.operator(*call.args, **call.kwargs))
                 for target, place in call.fresh:
                     target.copy_(outputs[place])
 
@@ -225,7 +225,7 @@ class StandIn(TorchDispatchMode):
     def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None):
         kwargs = dict(kwargs or {})
         name = str(operator)
-        leaves = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        leaves = tensors_in((args, kwargs))
         on_device = [x for x in leaves if isinstance(x, DeviceTensor)]
         target = next((x for x in args if isinstance(x, torch.device)), kwargs.get("device"))
         if name.startswith(("aten.copy_", "aten.to.", "aten._to_copy")):
@@ -267,12 +267,8 @@ class StandIn(TorchDispatchMode):
     def _run(self, operator: Any, name: str, args: Any, kwargs: Any) -> Any:
         if name.startswith("aten.scaled_dot_product_attention"):
             operator = attention
-        given = {
-            id(x.inner): x
-            for x in pytree.tree_leaves((args, kwargs))
-            if isinstance(x, DeviceTensor)
-        }
-        inner_args, inner_kwargs = pytree.tree_map(unwrap, (args, kwargs))
+        given = {id(x.inner): x for x in tensors_in((args, kwargs)) if isinstance(x, DeviceTensor)}
+        inner_args, inner_kwargs = mapped(unwrap, (args, kwargs))
         addresses = {address(x.inner) for x in given.values()}
         written = {address(x) for x in mutated(operator, inner_args, inner_kwargs)}
         if self._capture is not None:
@@ -280,7 +276,10 @@ class StandIn(TorchDispatchMode):
         outputs = operator(*inner_args, **inner_kwargs)
         fresh: list[tuple[torch.Tensor, int]] = []
 
-        def wrap(output: Any, place: int) -> Any:
+        places = itertools.count()
+
+        def wrap(output: Any) -> Any:
+            place = next(places)
             if not isinstance(output, torch.Tensor):
                 return output
             if id(output) in given:
@@ -290,8 +289,7 @@ class StandIn(TorchDispatchMode):
                 fresh.append((output, place))
             return self._wrapped(output)
 
-        flat, spec = pytree.tree_flatten(outputs)
-        wrapped = [wrap(output, place) for place, output in enumerate(flat)]
+        wrapped = mapped(wrap, outputs)
         if fresh or written:  # a view needs no kernel
             self.count["kernel"] += 1
             new = {address(output) for output, _ in fresh}
@@ -301,7 +299,7 @@ class StandIn(TorchDispatchMode):
                 graph.calls.append(Call(operator, inner_args, inner_kwargs, fresh))
                 graph.reads |= addresses
                 graph.writes |= written
-        return pytree.tree_unflatten(wrapped, spec)
+        return wrapped
 
     def _copy_across(
         self, operator: Any, args: Any, kwargs: Any, source: torch.Tensor, goes_to: torch.device
@@ -450,8 +448,8 @@ class StandIn(TorchDispatchMode):
 
     def _save(self, args: Any, kwargs: Any, written: set[int]) -> None:
         assert self._capture is not None
-        for tensor in pytree.tree_leaves((args, kwargs)):
-            if isinstance(tensor, torch.Tensor) and address(tensor) in written:
+        for tensor in tensors_in((args, kwargs)):
+            if address(tensor) in written:
                 whole = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
                 self._capture.saved.setdefault(address(tensor), (whole, whole.clone()))
 
@@ -517,6 +515,29 @@ def unwrap(value: Any) -> Any:
     return CPU if isinstance(value, torch.device) and value.type == "cuda" else value
 
 
+def leaves_of(value: Any) -> list[Any]:
+    """Return what nested lists, tuples and dicts hold, in order; torch's own way is slow."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [leaf for item in value for leaf in leaves_of(item)]
+    return [value]
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Return the tensors that nested lists, tuples and dicts hold."""
+    return [leaf for leaf in leaves_of(value) if isinstance(leaf, torch.Tensor)]
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    """Return nested lists, tuples and dicts with a function's answers in place of their leaves."""
+    if isinstance(value, dict):
+        return {key: mapped(function, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([mapped(function, item) for item in value])
+    return function(value)
+
+
 def address(tensor: torch.Tensor) -> int:
     """Return where a tensor's memory begins."""
     return tensor.untyped_storage()._cdata
@@ -531,7 +552,7 @@ def mutated(operator: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     for index, argument in enumerate(schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[index] if index < len(args) else kwargs.get(argument.name)
-            written += [x for x in pytree.tree_leaves(value) if isinstance(x, torch.Tensor)]
+            written += tensors_in(value)
     return written
 
 
