@@ -10,6 +10,7 @@ import argparse
 import codecs
 import importlib
 import io
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ VERBS = {
     "show": "print everything that made an image, and the command that draws it again",
     "pick": "rate an image, or import picks from a contact sheet",
     "score": "give images scores: how well they show their prompt, how sharp, how new",
+    "import": "make a run of images that other tools drew",
     "verify": "draw a sample of a run again and compare the pixels",
     "sync": "bring MLflow up to date with a run",
     "ui": "open MLflow's UI on this folder's store",
@@ -133,7 +135,7 @@ def _run(arguments: list[str]) -> int:
             verb, help=help_text, description=help_text[0].upper() + help_text[1:]
         )
         if verb == chosen:
-            command = importlib.import_module(f"promptlab.commands.{verb}")
+            command = importlib.import_module(f"promptlab.commands.{module_of_verb(verb)}")
             command.add_arguments(verb_parser)
             verb_parser.set_defaults(run=command.run)
     if not arguments:
@@ -141,6 +143,11 @@ def _run(arguments: list[str]) -> int:
         return 0
     args = parser.parse_args(arguments)
     return int(args.run(args))
+
+
+def module_of_verb(verb: str) -> str:
+    """Return the module of a verb: its name, unless Python reserves it."""
+    return f"{verb}_" if keyword.iskeyword(verb) else verb
 
 
 def _explain(error: PromptlabError) -> int:

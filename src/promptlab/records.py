@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "flagged", "failed"]
 
+IMPORTED = "imported"  # the device of images that were drawn elsewhere and imported
+
 # The Arrow type of a field's column in images.parquet, by Arrow's name.
 STRING = MappingProxyType({"arrow": "string"})
 INT = MappingProxyType({"arrow": "int64"})

@@ -16,7 +16,7 @@ from typing import Any
 
 from promptlab.configs.quoting import quote
 from promptlab.planning.language import Pattern
-from promptlab.records import RunRecord
+from promptlab.records import IMPORTED, RunRecord
 
 # Settings that decide where and how fast an image is drawn, and never change its pixels.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
@@ -73,6 +73,8 @@ def redraw_command(
     its option and for what differs from its file in conf/; `words` are what the prompt is made of
     (see own_words), by default the prompt itself.
     """
+    if row.get("device") == IMPORTED:
+        return f"# imported: {quote_for_shell(row['model'])} drew it elsewhere"
     overrides = redraw_overrides(row, model, words)
     return " ".join(["promptlab", "sweep", *map(quote_override, overrides)])
 
