@@ -1,5 +1,7 @@
 """The detokenizer's training: it goes on, starts at the style, and has critics."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,8 +27,8 @@ from training.train_detokenizer import (
 )
 
 
-@pytest.fixture
-def pictures(monkeypatch) -> Pictures:
+@pytest.fixture(scope="module")
+def pictures() -> Iterator[Pictures]:
     """Squares on white in three colors, which are their styles."""
     rng = np.random.default_rng(0)
     styles = np.tile([0, 1, 2], 20)
@@ -38,59 +40,86 @@ def pictures(monkeypatch) -> Pictures:
     names = tuple(f"thing {number}" for number in range(20))
     held_out = np.arange(60) % 6 == 0
     made = Pictures(pixels, np.repeat(np.arange(20), 3), styles, held_out, names, ((),) * 20)
-    monkeypatch.setattr(train_detokenizer, "load_pictures", lambda: made)
-    monkeypatch.setattr(train_detokenizer, "FIRST_LOOK", 12)
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_detokenizer, "load_pictures", lambda: made)
+        patch.setattr(train_detokenizer, "FIRST_LOOK", 12)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory, pictures: Pictures) -> Path:
+    """An encoder, its critics, and a detokenizer after one step that listened to them."""
+    path = tmp_path_factory.mktemp("begun")
+    size = DetokenizerSize()
+    with torch.enable_grad():
+        torch.manual_seed(0)
+        encoder = ImageEncoder(size).state_dict()
+        torch.save({"encoder": encoder, "size": asdict(size)}, path / "tokenizer.pt")
+        for kind in judge.CRITICS:
+            judge.train(kind, pictures, 1, 4, "cpu", path)
+        train(path, 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory, begun: Path) -> Path:
+    """The same after a second step."""
+    path = tmp_path_factory.mktemp("continued") / "folder"
+    shutil.copytree(begun, path)
+    with torch.enable_grad():
+        train(path, 2)
+    return path
 
 
 @pytest.fixture
-def folder(tmp_path: Path, pictures: Pictures) -> Path:
-    torch.manual_seed(0)
-    size = DetokenizerSize()
-    encoder = ImageEncoder(size).state_dict()
-    torch.save({"encoder": encoder, "size": asdict(size)}, tmp_path / "tokenizer.pt")
-    for kind in judge.CRITICS:
-        judge.train(kind, pictures, 1, 4, "cpu", tmp_path)
-    return tmp_path
+def folder(tmp_path: Path, begun: Path) -> Path:
+    """A copy of the training that has begun."""
+    return shutil.copytree(begun, tmp_path / "folder")
 
 
 def train(folder: Path, num_steps: int, drawn_share: float = 0.0) -> dict[str, torch.Tensor]:
     train_detokenizer.train(
         num_steps, 4, 1, "cpu", folder, critic_weight=0.05, drawn_share=drawn_share
     )
-    return torch.load(folder / "detokenizer.pt")["model"]
+    return weights_of(folder)
 
 
-def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_style(folder):
-    first = train(folder, 1)
-    second = train(folder, 2)
-    assert torch.load(folder / "detokenizer.pt")["step"] == 2
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = torch.load(folder / "detokenizer.pt")["model"]
+    return weights
+
+
+def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_style(
+    begun, continued
+):
+    first, second = weights_of(begun), weights_of(continued)
+    assert torch.load(continued / "detokenizer.pt")["step"] == 2
     changed = [name for name in first if not torch.equal(first[name], second[name])]
     assert changed
     assert "embedding.weight" not in changed  # the table of codes and styles is fixed
     assert float(second["decoder.up.4.attn.0.q.bias"].norm()) > 5
-    detokenizer = load_detokenizer(folder / "detokenizer.pt")
+    detokenizer = load_detokenizer(continued / "detokenizer.pt")
     with torch.no_grad():
         drawn = detokenizer(torch.randint(0, 1000, (1, 100)))
     assert torch.isfinite(drawn).all()
-    assert (folder / "detokenizer_sheet.png").is_file()
+    assert (continued / "detokenizer_sheet.png").is_file()
 
 
 def test_the_critics_have_a_say_in_what_is_learned(folder):
-    listened = train(folder, 1)
+    listened = weights_of(folder)
     (folder / "detokenizer.pt").unlink()
     train_detokenizer.train(1, 4, 1, "cpu", folder)
-    alone = torch.load(folder / "detokenizer.pt")["model"]
+    alone = weights_of(folder)
     (folder / "detokenizer.pt").unlink()
     again = train(folder, 1)
     assert any(not torch.equal(listened[name], alone[name]) for name in alone)
     assert all(torch.equal(listened[name], again[name]) for name in again)
 
 
-def test_what_is_missing_is_shown_as_the_code_of_white_paper(folder):
-    weights = train(folder, 1)["embedding.weight"]
+def test_what_is_missing_is_shown_as_the_code_of_white_paper(begun):
+    weights = weights_of(begun)["embedding.weight"]
     size = DetokenizerSize()
-    encoder, _ = train_detokenizer.load_encoder(folder / "tokenizer.pt", "cpu")
+    encoder, _ = train_detokenizer.load_encoder(begun / "tokenizer.pt", "cpu")
     code = paper_code(encoder, size)
     white = tokens_of(encoder, size, torch.ones(1, 3, 160, 160), torch.tensor([4]))
     assert int(white[0, 0]) == 1000 + 4
@@ -109,7 +138,7 @@ def test_only_pictures_in_their_own_colors_are_shown_to_the_critics(pictures):
             assert strongest == style
 
 
-def test_what_the_transformer_draws_is_learned_from_too(folder, pictures):
+def test_what_the_transformer_draws_is_learned_from_too(folder, continued, pictures):
     model = open_folder(str(PACKAGE_DIR), device="cpu", dtype="float32")
     model.load()
     drawn = draw_tokens(model, pictures, 6)
@@ -119,8 +148,7 @@ def test_what_the_transformer_draws_is_learned_from_too(folder, pictures):
     styles = style_of(torch.from_numpy(drawn.tokens), DetokenizerSize())
     assert set(styles.tolist()) <= set(range(10))
     with_them = train(folder, 2, drawn_share=0.5)
-    (folder / "detokenizer.pt").unlink()
-    without = train(folder, 2)
+    without = weights_of(continued)
     assert any(not torch.equal(with_them[name], without[name]) for name in without)
 
 
@@ -129,8 +157,8 @@ def test_drawn_tokens_without_critics_are_refused(folder):
         train_detokenizer.train(1, 4, 1, "cpu", folder, drawn_share=0.5)
 
 
-def test_critics_do_not_see_paper_and_tinting_it_costs(folder):
-    critics = [judge.load_judge(kind, folder) for kind in judge.CRITICS]
+def test_critics_do_not_see_paper_and_tinting_it_costs(begun):
+    critics = [judge.load_judge(kind, begun) for kind in judge.CRITICS]
     real = torch.ones(1, 3, 160, 160)
     real[:, :, 60:100, 60:100] = 0.2
     drawn = real.repeat(2, 1, 1, 1)  # the second has no real picture behind it

@@ -267,7 +267,7 @@ def test_a_single_file_without_the_folder_of_its_configs_is_refused(folder, tmp_
 
 
 def test_a_repository_that_is_not_here_can_be_planned_and_says_how_to_get_it(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = open_pipeline("someone/model-of-theirs", pipeline="StableDiffusionXLPipeline")
     assert not model.is_downloaded
     assert model.image_size == (1024, 1024)
