@@ -127,6 +127,12 @@ def write_lease(url: str, **changes: object) -> None:
     fsspec.filesystem("memory").pipe_file(url, json.dumps(held).encode())
 
 
+def let_leases_run_out(monkeypatch) -> None:
+    """Set the clock to after the end of every lease."""
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 1.1 * lock.LEASE_S)
+
+
 def test_a_lease_outlives_its_time_while_its_process_does(lease):
     with lock.hold_lock(lease):
         time.sleep(1.5 * lock.LEASE_S)
@@ -140,11 +146,11 @@ def test_a_lease_is_renewed_often_enough_to_lose_two_renewals():
     assert 3 * lock.RENEWAL_S < lock.LEASE_S
 
 
-def test_a_lease_of_another_machine_is_free_only_when_it_has_run_out(lease):
+def test_a_lease_of_another_machine_is_free_only_when_it_has_run_out(lease, monkeypatch):
     write_lease(lease)
     with pytest.raises(RunLockedError, match="on elsewhere"), lock.hold_lock(lease):
         pass
-    time.sleep(1.1 * lock.LEASE_S)
+    let_leases_run_out(monkeypatch)
     with lock.hold_lock(lease):
         pass
 
@@ -164,7 +170,7 @@ def test_a_writer_that_slept_past_its_lease_stops(lease, monkeypatch):
             first, *others = store.pending("painter")
             store.add(drawn(first))
             store.flush()
-            time.sleep(1.1 * lock.LEASE_S)
+            let_leases_run_out(monkeypatch)
             draw_plan(paths, make_plan())
             for request in others:
                 store.add(drawn(request))
@@ -182,7 +188,7 @@ def test_a_writer_that_slept_past_its_lease_stops(lease, monkeypatch):
 def test_a_lease_that_ran_out_and_that_nobody_took_is_renewed(lease, monkeypatch):
     monkeypatch.setattr(lock, "RENEWAL_S", 60.0)
     with lock.hold_lock(lease) as check:
-        time.sleep(1.1 * lock.LEASE_S)
+        let_leases_run_out(monkeypatch)
         check()
         with pytest.raises(RunLockedError), lock.hold_lock(lease):
             pass
