@@ -47,10 +47,11 @@ format: $(VENV)/dev.stamp  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 25 minutes)
+bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 26 minutes)
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.logging
 	$(BIN)/python -m benchmarks.report
+	$(BIN)/python -m benchmarks.diffusers
 
 docs: $(VENV)/dev.stamp  ## build the documentation site into build/site, every link checked
 	$(BIN)/python docs/build.py

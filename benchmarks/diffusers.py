@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.logging_sweeps import NUM_SEEDS, draw_with_pipeline, make_plan
 from promptlab.models.diffusers import DiffusersModel, open_pipeline
+from promptlab.models.diffusers.libraries import import_diffusers
 from promptlab.models.machine import find_device
 from promptlab.models.protocol import normalize_params
 from promptlab.planning.plan import Plan
@@ -59,7 +60,8 @@ def compare(
 
     uri = f"sqlite:///{folder}/mlflow.db"
     given = {"steps": call["num_inference_steps"], **{k: call[k] for k in ("width", "height")}}
-    params = model.settle(normalize_params(model.name, model.parameters, given))
+    accepted = {n: p for n, p in model.parameters.items() if not p.is_for_source}
+    params = model.settle(normalize_params(model.name, accepted, given))
     plan = make_plan(num_images, model, params)
     pipeline = DiffusionPipeline.from_pretrained(
         str(model.files.folder),
@@ -81,14 +83,14 @@ def compare(
     size = f"{call['width']}×{call['height']} px, {call['num_inference_steps']} steps"
     print(f"{f'{model.name}, {size}, {num_images} images':<56}{'images/s':>10}")
     print(f"{'pipeline(prompt, generator=…), save, log_image':<56}{rates['loop']:>10.2f}")
-    label = f"promptlab, {model.batch_size} at a time"
+    label = f"promptlab, {params['padded_batch']} at a time"
     print(f"{label:<56}{rates['promptlab']:>10.2f}{ratio:>8.2f}x")
     return {
         "benchmark": "diffusers",
         "model": model.name,
         "device": model.device,
         "dtype": model.dtype,
-        "batch_size": model.batch_size,
+        "batch_size": params["padded_batch"],
         "is_exact": model.is_deterministic,
         "num_images": num_images,
         **call,
@@ -125,6 +127,7 @@ def main() -> int:
     try:
         path = args.model
         if path is None:
+            import_diffusers()
             from tests.models.diffusers.tiny_pipelines import build
 
             path = str(build("sd15", Path(folder)))

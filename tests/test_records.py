@@ -36,7 +36,7 @@ def test_a_record_of_before_has_the_defaults_of_what_it_lacks():
     assert (record.sweep, record.argv, record.samples, record.git) == ("foxes", None, {}, None)
     assert record.axes == {"style": ("noto", "openmoji"), "light": ()}
     model = record.models["tiny"]
-    assert (model.fingerprint, model.option, model.is_deterministic) == ("abc", "", True)
+    assert (model.fingerprint, model.option, model.is_deterministic) == ("abc", "", None)
     assert RunRecord.from_yaml("") == RunRecord()
 
 

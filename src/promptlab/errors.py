@@ -34,6 +34,10 @@ class ModelLostError(ModelError):
     """A model cannot draw any more: its device or its service is gone; drawn images are kept."""
 
 
+class PlanOutdatedError(ModelLostError):
+    """A model found, before it drew an image, that requests must be planned anew to fit memory."""
+
+
 class WeightsMissingError(ModelError):
     """A model's weights are not on this machine and cannot be fetched."""
 

@@ -202,7 +202,7 @@ class ModelRecord:
     dtype: str = ""
     device: str = ""
     image_size: tuple[int, ...] = ()  # width, height in px
-    is_deterministic: bool = True
+    is_deterministic: bool | None = None  # as seen when it drew; None: unknown
     padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
     defaults: Mapping[str, Scalar] = field(default_factory=dict)  # of its sampling parameters
 

@@ -62,7 +62,8 @@ def describe_model(option: Option) -> Iterator[str]:
     yield f"  config       {option.path}"
     yield f"  images       {model.image_size[0]}×{model.image_size[1]} px"
     yield f"  runs in      {model.dtype} on {model.device}"
-    yield f"  same bytes   {'every time' if model.is_deterministic else 'not promised'}"
+    promises = {True: "every time", False: "not promised", None: "tried when it draws"}
+    yield f"  same bytes   {promises[model.is_deterministic]}"
     yield f"  weights      {_describe_weights(model)}"
     yield "  parameters (any of them can be swept)"
     for name, parameter in model.parameters.items():

@@ -35,6 +35,7 @@ class Session:
     cost_usd: float | None = None  # None: nothing cost anything
     by_worker: Counter[str] = field(default_factory=Counter)  # images drawn
     is_interrupted: bool = False
+    is_plan_outdated: bool = False  # a model must be planned anew, see PlanOutdatedError
     model_lost: str | None = None  # why a model could not draw any more
     _owners: dict[str, int] = field(default_factory=dict)  # pixels -> who drew them first
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from promptlab.configs.settings import Job, Settings, settings_from_jobs
 from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
-from promptlab.errors import ModelLostError, ReportError, SweepInterruptedError
+from promptlab.errors import ModelLostError, PlanOutdatedError, ReportError, SweepInterruptedError
 from promptlab.finishing import finishing
 from promptlab.flow import summary
 from promptlab.flow.preview import describe_plan
@@ -95,6 +95,8 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             if store.num_pending:
                 tracking.begin()
             session = draw_pending(plan, store, sources)
+        if session.is_plan_outdated:
+            return run_sweep(jobs, replace(invocation, run_folder=paths.root))
         is_new = session.num_drawn + store.num_reused > 0
         if is_new:
             log.info("Building the contact sheet.")
@@ -131,7 +133,7 @@ def make_plan(
 def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
     """Draw the images that the run lacks, one resident model after the other.
 
-    Ctrl-C ends it early, and so does a model that cannot draw any more.
+    Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned.
     """
     session = Session()
 
@@ -148,6 +150,9 @@ def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
                 finish(result, numerics)
     except KeyboardInterrupt:
         session.is_interrupted = True
+    except PlanOutdatedError as error:
+        log.warning("%s", error)
+        session.is_plan_outdated = True
     except ModelLostError as error:
         session.model_lost = str(error)
     return session

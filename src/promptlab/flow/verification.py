@@ -51,10 +51,14 @@ def verify(run: Run, rows: Sequence[Row], runs_dir: str) -> Verification:
             found.problems.append((row["image_id"], problem))
     sources = Sources(runs_dir)
     for planned, of_model in _rows_by_model(run, rows):
-        if planned.model.is_deterministic:
-            _redraw(run, planned, of_model, sources, found)
-        else:
+        redrawn = Verification()
+        if planned.model.is_deterministic is not False:
+            _redraw(run, planned, of_model, sources, redrawn)
+        if planned.model.is_deterministic is False:  # known before, or seen when it drew
             found.unpromised.add(planned.model.name)
+        else:
+            found.problems += redrawn.problems
+            found.levels |= redrawn.levels
     return found
 
 

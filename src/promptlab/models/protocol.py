@@ -112,8 +112,11 @@ class Model(Protocol):
         """The sampling parameters that it accepts, by name."""
 
     @property
-    def is_deterministic(self) -> bool:
-        """Whether a request gives the same bytes every time, in any batch."""
+    def is_deterministic(self) -> bool | None:
+        """Whether a request gives the same bytes every time, in any batch.
+
+        None until it is known, for a model that tries it when it draws.
+        """
 
     def load(self) -> None:
         """Bring the weights to the device; called once, before the first draw.

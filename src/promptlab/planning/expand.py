@@ -291,7 +291,16 @@ class _Params:
     @property
     def without_effect(self) -> dict[str, Scalar]:
         """The parameters that were asked for and act as others."""
-        return {k: v for k, v in self.asked.items() if self.acting[k] != v}
+        others = {k: v for k, v in self.asked.items() if self.acting[k] != v}
+        return {name: value for name, value in others.items() if value is not None}
+
+    @property
+    def counting(self) -> dict[str, Scalar]:
+        """The parameters that tell cells apart: all but those whose value the model chose.
+
+        So that a cell stays the same where the machine lets a model choose otherwise.
+        """
+        return {k: v for k, v in self.acting.items() if v is None or self.asked[k] is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -377,7 +386,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str], carried: Car
         "style": frame.style,
         "template": frame.template,
         "model": [model.name, model.fingerprint, numerics.dtype, *batch],
-        "params": frame.params.acting,
+        "params": frame.params.counting,
         "slots": slots,
         "axes": {k: v for k, v in axes.items() if k in frame.others and k not in point.coordinates},
     }

@@ -194,12 +194,31 @@ class RunFolder:
             axes=join_axes(old.axes, record.axes),
             further={**old.further, **record.further},
         )
+        known = {key: model.is_deterministic for key, model in record.models.items()}
+        seen = {k: m.is_deterministic for k, m in old.models.items() if known.get(k) is None}
+        self.record = _note_models(self.record, seen)
         self.write_record()
+
+    def note_models(self, is_deterministic: Mapping[str, bool | None]) -> None:
+        """Write into sweep.yaml which models, by key, gave the same bytes again; None: unknown."""
+        noted = _note_models(self.record, is_deterministic)
+        if noted != self.record:
+            self.record = noted
+            with explained(self.paths):
+                self.write_record()
 
     def write_record(self) -> None:
         """Write sweep.yaml as the record is now."""
         text = self.record.to_yaml().encode("utf-8")
         self._storage.write_files({self.paths.sweep_yaml: text})
+
+
+def _note_models(record: RunRecord, is_deterministic: Mapping[str, bool | None]) -> RunRecord:
+    models = dict(record.models)
+    for key, answer in is_deterministic.items():
+        if key in models and answer is not None:
+            models[key] = replace(models[key], is_deterministic=answer)
+    return replace(record, models=models)
 
 
 def join_axes(

@@ -17,7 +17,7 @@ from dataclasses import replace
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
-from promptlab.planning.plan import Plan, axes_of_cells
+from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells
 from promptlab.png import drop_texts
 from promptlab.records import (
     Cell,
@@ -170,8 +170,11 @@ class Store:
         self._pipeline.flush()
 
     def close(self, *, is_complete: bool) -> None:
-        """Write what was added; compact if the run ended well."""
+        """Write what was added, and what its models showed; compact if the run ended well."""
         self._pipeline.close()
+        self._folder.note_models(
+            {key: planned.model.is_deterministic for key, planned in self._plan.models.items()}
+        )
         if is_complete:
             self._folder.compact()
 
@@ -242,20 +245,6 @@ def _join_cells(
 
 def _describe(plan: Plan, record: RunRecord) -> RunRecord:
     """Return the record with what the plan says."""
-    models = {
-        key: ModelRecord(
-            option=planned.option,
-            name=planned.model.name,
-            fingerprint=planned.model.fingerprint,
-            dtype=planned.numerics.dtype,
-            device=planned.numerics.device,
-            image_size=tuple(planned.model.image_size),
-            is_deterministic=planned.model.is_deterministic,
-            padded_batch=planned.numerics.padded_batch,
-            defaults={name: p.default for name, p in planned.model.parameters.items()},
-        )
-        for key, planned in plan.models.items()
-    }
     return replace(
         record,
         sweep=plan.sweep,
@@ -263,7 +252,21 @@ def _describe(plan: Plan, record: RunRecord) -> RunRecord:
         num_cells=len(plan.cells),
         num_images=plan.num_images,
         axes={axis.name: axis.values for axis in plan.axes},
-        models=models,
+        models={key: _describe_model(planned) for key, planned in plan.models.items()},
+    )
+
+
+def _describe_model(planned: PlannedModel) -> ModelRecord:
+    return ModelRecord(
+        option=planned.option,
+        name=planned.model.name,
+        fingerprint=planned.model.fingerprint,
+        dtype=planned.numerics.dtype,
+        device=planned.numerics.device,
+        image_size=tuple(planned.model.image_size),
+        is_deterministic=planned.model.is_deterministic,
+        padded_batch=planned.numerics.padded_batch,
+        defaults={name: p.default for name, p in planned.model.parameters.items()},
     )
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from promptlab.models.diffusers import DiffusersModel, open_pipeline
+from promptlab.models.diffusers.libraries import import_diffusers
 from promptlab.models.protocol import normalize_params
 from promptlab.planning.requests import make_request
-from promptlab.records import Request, Result
+from promptlab.records import Request, Result, Source
 
 PARAMS = {"steps": 2, "width": 32, "height": 32}
 Build = Callable[[str], Path]
@@ -27,7 +29,9 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Return a function from a family's name to the folder of its pipeline."""
-    pytest.importorskip("diffusers", reason="needs promptlab[diffusers]")
+    if find_spec("diffusers") is None:
+        pytest.skip("needs promptlab[diffusers]")
+    import_diffusers()
     from tests.models.diffusers import tiny_pipelines
 
     folder = tmp_path_factory.mktemp("pipelines")
@@ -50,11 +54,14 @@ class Opened:
 
     model: DiffusersModel
 
-    def request(self, prompt: str = "a fox", seed: int = 0, **params: Any) -> Request:
+    def request(
+        self, prompt: str = "a fox", seed: int = 0, source: Source | None = None, **params: Any
+    ) -> Request:
         """Return the request of an image of 32 px in 2 steps."""
-        given = normalize_params("tiny", self.model.parameters, {**PARAMS, **params})
-        settled = self.model.settle(given)
-        return make_request(self.model, self.model.describe(), prompt, seed, settled)
+        found = self.model.parameters.items()
+        accepted = {name: p for name, p in found if source or not p.is_for_source}
+        settled = self.model.settle(normalize_params("tiny", accepted, {**PARAMS, **params}))
+        return make_request(self.model, self.model.describe(), prompt, seed, settled, source)
 
     def draw(self, *requests: Request) -> dict[str, Result]:
         """Return the results by image_id."""

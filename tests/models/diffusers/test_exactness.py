@@ -138,8 +138,8 @@ def test_every_scheduler_repeats_its_images_whatever_was_drawn_before(load, fami
 
 
 def test_solvers_of_a_flow_model_keep_the_checkpoints_shift(load):
-    painter = load("sd3").model._loaded()
-    from promptlab.models.diffusers.pipeline import make_scheduler
+    painter = load("sd3").model._painter
+    from promptlab.models.diffusers.loading import make_scheduler
 
     middles = {}
     for name in ("euler", "dpmpp_2m", "unipc", "deis"):
@@ -154,7 +154,7 @@ def test_previews_show_the_image_growing_and_change_nothing(load):
         opened = load(family)
         requests = [opened.request("a fox", seed, steps=4) for seed in (0, 1)]
         previews: list[tuple[Any, ...]] = []
-        results = opened.model.draw_with_previews(
+        results = opened.model.draw(
             requests, lambda *preview, found=previews: found.append(preview), every=2
         )
         drawn = [result.pixels for result in results]

@@ -99,7 +99,7 @@ def test_verify_and_show_hold_for_a_chosen_and_for_a_given_batch_size(project, s
     image_id = next(iter(first))
     project.capsys.readouterr()
     assert main(["show", image_id]) == 0
-    assert "model.batch_size=2" in project.capsys.readouterr().out
+    assert "padded_batch=2" in project.capsys.readouterr().out
     code, _, err = sweep("sd3", "subject=a fox", "seeds=3", "guidance_scale=1,4", batch_size=1)
     assert code == 0, err
     assert not first.keys() & {row["image_id"] for row in project.rows()}
@@ -133,7 +133,8 @@ def test_killed_in_the_middle_a_sweep_is_finished_by_the_same_command(project, b
 
 def test_each_distinct_prompt_is_encoded_once(load):
     opened = load("flux")
-    encoder = opened.model._loaded()._pipeline.text_encoder_2
+    opened.draw(opened.request("the first of its size, after a trial"))
+    encoder = opened.model._painter._pipeline.text_encoder_2
     calls = []
     hook = encoder.register_forward_hook(lambda *_: calls.append(1))
     try:
@@ -180,15 +181,91 @@ def test_out_of_memory_fails_the_rows_of_a_batch_and_names_the_size_to_set(load,
         if arguments[0].shape[-1] * arguments[0].shape[0] > 8 * 8:  # latents: 4 images, guided
             raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    hook = opened.model._loaded()._pipeline.unet.register_forward_pre_hook(refuse)
+    hook = opened.model._painter._pipeline.unet.register_forward_pre_hook(refuse)
     try:
         results = opened.draw(large, small)
     finally:
         hook.remove()
     error = results[large.image_id].error
-    assert error == ("out of memory with 4 images of 64×64 px in a batch: set model.batch_size=2")
+    assert error == ("out of memory with 4 images of 64×64 px in a batch: set padded_batch=2")
     assert results[small.image_id].error is None
     assert results[small.image_id].batch_size == 4  # nothing is halved: that would change its bits
+
+
+def test_a_trial_that_runs_out_of_memory_halves_the_batch_before_anything_is_drawn(
+    project, sweep, monkeypatch
+):
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from promptlab.cli import main
+    from promptlab.models.diffusers import model as module
+
+    real, batches = UNet2DConditionModel.forward, []
+
+    def forward(self: Any, sample: Any, *arguments: Any, **options: Any) -> Any:
+        batches.append(len(sample) // 2)  # half of it is for the guidance
+        if batches[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(self, sample, *arguments, **options)
+
+    monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
+    monkeypatch.setattr(module, "CPU_BATCH", 8)
+    code, _, err = sweep("sd15", "subject=a fox,a robot", "seeds=3", batch_size=None)
+    assert code == 0, err
+    assert "8 images of 32×32 px do not fit" in (project.runs[0] / "sweep.log").read_text()
+    assert batches[:2] == [8, 4]
+    assert set(batches[2:]) == {2}
+    rows = project.rows()
+    assert [row["status"] for row in rows] == ["ok"] * 6
+    assert {(row["batch_size"], json.loads(row["params"])["padded_batch"]) for row in rows} == {
+        (2, 2)
+    }
+    assert len(project.runs) == 1
+    drawn = len(batches)
+    code, _, err = sweep("sd15", "subject=a fox,a robot", "seeds=3", batch_size=None)
+    assert (code, len(batches), len(project.runs)) == (0, drawn, 1)
+    assert main(["verify", str(project.runs[-1])]) == 0
+
+
+def test_a_batch_that_was_asked_for_is_not_halved(load):
+    import torch
+
+    opened = load("sd15", batch_size=2)
+
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = opened.model._painter._pipeline.unet.register_forward_pre_hook(refuse)
+    try:
+        requests = [opened.request("a fox", width=24), opened.request("a fox", padded_batch=4)]
+        results = opened.draw(*requests)
+    finally:
+        hook.remove()
+    errors = [results[request.image_id].error for request in requests]
+    assert errors == [
+        "out of memory with 2 images of 24×32 px in a batch: set padded_batch=1",
+        "out of memory with 4 images of 32×32 px in a batch: set padded_batch=2",
+    ]
+
+
+def test_whether_images_repeat_is_recorded_as_it_was_seen(project, sweep, monkeypatch):
+    from promptlab.cli import main
+    from promptlab.models.diffusers.painter import Painter
+
+    def seen() -> set[bool | None]:
+        return {m.is_deterministic for m in read_run(str(project.runs[-1])).record.models.values()}
+
+    assert sweep("sd15", "subject=a fox")[0] == 0
+    assert seen() == {True}
+    assert sweep("sd15", "subject=a fox")[0] == 0  # nothing is drawn: nothing else is known
+    assert seen() == {True}
+    monkeypatch.setattr(Painter, "is_exact", lambda *_: False)
+    assert sweep("sd15", "subject=a robot")[0] == 0
+    assert seen() == {False}
+    project.capsys.readouterr()
+    assert main(["verify", str(project.runs[-1])]) == 0
+    assert "promises no equal pixels" in project.capsys.readouterr().out
 
 
 def test_a_device_that_is_lost_ends_the_drawing(load):
@@ -197,7 +274,7 @@ def test_a_device_that_is_lost_ends_the_drawing(load):
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    hook = opened.model._loaded()._pipeline.unet.register_forward_pre_hook(fail)
+    hook = opened.model._painter._pipeline.unet.register_forward_pre_hook(fail)
     try:
         with pytest.raises(ModelLostError):
             opened.draw(opened.request("a fox"), opened.request("a robot"))
@@ -252,6 +329,6 @@ def test_decoding_in_tiles_is_another_image_with_another_id(load):
 def test_parts_of_a_loaded_pipeline_serve_image_to_image(load):
     from diffusers import AutoPipelineForImage2Image
 
-    pipeline = load("sd15").model._loaded()._pipeline
+    pipeline = load("sd15").model._painter._pipeline
     other = AutoPipelineForImage2Image.from_pipe(pipeline)
     assert other.unet is pipeline.unet

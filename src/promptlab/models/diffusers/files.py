@@ -1,26 +1,31 @@
-"""Which files a saved pipeline consists of, and what is wrong with them.
+"""Where a pipeline's files are, which ones it consists of, and what is wrong with them.
 
-Takes a folder in diffusers' layout, returns its configs and the files that determine an image.
-Reads JSON and the heads of weight files; imports neither torch nor diffusers.
+Takes what `model.path` says: a folder in diffusers' layout, a single file, or a repository of the
+Hugging Face Hub. Reads JSON and the heads of weight files; imports neither torch nor diffusers.
+The network is asked for a repository that is not in the Hub's cache yet, and for nothing else.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
-from promptlab.errors import ModelError, WeightsMissingError
+from promptlab.errors import ConfigError, ModelError, PromptlabError, WeightsMissingError
+from promptlab.models.batching import describe_error
+from promptlab.models.diffusers.libraries import import_diffusers, let_warn
 
 INDEX = "model_index.json"
 _CONFIGS = ("config.json", "scheduler_config.json")
+_SMALL = (".json", ".txt", ".model")  # endings of configs and tokenizers
 _WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # file names without ending
 _WITHOUT_WEIGHTS = ("Tokenizer", "TokenizerFast", "Scheduler", "Processor", "Extractor")
-_NUMBER_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_MAX_HEAD = 100_000_000  # bytes; the limit of the safetensors format itself
+_REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,12 @@ class PipelineFiles:
     @cached_property
     def index(self) -> dict[str, Any]:
         """The content of model_index.json."""
-        path = self.folder / INDEX
-        if not path.is_file():
+        if not (self.folder / INDEX).is_file():
             raise WeightsMissingError(
                 f"{self.folder} is no pipeline that diffusers saved: it has no {INDEX}. Expected "
                 "a folder from `pipeline.save_pretrained(…)` or `hf download`, or a Hub id."
             )
-        return _read_json(path)
+        return _read_json(self.folder / INDEX)
 
     @property
     def pipeline(self) -> str:
@@ -56,12 +60,8 @@ class PipelineFiles:
     @cached_property
     def configs(self) -> dict[str, Mapping[str, Any]]:
         """Each part's config, and the pipeline's own under ""."""
-        found: dict[str, Mapping[str, Any]] = {"": self.index}
-        for name in self.components:
-            for path in (self.folder / name / file for file in _CONFIGS):
-                if path.is_file():
-                    found[name] = _read_json(path)
-        return found
+        paths = ((n, self.folder / n / file) for n in self.components for file in _CONFIGS)
+        return {"": self.index, **{n: _read_json(path) for n, path in paths if path.is_file()}}
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -69,10 +69,9 @@ class PipelineFiles:
         found = [self.folder / INDEX]
         for name in self.components:
             part = self.folder / name
-            small = (p for p in part.glob("*") if p.suffix in (".json", ".txt", ".model"))
+            small = (path for path in part.glob("*") if path.suffix in _SMALL)
             found += sorted(p for p in small if ".index." not in p.name) or [part / _CONFIGS[0]]
-            if self.single_file is None:
-                found += self.weights_of(name)
+            found += [] if self.single_file else self.weights_of(name)
         return (*found, self.single_file) if self.single_file else tuple(found)
 
     def weights_of(self, component: str) -> list[Path]:
@@ -91,24 +90,11 @@ class PipelineFiles:
                         return [part / f"{stem}{middle}{ending}"]
         return [part / f"{_WEIGHTS[0]}.safetensors"]
 
-    def weight_bytes(self, number_bytes: int) -> dict[str, int]:
-        """Return each part's size in memory, its weights held as numbers of so many bytes.
-
-        A single file counts as one part.
-        """
-        if self.single_file is not None:
-            return {"": _loaded_bytes(self.single_file, number_bytes)}
-        sizes = {
-            name: sum(_loaded_bytes(file, number_bytes) for file in self.weights_of(name))
-            for name in self.components
-        }
-        return {name: size for name, size in sizes.items() if size}
-
-    def check(self) -> None:
-        """Raise WeightsMissingError or ModelError for the first file that is missing or damaged."""
+    def check(self) -> PipelineFiles:
+        """Return itself; raise ModelError for the first file that is missing or damaged."""
         for file in self.files:
-            name = file if file == self.single_file else file.relative_to(self.folder)
             if not file.is_file():
+                name = file if file == self.single_file else file.relative_to(self.folder)
                 raise WeightsMissingError(
                     f"The pipeline in {self.folder} is incomplete: {name} is missing. Save or "
                     "download it again."
@@ -116,36 +102,94 @@ class PipelineFiles:
             if file.suffix == ".json":
                 _read_json(file)
             if file.suffix == ".safetensors":
-                read_head(file)
+                tensor_names(file)
+        return self
 
 
-def read_head(path: Path) -> dict[str, Any]:
-    """Return the head of a safetensors file; raise ModelError for one that is cut short."""
-    problem = f"{path} is not a whole safetensors file"
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A pipeline on the Hub."""
+
+    name: str  # "stabilityai/sdxl-turbo"
+    revision: str | None = None
+    variant: str | None = None
+
+    def find(self) -> PipelineFiles | None:
+        """Return the files if all of them are in the cache; asks no network."""
+        from huggingface_hub import try_to_load_from_cache
+
+        index = try_to_load_from_cache(self.name, INDEX, revision=self.revision)
+        if not isinstance(index, str):
+            return None
         try:
-            head = json.loads(file.read(size)) if 0 < size <= _MAX_HEAD else None
-        except ValueError:
-            head = None
-    if not isinstance(head, dict):
-        raise ModelError(f"{problem}: its header cannot be read. Copy or download it again.")
-    ends = [tensor["data_offsets"][1] for name, tensor in head.items() if name != "__metadata__"]
-    expected = 8 + size + max(ends, default=0)
-    if path.stat().st_size != expected:
+            return PipelineFiles(Path(index).parent, self.variant).check()
+        except PromptlabError:
+            return None
+
+    def fetch(self, is_index_only: bool = False) -> PipelineFiles:
+        """Return the files, or one that tells the class, downloading what is not in the cache.
+
+        Raises WeightsMissingError with the command that downloads them.
+        """
+        found = self.find()
+        if found is not None:
+            return found
+        try:
+            if is_index_only:
+                from huggingface_hub import hf_hub_download
+
+                index = hf_hub_download(self.name, INDEX, revision=self.revision)
+                return PipelineFiles(Path(index).parent, self.variant)
+            pipelines = import_diffusers().DiffusionPipeline
+            let_warn(False)  # what is wrong is in the message below
+            folder = pipelines.download(self.name, revision=self.revision, variant=self.variant)
+        except Exception as error:  # no network, terms that are not accepted, no such repository
+            revision = f" --revision {self.revision}" if self.revision else ""
+            raise WeightsMissingError(
+                f"The pipeline {self.name} is not on this machine and cannot be downloaded "
+                f"({shorten(describe_error(error), 160)}). With network, and logged in (hf auth "
+                f"login) where terms must be accepted: hf download {self.name}{revision} "
+                "--local-dir FOLDER; then model.path=FOLDER."
+            ) from error
+        return PipelineFiles(Path(folder), self.variant).check()
+
+
+def locate(
+    path: str, revision: str | None, variant: str | None, config: str | None
+) -> PipelineFiles | Repository:
+    """Return the files that `model.path` names, checked, or the repository that has them."""
+    place, configs = Path(path).expanduser(), Path(config or "").expanduser()
+    if place.is_dir():
+        return PipelineFiles(place, variant).check()
+    if place.is_file():
+        if config is None or not configs.is_dir():
+            raise ConfigError(
+                f"model.path={path} is a single file, model.config={config}: expected the folder "
+                "of a pipeline of the same kind, with its configs and tokenizers. Without it "
+                "diffusers would fetch them from the network."
+            )
+        return PipelineFiles(configs, None, place).check()
+    if _REPOSITORY.fullmatch(path):
+        return Repository(path, revision, variant)
+    raise WeightsMissingError(
+        f"model.path={path}: expected a folder that diffusers saved, a .safetensors file, or a "
+        "repository of the Hugging Face Hub such as stabilityai/sdxl-turbo. There is no such "
+        "file or folder."
+    )
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Return what a safetensors file holds; raise ModelError for one that is cut short."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            return list(file.keys())
+    except SafetensorError as error:
         raise ModelError(
-            f"{problem}: expected {expected:,} bytes, got {path.stat().st_size:,}. Copy or "
-            "download it again."
-        )
-    return head
-
-
-def _loaded_bytes(path: Path, number_bytes: int) -> int:
-    size = path.stat().st_size
-    if path.suffix != ".safetensors":
-        return size
-    kinds = [tensor.get("dtype") for tensor in read_head(path).values() if "dtype" in tensor]
-    return size * number_bytes // _NUMBER_BYTES.get(kinds[0] if kinds else "", number_bytes)
+            f"{path} is not a whole safetensors file ({error}; {path.stat().st_size:,} bytes). "
+            "Copy or download it again."
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,29 +1,30 @@
 """A pipeline of diffusers as promptlab sees it: parameters, identity, load, draw, unload.
 
-Takes the files of a pipeline and how to run it. Light to construct: everything that a plan asks
-is answered from JSON files; diffusers and torch are imported by `load`.
+Takes what a config says of a pipeline. Light to construct: everything that a plan asks is answered
+from JSON files; diffusers and torch are imported by `load`.
 
 The bits of an image depend on how many images are computed together, and on nothing else of its
-batch. So every batch of a model has the same number of images: the last one is filled up with
-copies, which are thrown away. That number is chosen before anything is drawn, and is part of an
-image's identity.
+batch. So all batches of a size of image have the same number of images: the last one is filled up
+with copies, which are thrown away. That number is the parameter `padded_batch`, and so a part of
+an image's row and identity.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab.errors import ModelError
-from promptlab.models.diffusers import adapters
-from promptlab.models.diffusers.families import DEFAULT, Family, find_family
-from promptlab.models.diffusers.files import PipelineFiles
-from promptlab.models.diffusers.fingerprint import fingerprint
-from promptlab.models.diffusers.hub import Repository
-from promptlab.models.diffusers.pipeline import Memory, choose_memory
+from promptlab.errors import ConfigError, ModelError, PlanOutdatedError
+from promptlab.models.batching import is_lost, is_out_of_memory
+from promptlab.models.diffusers import loras
+from promptlab.models.diffusers.families import Family, find_family
+from promptlab.models.diffusers.files import PipelineFiles, Repository, locate
+from promptlab.models.diffusers.findings import BATCHES, fingerprint, recall, remember
 from promptlab.models.machine import device_memory, find_device
 from promptlab.models.protocol import Parameter, describe_for_a1111
 from promptlab.records import Numerics, Request, Result, Scalar
@@ -31,21 +32,18 @@ from promptlab.records import Numerics, Request, Result, Scalar
 if TYPE_CHECKING:
     from promptlab.models.diffusers.painter import OnPreview, Painter
 
-GB = 1 << 30
-CPU_TRIAL_PX = 128  # a side of the trial images on a CPU, where full ones would take minutes
+log = logging.getLogger(__name__)
+
+_SETTINGS: Mapping[str, Parameter] = {
+    "device": Parameter(str, "auto", choices=("cpu", "cuda", "auto")),
+    "dtype": Parameter(str, "auto", choices=("float32", "bfloat16", "float16", "auto")),
+    "memory": Parameter(str, "auto", choices=("full", "offload", "low", "auto")),
+    "batch_size": Parameter(int, 1, 1),
+}
+# Images computed together on a CPU: more are no faster there, and fillers cost their time.
+CPU_BATCH = 1
 # What requests of one batch may differ in: a pipeline takes one value of anything else.
 _PER_IMAGE = ("negative_prompt",)
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """How a pipeline is run; "auto" and None are chosen by device and sizes."""
-
-    device: str = "auto"
-    dtype: str = "auto"
-    batch_size: int | None = None
-    memory: str = "auto"
-    is_compiled: bool = False
 
 
 class DiffusersModel:
@@ -53,23 +51,47 @@ class DiffusersModel:
 
     def __init__(
         self,
-        name: str,
-        place: PipelineFiles | Repository,
-        pipeline: str | None,
-        placement: Placement,
-        loras: Path,
+        path: str | None,
+        name: str | None = None,
+        revision: str | None = None,
+        variant: str | None = None,
+        config: str | None = None,
+        pipeline: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        memory: str = "auto",
+        compile: bool = False,
+        loras: str = "loras",
     ):
-        self._name, self._place, self._pipeline = name, place, pipeline
-        self._placement, self._loras = placement, loras
-        self._painter: Painter | None = None
-        self._is_exact = True  # until a trial image shows otherwise
-        if isinstance(place, PipelineFiles):
-            place.check()
+        """Take the keys of a config, which says what each is for (conf/model/diffusers.yaml).
 
-    @property
-    def name(self) -> str:
-        """Short name, as in the column `model`."""
-        return self._name
+        `pipeline` is its class, to plan before a repository is downloaded.
+        """
+        for key, value in (("device", device), ("dtype", dtype), ("memory", memory)):
+            _SETTINGS[key].normalize(f"model.{key}", value)
+        if batch_size is not None:
+            _SETTINGS["batch_size"].normalize("model.batch_size", batch_size)
+        if not path:
+            raise ConfigError(
+                "model.path is not set: expected a folder that diffusers saved, a .safetensors "
+                "file with model.config=FOLDER, or a Hub repository such as "
+                "stabilityai/sdxl-turbo."
+            )
+        if find_spec("diffusers") is None or find_spec("transformers") is None:
+            raise ModelError(
+                "This model needs diffusers, which is not installed: "
+                "pip install 'promptlab[diffusers]'."
+            )
+        self.name = name or Path(path).name.removesuffix(".safetensors")
+        self.is_deterministic: bool | None = None  # until a trial has shown it
+        self._place = locate(path, revision, variant, config)
+        self._key = f"{path} {revision} {variant}"
+        self._pipeline, self._loras = pipeline, Path(loras).expanduser()
+        self._device, self._dtype, self._memory = device, dtype, memory
+        self._batch_size, self._is_compiled = batch_size, compile
+        self._painter: Painter | None = None
+        self._tried: set[Hashable] = set()  # sizes that a trial batch was drawn of
 
     @cached_property
     def files(self) -> PipelineFiles:
@@ -86,24 +108,21 @@ class DiffusersModel:
     @property
     def family(self) -> Family:
         """What pipelines of this kind accept; before the download, what its class tells."""
-        return self._family if self.is_downloaded else self._family_of_class
+        if self.is_downloaded:
+            return self._family
+        assert isinstance(self._place, Repository)
+        pipeline = self._pipeline or self._place.fetch(is_index_only=True).pipeline
+        return find_family(pipeline, {}, self._batch_size)
 
     @cached_property
     def _family(self) -> Family:
-        return find_family(self.files.pipeline, self.files.configs)
-
-    @cached_property
-    def _family_of_class(self) -> Family:
-        assert isinstance(self._place, Repository)
-        return find_family(self._pipeline or self._place.pipeline(), {})
+        return find_family(self.files.pipeline, self.files.configs, self._batch_size)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all files that an image depends on, and of settings that show in its bits."""
-        further: dict[str, object] = {}
-        if self.memory == "low":
-            further["decoded"] = "in tiles"
-        if self._placement.is_compiled:
+        further: dict[str, object] = {"decoded": "in tiles"} if self._memory == "low" else {}
+        if self._is_compiled:
             further["compiled"] = True
         return fingerprint(self.files.files, self.files.folder, further)
 
@@ -115,63 +134,57 @@ class DiffusersModel:
     @property
     def parameters(self) -> Mapping[str, Parameter]:
         """The sampling parameters that it accepts, by name."""
-        return self.family.parameters()
+        return self.family.parameters
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether a request may have a source, which is then drawn anew with `strength`."""
+        return self.family.takes_source
 
     @cached_property
     def device(self) -> str:
         """Kind of device it runs on."""
-        return find_device() if self._placement.device == "auto" else self._placement.device
+        return find_device() if self._device == "auto" else self._device
 
     @property
     def dtype(self) -> str:
         """Number format that it computes in."""
-        if self._placement.dtype != "auto":
-            return self._placement.dtype
+        if self._dtype != "auto":
+            return self._dtype
         return "float32" if self.device == "cpu" else self.family.half_dtype
-
-    @cached_property
-    def _weight_bytes(self) -> dict[str, int]:
-        return self.files.weight_bytes(4 if self.dtype == "float32" else 2)
-
-    @cached_property
-    def memory(self) -> Memory:
-        """How the weights are held."""
-        if self._placement.memory != "auto":
-            return self._placement.memory  # type: ignore[return-value]
-        if self.device == "cpu":
-            return "full"
-        return choose_memory(self._weight_bytes, self.device, device_memory())
-
-    @cached_property
-    def batch_size(self) -> int:
-        """Images computed together.
-
-        On a CPU one: more together are no faster there, and fillers would cost their time. On
-        CUDA what fits beside the weights at the size that the checkpoint was trained for, up to
-        where a larger batch draws no faster.
-        """
-        if self._placement.batch_size is not None:
-            return self._placement.batch_size
-        if self.device == "cpu":
-            return 1
-        parts = self._weight_bytes.values()
-        weights = sum(parts) if self.memory == "full" else max(parts)
-        room = 0.9 * device_memory() - weights
-        return max(1, min(self.family.most_images, int(room / (self.family.image_gb * GB))))
 
     def describe(self) -> Numerics:
         """Return the numerics that the images would be drawn with; needs the files."""
-        _ = self.files
-        return Numerics(self.device, self.dtype, padded_batch=self.batch_size)
+        _ = self.files  # parameters depend on them, too
+        return Numerics(self.device, self.dtype)
 
     def group_of(self, request: Request) -> Hashable:
         """Return what requests must share to be drawn in one batch."""
-        return tuple((k, v) for k, v in request.params.items() if k not in _PER_IMAGE)
+        params = ((k, v) for k, v in request.params.items() if k not in _PER_IMAGE)
+        return *params, request.source is None
 
     def settle(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        """Return the parameters as they act, each LoRA file named by its content."""
+        """Return the parameters as they act: LoRA files by content, the batch's size chosen."""
         settled = self.family.settle(params)
-        return adapters.settle(settled, self._loras) if self.family.takes_lora else settled
+        if "lora" in settled:
+            settled = loras.settle(settled, self._loras)
+        return {**settled, "padded_batch": settled["padded_batch"] or self._choose_batch(settled)}
+
+    def _choose_batch(self, params: Mapping[str, Scalar]) -> int:
+        """Return how many images of a size are computed together.
+
+        What a trial found, once for this model, device and size; before that, what is fast.
+        """
+        known = recall(BATCHES).get(self._batch_key(params))
+        if known is not None:
+            return int(known)
+        is_cpu = self.device == "cpu"
+        return CPU_BATCH if is_cpu else self.family.largest_batch(*self.size_of(params))
+
+    def _batch_key(self, params: Mapping[str, Scalar]) -> str:
+        width, height = self.size_of(params)
+        memory = "cpu" if self.device == "cpu" else f"{self.device} of {device_memory()} bytes"
+        return f"{self._key}: {width}x{height} in {self.dtype} on {memory}, {self._memory}"
 
     def size_of(self, params: Mapping[str, Scalar]) -> tuple[int, int]:
         """Return (width, height) in px of an image with these parameters."""
@@ -181,17 +194,12 @@ class DiffusersModel:
         """Return the parameters as A1111 writes them."""
         return describe_for_a1111({**params, "sampler": params["scheduler"]})
 
-    @property
-    def is_deterministic(self) -> bool:
-        """Whether two drawings of a request were the same when the model was loaded."""
-        return self._is_exact
-
     def load(self) -> None:
-        """Bring the pipeline to its device, and try a batch of the size that was chosen."""
+        """Bring the pipeline to its device."""
         if self._painter is not None:
             return
+        from promptlab.models.diffusers.loading import load_pipeline
         from promptlab.models.diffusers.painter import Painter
-        from promptlab.models.diffusers.pipeline import load_pipeline
 
         if self.device == "cuda":
             import torch
@@ -199,25 +207,66 @@ class DiffusersModel:
             if not torch.cuda.is_available():
                 raise ModelError("device=cuda: torch finds no CUDA device; use model.device=cpu.")
         pipeline = load_pipeline(
-            self.files, self.device, self.dtype, self.memory, self._placement.is_compiled
+            self.files, self.device, self.dtype, self._memory, self._is_compiled
         )
-        painter = Painter(pipeline, self.family, self._loras, self.batch_size, self.group_of)
-        defaults = {name: parameter.default for name, parameter in self.parameters.items()}
-        side = min(self.family.size, CPU_TRIAL_PX) if self.device == "cpu" else self.family.size
-        if not self.family.is_own_exact:
-            defaults["scheduler"] = next(iter(self.family.schedulers or [DEFAULT]))
-        painter.rehearse({**defaults, "steps": 2, "width": side, "height": side})
-        self._painter, self._is_exact = painter, painter.is_exact
+        self._painter = Painter(pipeline, self.family, self._loras)
 
-    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
-        """Yield one result per request, as they finish."""
-        return self._loaded().draw(requests)
-
-    def draw_with_previews(
-        self, requests: Sequence[Request], on_preview: OnPreview, every: int = 1
+    def draw(
+        self, requests: Sequence[Request], on_preview: OnPreview | None = None, every: int = 1
     ) -> Iterator[Result]:
-        """Draw as `draw` does; every so many steps, `on_preview` gets the images so far."""
-        return self._loaded().draw(requests, on_preview, every)
+        """Yield one result per request, as they finish.
+
+        Every so many steps, `on_preview` gets the images so far. Before the first batch of a size
+        a trial batch is drawn. Raises PlanOutdatedError if a smaller one was chosen.
+        """
+        if self._painter is None:
+            raise ModelError(f"The model {self.name} is not loaded: call load() first.")
+        for _, group in groupby(requests, key=self.group_of):
+            members = list(group)
+            self._try_out(members[0])
+            yield from self._painter.draw(members, on_preview, every)
+
+    def _try_out(self, request: Request) -> None:
+        """Draw a trial batch of a new size; one that does not fit is halved before any image is.
+
+        A size that was drawn before on this machine, or that was asked for, stays: the images of
+        a larger batch fail, and name the size to set.
+        """
+        params = request.params
+        asked = number = int(params["padded_batch"] or 1)
+        key = self._batch_key(params)
+        if (key, asked) in self._tried:
+            return
+        self._tried.add((key, asked))
+        is_free = key not in recall(BATCHES) and asked == self._choose_batch(params)
+        while not self._fits(request, number) and is_free and number > 1:
+            number //= 2
+        if is_free:
+            remember(BATCHES, key, number)
+        if number < asked:
+            width, height = self.size_of(params)
+            raise PlanOutdatedError(
+                f"{asked} images of {width}×{height} px do not fit into the memory of "
+                f"{self.device}: {number} of them are computed together from now on."
+            )
+
+    def _fits(self, request: Request, number: int) -> bool:
+        """Whether memory suffices for a trial batch, which also shows whether images repeat."""
+        assert self._painter is not None
+        try:
+            is_exact = self._painter.is_exact(request, number)
+        except Exception as error:
+            if is_lost(error):
+                raise
+            # What else is wrong is reported by the images that it is wrong with.
+            return not is_out_of_memory(error)
+        if not is_exact and self.is_deterministic is not False:
+            log.warning(
+                "A trial image came out otherwise in another batch: on this device this model's "
+                "images do not repeat bit for bit."
+            )
+        self.is_deterministic = is_exact and self.is_deterministic is not False
+        return True
 
     def unload(self) -> None:
         """Free the weights."""
@@ -226,8 +275,3 @@ class DiffusersModel:
             import torch
 
             torch.cuda.empty_cache()
-
-    def _loaded(self) -> Painter:
-        if self._painter is None:
-            raise ModelError(f"The model {self.name} is not loaded: call load() first.")
-        return self._painter

@@ -7,8 +7,8 @@ prompt. Encoded alone, a prompt's tensors do not depend on the other prompts of 
 from __future__ import annotations
 
 import inspect
-from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from promptlab.records import Request, Scalar
 
 Encoded = dict[str, Any]  # argument of the call -> tensor [1, …], or a list of one tensor
 CLIP_LENGTH = 77  # tokens
-MAX_BYTES = 1 << 30  # of kept tensors; a sweep's prompts come cell by cell, so few are read again
+# Kept texts, of up to 8 MB each. A sweep's prompts come cell by cell, so few are read again.
+MAX_TEXTS = 128
 
 
 class Texts:
@@ -26,38 +27,26 @@ class Texts:
 
     def __init__(self, pipeline: Any, family: Family):
         self._pipeline, self._family = pipeline, family
-        self._kept: OrderedDict[Hashable, Encoded] = OrderedDict()
-        self._num_bytes = 0
+        self._encode = lru_cache(MAX_TEXTS)(self._encode_text)
 
     def encode(self, request: Request) -> Encoded:
         """Return the tensors of a request's prompt and of its negative prompt, if that acts."""
         params = request.params
-        encoded = dict(self._get(request.prompt, params, is_negative=False))
-        if self._family.compares(params):
-            negative = self._get(str(params["negative_prompt"]), params, is_negative=True)
-            encoded.update({f"negative_{name}": value for name, value in negative.items()})
-        return encoded
+        # A LoRA may change a text encoder.
+        acting = [params.get(name) for name in ("lora", "lora_scale", "max_sequence_length")]
+        encoded = self._encode(request.prompt, False, bool(params.get("instruction")), *acting)
+        if not self._family.compares(params):
+            return encoded
+        negative = self._encode(str(params["negative_prompt"]), True, False, *acting)
+        return {**encoded, **{f"negative_{name}": value for name, value in negative.items()}}
 
-    def _get(self, text: str, params: Mapping[str, Scalar], is_negative: bool) -> Encoded:
-        acting = ("lora", "lora_scale", "max_sequence_length", "instruction")
-        key = (text, is_negative, *(params.get(name) for name in acting))
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        encoded = self._read(text, params, is_negative)
-        self._kept[key] = encoded
-        self._num_bytes += _num_bytes(encoded)
-        while self._num_bytes > MAX_BYTES and len(self._kept) > 1:
-            _, oldest = self._kept.popitem(last=False)
-            self._num_bytes -= _num_bytes(oldest)
-        return encoded
-
-    def _read(self, text: str, params: Mapping[str, Scalar], is_negative: bool) -> Encoded:
+    def _encode_text(
+        self, text: str, is_negative: bool, has_instruction: bool, *acting: Scalar
+    ) -> Encoded:
         """Encode one text as the pipeline's own call would."""
+        pipeline = self._pipeline
         if not self._family.embeds:
             return {"prompt": [text]}
-        pipeline = self._pipeline
-        has_instruction = params.get("instruction") and not is_negative
         arguments = {
             "prompt": [text],
             "prompt_2": None,
@@ -65,14 +54,13 @@ class Texts:
             "device": pipeline._execution_device,
             "num_images_per_prompt": 1,
             "do_classifier_free_guidance": False,
-            "max_sequence_length": params.get("max_sequence_length"),
-            "complex_human_instruction": _instruction(pipeline) if has_instruction else None,
+            "max_sequence_length": acting[-1],
         }
-        accepted = inspect.signature(pipeline.encode_prompt).parameters
+        if has_instruction:  # the text that the pipeline's call has by default
+            name = "complex_human_instruction"
+            arguments[name] = inspect.signature(pipeline.__call__).parameters[name].default
         with torch.inference_mode():
-            values = pipeline.encode_prompt(
-                **{name: value for name, value in arguments.items() if name in accepted}
-            )
+            values = pipeline.encode_prompt(**accepted(pipeline.encode_prompt, arguments))
         pairs = zip(self._family.embeds, values, strict=False)
         encoded = {name: value for name, value in pairs if name and value is not None}
         if is_negative and not text and pipeline.config.get("force_zeros_for_empty_prompt"):
@@ -91,13 +79,19 @@ class Texts:
         return min(ends, key=len, default="")
 
 
+def accepted(function: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the arguments that a function names."""
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in arguments.items() if name in names}
+
+
 def shapes(encoded: Encoded) -> Hashable:
     """Return what requests of one batch must share, so that none is padded for a neighbour.
 
     Prompts that the pipeline reads itself must be the same.
     """
     return tuple(
-        (name, tuple(value) if name == "prompt" else tuple(_tensor(value).shape))
+        (name, tuple(value) if name == "prompt" else tuple(torch.as_tensor(value[0]).shape))
         for name, value in encoded.items()
     )
 
@@ -122,17 +116,3 @@ def _num_tokens(tokenizer: Any, chosen: Scalar) -> int:
         empty = [{"role": "user", "content": ""}]
         added = len(tokenizer(tokenizer.apply_chat_template(empty, tokenize=False)).input_ids)
     return max(limit - added, 0)
-
-
-def _tensor(value: Any) -> torch.Tensor:
-    return value[0] if isinstance(value, list) else value
-
-
-def _num_bytes(encoded: Encoded) -> int:
-    tensors = (_tensor(value) for value in encoded.values())
-    return sum(each.nbytes for each in tensors if isinstance(each, torch.Tensor))
-
-
-def _instruction(pipeline: Any) -> Any:
-    """Return the text that the pipeline puts before a prompt when it is asked for nothing else."""
-    return inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default

@@ -1,45 +1,45 @@
 """From a pipeline's files to a loaded pipeline on its device.
 
-Takes files that are on this machine, returns diffusers' own pipeline; no network is asked. The
-only module besides texts.py that needs diffusers or torch; both are imported when it loads.
+Takes files that are on this machine, returns diffusers' own pipeline; no network is asked.
+diffusers and torch are imported when a pipeline loads.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 from promptlab.errors import ModelError
 from promptlab.models.batching import describe_error, is_out_of_memory
-from promptlab.models.diffusers.families import DEFAULT, Family
+from promptlab.models.diffusers.families import DEFAULT, Family, schedulers
 from promptlab.models.diffusers.files import PipelineFiles
+from promptlab.models.diffusers.libraries import import_diffusers, let_warn
 
-Memory = Literal["full", "offload", "low"]
 # Weights alone are not enough: the largest share of the memory that they may take.
 _SHARE = 0.8
 
 
-def choose_memory(part_bytes: Mapping[str, int], device: str, total_bytes: int) -> Memory:
+def choose_memory(part_bytes: Sequence[int], total_bytes: int) -> str:
     """Return how weights are held: all on the device, a part at a time, or a layer at a time."""
-    if device == "cpu" or sum(part_bytes.values()) < _SHARE * total_bytes:
+    if sum(part_bytes) < _SHARE * total_bytes:
         return "full"
-    return "offload" if max(part_bytes.values()) < _SHARE * total_bytes else "low"
+    return "offload" if max(part_bytes) < _SHARE * total_bytes else "layers"
 
 
 def load_pipeline(
-    files: PipelineFiles, device: str, dtype: str, memory: Memory, is_compiled: bool
+    files: PipelineFiles, device: str, dtype: str, memory: str, is_compiled: bool
 ) -> Any:
     """Return the pipeline, ready to draw.
 
-    Raises ModelError with diffusers' reason if it cannot be loaded.
+    `memory` is "full", "offload", "low" (a layer at a time, decoded in tiles) or "auto". Raises
+    ModelError with diffusers' reason if it cannot be loaded.
     """
-    import torch
-
-    options = {"dtype": getattr(torch, dtype), "local_files_only": True}
     try:
-        pipeline = _open(files, options)
-        _place(pipeline, device, memory)
+        pipeline = _open(files, dtype)
+        if device == "cpu":
+            pipeline.to(device)
+        else:
+            _place(pipeline, device, memory)
     except Exception as error:
         if is_out_of_memory(error):
             raise ModelError(
@@ -56,13 +56,8 @@ def load_pipeline(
     if memory == "low" and hasattr(pipeline.vae, "enable_tiling"):
         pipeline.vae.enable_tiling()
     if is_compiled:
-        denoiser(pipeline).compile()
+        (getattr(pipeline, "transformer", None) or pipeline.unet).compile()
     return pipeline
-
-
-def denoiser(pipeline: Any) -> Any:
-    """Return the network that runs once a step."""
-    return getattr(pipeline, "transformer", None) or pipeline.unet
 
 
 def make_scheduler(own: Any, name: str, family: Family) -> Any:
@@ -72,25 +67,21 @@ def make_scheduler(own: Any, name: str, family: Family) -> Any:
     """
     import diffusers
 
-    if name == DEFAULT or family.schedulers is None:
+    if name == DEFAULT:
         return type(own).from_config(own.config)
-    class_name, settings = family.schedulers[name]
+    class_name, settings = schedulers(family.schedulers)[name]
     # The same number under two names: schedulers of flow models alone say `shift`.
     shift = own.config.get("shift", own.config.get("flow_shift"))
     shifts = {} if shift is None else {"shift": shift, "flow_shift": shift}
     return getattr(diffusers, class_name).from_config({**own.config, **shifts}, **settings)
 
 
-def _open(files: PipelineFiles, options: dict[str, Any]) -> Any:
-    import diffusers
-    import diffusers.utils.logging
-    import transformers.utils.logging
+def _open(files: PipelineFiles, dtype: str) -> Any:
+    diffusers = import_diffusers()
+    import torch
 
-    for handler in logging.getLogger("transformers").handlers:
-        handler.addFilter(lambda record: "requires torchvision" not in record.getMessage())
-    for library in (transformers.utils.logging, diffusers.utils.logging):
-        library.disable_progress_bar()
-        library.set_verbosity_warning()
+    let_warn(True)
+    options = {"dtype": getattr(torch, dtype), "local_files_only": True}
     if files.single_file is None:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             str(files.folder), variant=files.variant, **options
@@ -99,15 +90,18 @@ def _open(files: PipelineFiles, options: dict[str, Any]) -> Any:
         pipeline = getattr(diffusers, files.pipeline).from_single_file(
             str(files.single_file), config=str(files.folder), **options
         )
-    for library in (transformers.utils.logging, diffusers.utils.logging):
-        library.set_verbosity_error()  # advice on arguments would come once a batch
+    let_warn(False)  # advice on arguments would come once a batch
     return pipeline
 
 
-def _place(pipeline: Any, device: str, memory: Memory) -> None:
+def _place(pipeline: Any, device: str, memory: str) -> None:
     import torch
 
-    if device == "cpu" or memory == "full":
+    if memory == "auto":
+        parts = [p for p in pipeline.components.values() if isinstance(p, torch.nn.Module)]
+        sizes = [sum(tensor.nbytes for tensor in part.state_dict().values()) for part in parts]
+        memory = choose_memory(sizes, torch.cuda.get_device_properties(0).total_memory)
+    if memory == "full":
         pipeline.to(device)
     elif memory == "offload":
         pipeline.enable_model_cpu_offload(device=device)

@@ -1,0 +1,39 @@
+"""diffusers and transformers, imported where they are used, and how much they may say.
+
+Takes nothing, returns diffusers. Knows no pipeline.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from typing import Any
+
+
+def import_diffusers() -> Any:
+    """Return diffusers; a torchvision that does not fit torch counts as not installed.
+
+    transformers imports one that is installed, and cannot be imported itself if that fails.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except Exception:
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+    import diffusers
+    import transformers
+
+    for handler in logging.getLogger("transformers").handlers:
+        handler.addFilter(lambda record: "requires torchvision" not in record.getMessage())
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+    return diffusers
+
+
+def let_warn(is_allowed: bool) -> None:
+    """Let the libraries warn, as of weights that a pipeline lacks, or not."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity(logging.WARNING if is_allowed else logging.ERROR)
