@@ -29,8 +29,10 @@ demo: $(VENV)/base.stamp  ## draw subject × style with the embedded model on th
 ui: $(VENV)/base.stamp  ## open MLflow's UI on this folder's runs
 	$(BIN)/promptlab ui
 
+# Some hundred processes run the same modules: they are compiled once, whatever the environment says.
+# In the order of the folders: by default files with few tests come last, which are the longest.
 test: $(VENV)/dev.stamp  ## run the tests (2 processes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(VENV)/dev.stamp  ## run the tests that take minutes, and those that need a GPU
 	$(BIN)/python -m pytest -m 'slow or gpu' $(PYTEST_ARGS)
