@@ -18,6 +18,7 @@ from promptlab.redaction import MARK, redact, redact_text
             "GET https://h/a?n=1&X-Amz-Signature=SECRET&z=2 failed",
             f"GET https://h/a?n=1&X-Amz-Signature={MARK}&z=2 failed",
         ),
+        ("https://x.blob/c?sv=1&sig=SECRET", f"https://x.blob/c?sv=1&sig={MARK}"),
         ("https://h/a?api_key=SECRET", f"https://h/a?api_key={MARK}"),
         ("+model.api_key=SECRET two", f"+model.api_key={MARK}"),
         ("++http.token=SECRET", f"++http.token={MARK}"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from promptlab.configs.settings import Job, Settings
-from promptlab.errors import ConfigError
+from promptlab.errors import ConfigError, ParameterError
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
@@ -81,6 +81,28 @@ def test_a_value_without_effect_is_a_cell_of_its_own_in_its_place_on_the_axis():
     assert len({cell.cell_id for cell in plan.cells}) == 3
     (alone,) = make_plan(SteppedModel(), make_job(steps=10)).cells
     assert alone.cell_id == plan.cells[1].cell_id
+
+
+def test_a_value_is_checked_although_an_equal_one_of_another_kind_was_taken():
+    with pytest.raises(ParameterError, match="steps"):
+        make_plan(SteppedModel(), make_job(0, steps=1), make_job(1, steps=True))
+
+
+def test_an_axis_that_some_prompts_do_not_have_is_an_axis_even_with_one_value():
+    plan = make_plan(PaintModel(), make_job(subject="{a fox|a {ink: red} car}"))
+    assert ("ink", ("red",)) in [(axis.name, axis.values) for axis in plan.axes]
+
+
+def test_samples_of_two_axes_keep_what_both_chose():
+    jobs = [
+        make_job(2 * n + m, steps=steps, temperature=warmth)
+        for n, steps in enumerate((3, 5))
+        for m, warmth in enumerate((0.5, 0.7))
+    ]
+    for job in jobs:
+        job.config["sample"] = {"steps": 1, "temperature": 1}
+    (cell,) = make_plan(SteppedModel(), *jobs).cells
+    assert cell.params["steps"] in (3, 5)
 
 
 def test_another_padded_batch_is_another_sweep():

@@ -155,6 +155,7 @@ def test_a_flagged_image_is_kept_with_its_reason(paths):
     assert {(r["status"], r["error"]) for r in check_whole(paths.root, plan)} == {
         ("flagged", "every pixel is black")
     }
+    assert draw_plan(sibling(paths, "again"), plan).num_reused == 8
 
 
 def test_pixels_may_be_drawn_over_as_soon_as_they_are_added(paths):
@@ -375,7 +376,7 @@ def test_a_plan_that_grows_by_what_it_holds_stays_as_it_is(paths):
             store.add(drawn(request))
         store.extend(plan.cells)
         assert (store.num_done, store.num_pending) == (0, 0)
-        store.extend([replace(plan.cells[0], seeds=(0, 1, 2))])
+        store.extend([replace(plan.cells[0], seeds=(2,))])
         assert (store.num_done, store.num_pending) == (0, 1)
         for request in store.pending("painter"):
             store.add(drawn(request))
@@ -470,6 +471,9 @@ def test_a_resumed_run_keeps_its_id_and_the_time_it_was_made(paths):
     record = read_run(paths).record
     assert (record.run_id, record.created_at) == (first.run_id, "2020-01-01T00:00:00+00:00")
     assert len(record.resumed_at) == 1
+    draw_plan(paths, make_plan())
+    assert read_run(paths).record.resumed_at[:1] == record.resumed_at
+    assert len(read_run(paths).record.resumed_at) == 2
     assert record.further == {"new": 1}  # a key of a newer promptlab
 
 

@@ -108,6 +108,17 @@ def test_a_rule_finds_a_text_that_writes_its_number():
     assert prompts(grid(*jobs, only=[{"subject": [10, True]}])) == ["010"]
 
 
+def test_a_truth_value_and_the_number_that_equals_it_are_two_values():
+    jobs = [job("{subject}", {"subject": "x"}, flag=flag) for flag in (1, True)]
+    assert grid(*jobs, only=[{"flag": True}]).count().per_job == (0, 1)
+
+
+def test_a_sampled_axis_is_zipped_by_the_values_that_were_chosen():
+    g = grid(job("{a: 1|2|3} {b: x|y}"), sample={"a": 2}, zip=[["a", "b"]])
+    first, second = g.samples["a"]
+    assert prompts(g) == [f"{first} x", f"{second} y"]
+
+
 def test_a_value_with_glob_characters_matches_itself():
     jobs = [job("{subject}", {"subject": ["a [b] *", "c"]})]
     assert prompts(grid(*jobs, exclude=[{"subject": "a [b] *"}])) == ["c"]

@@ -1,0 +1,54 @@
+"""How long an image waits for its batch, and what a writer that failed does with its time."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Sequence
+
+import pytest
+
+from promptlab.store.pipeline import Pipeline, QueuedImage, StoredImage
+
+FLUSH_S = 30.0
+IMAGE = QueuedImage(rows=(), png=None)
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float | None]:
+    """What each wait of the writer for an image was limited to, in seconds."""
+    found: list[float | None] = []
+    get = queue.Queue.get
+
+    def noted(self, block=True, timeout=None):
+        found.append(timeout)
+        return get(self, block, timeout)
+
+    monkeypatch.setattr(queue.Queue, "get", noted)
+    monkeypatch.setattr("promptlab.store.pipeline._label", lambda _: [StoredImage(None, None)])
+    return found
+
+
+def test_the_first_image_of_a_batch_waits_no_longer_than_flush_s(waits):
+    written: list[Sequence[StoredImage]] = []
+    pipeline = Pipeline(written.append, batch_rows=10, flush_s=FLUSH_S)
+    for _ in range(3):
+        pipeline.put(IMAGE)
+    pipeline.flush()
+    pipeline.close()
+    assert list(map(len, written)) == [3]
+    limits = [wait for wait in waits if wait is not None]
+    assert len(limits) == 3
+    assert FLUSH_S / 2 < limits[0] <= FLUSH_S
+    assert limits == sorted(limits, reverse=True), "later images do not put the writing off"
+
+
+def test_a_writer_that_failed_waits_for_what_comes_without_looking_at_the_clock(waits):
+    def fail(_: Sequence[StoredImage]) -> None:
+        raise OSError("the disk is full")
+
+    pipeline = Pipeline(fail, batch_rows=1, flush_s=0.0)
+    pipeline.put(IMAGE)
+    with pytest.raises(OSError, match="full"):
+        pipeline.flush()
+    pipeline.close()
+    assert set(waits) == {None}
