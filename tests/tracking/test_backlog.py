@@ -48,14 +48,11 @@ def test_failed_done_and_lost_images_are_not_logged() -> None:
     assert [row["seed"] for row in missing] == [2]
 
 
-def test_a_refused_part_is_left_alone_until_the_next_pass() -> None:
+def test_a_part_that_was_offered_and_refused_is_not_offered_again() -> None:
     backlog, parts = Backlog(), [part(0), part(1)]
-    backlog.missing(parts[0], rows(0, 1))
-    backlog.refuse(parts[0])
+    assert len(backlog.missing(parts[0], rows(0, 1))) == 2
     backlog.close(parts[0])
     assert backlog.next_part(parts) == parts[1]
-    backlog.begin_pass()
-    assert backlog.next_part(parts) == parts[0]
 
 
 def test_the_images_left_are_those_of_this_part_and_of_all_later_ones() -> None:

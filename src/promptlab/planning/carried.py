@@ -1,7 +1,7 @@
 """A table's further columns as axes: `subject=@prompts.tsv:Prompt with=[Category]`.
 
 Takes composed jobs, returns the columns by the slot and the text that they stand beside. Axes of
-this kind are columns of the images and belong to their slot; rules, samples and zips do not see
+this kind are columns of the images and belong to their slot; rules, samples and zips may not name
 them. Does not know cells.
 """
 
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from promptlab.configs.settings import Job
 from promptlab.errors import ConfigError
-from promptlab.planning.language import read_carried
+from promptlab.planning.language import GridOptions, read_carried
 
 Columns = Mapping[str, str]  # name → value
 
@@ -42,12 +43,9 @@ def carried_columns(jobs: Sequence[Job], taken: Collection[str], project: str = 
 
     Raises ConfigError for names that are taken, and where no prompt comes from a table.
     """
-    wanted = jobs[0].config.get("with")
-    if not wanted:
+    names = _carried_names(jobs[0].config)
+    if not names:
         return Carried()
-    names = tuple(wanted) if isinstance(wanted, list | tuple) else (wanted,)
-    if not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"with={wanted!r}: expected names of columns, such as with=[Category].")
     reserved = {name.lower() for name in taken}
     for name in names:
         if name.lower() in reserved:
@@ -71,3 +69,26 @@ def carried_columns(jobs: Sequence[Job], taken: Collection[str], project: str = 
             "subject=@prompts.tsv:Prompt."
         )
     return Carried(names, by_slot)
+
+
+def check_not_carried(options: GridOptions, config: Mapping[str, Any]) -> None:
+    """Refuse a sample, a zip or a rule over a column that comes along."""
+    names = _carried_names(config)
+    for what, axis in options.named_axes():
+        if axis in names:
+            raise ConfigError(
+                f"{what}: {axis} is a column that comes along (with=[{axis}]); samples, zips and "
+                "rules choose among the prompts. Name the slot that the table fills, such as "
+                "subject, with values or globs of it, or keep fewer rows in the table."
+            )
+
+
+def _carried_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that `with` asks for."""
+    wanted = config.get("with")
+    if not wanted:
+        return ()
+    names = tuple(wanted) if isinstance(wanted, list | tuple) else (wanted,)
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"with={wanted!r}: expected names of columns, such as with=[Category].")
+    return names

@@ -159,7 +159,7 @@ def _notes(grid: Grid, count: GridCount, num_cells: int) -> tuple[str, ...]:
         repeats = count.num_points - num_cells
         noun = "duplicate cell" if repeats == 1 else "duplicate cells"
         notes.append(f"{repeats:,} {noun} (same prompt and parameters); each is drawn once")
-    return (*notes, *count.warnings)
+    return tuple(notes)
 
 
 def _cells(number: int) -> str:

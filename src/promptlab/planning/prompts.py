@@ -18,6 +18,7 @@ from promptlab.errors import ConfigError, PromptError
 from promptlab.identity import canonical_json
 from promptlab.models.protocol import CompleteModel, Model
 from promptlab.models.registry import packaged_words
+from promptlab.planning.carried import check_not_carried
 from promptlab.planning.language import (
     Grid,
     GridOptions,
@@ -47,13 +48,17 @@ def read_grid(
     `models` and `fixed` hold, job by job, the model and the axes that the job has one value of;
     `recorded_samples` are the values that a resumed run chose when it began.
     """
-    options = jobs[0].config  # equal over all jobs, see `settings_from_jobs`
+    config = jobs[0].config  # its options are equal over all jobs, see `settings_from_jobs`
+    options = GridOptions.parse(
+        **{key: config.get(key) for key in ("sample", "zip", "only", "exclude")}
+    )
+    check_not_carried(options, config)
     reader = _Reader(project)
     patterns = [
         reader.job_pattern(job, model, axes)
         for job, model, axes in zip(jobs, models, fixed, strict=True)
     ]
-    wildcards = options.get("wildcards") or ()
+    wildcards = config.get("wildcards") or ()
     folders = (wildcards,) if isinstance(wildcards, str) else tuple(map(str, wildcards))
     distinct = list({id(model): model for model in models}.values())
     parameters = {name for model in distinct for name in model.parameters}
@@ -62,12 +67,7 @@ def read_grid(
         words.update({name: file for name, file in model.words.items() if file.suffix == ".txt"})
     return Grid(
         patterns,
-        GridOptions.parse(
-            sample=options.get("sample"),
-            zip=options.get("zip"),
-            only=options.get("only"),
-            exclude=options.get("exclude"),
-        ),
+        options,
         Wildcards.of_project(project, *folders, files=words),
         RESERVED_NAMES | parameters,
         recorded_samples,

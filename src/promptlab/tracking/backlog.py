@@ -20,14 +20,9 @@ class Backlog:
     def __init__(self) -> None:
         self.done: set[Key] = set()  # images that MLflow holds
         self.lost: set[Key] = set()  # images that no file holds any more
-        self._read_parts: set[str] = set()  # by name; nothing in them is missing
-        self._refused_parts: set[str] = set()  # MLflow refused some of their images in this pass
+        self._read_parts: set[str] = set()  # by name; all of them was offered
         self._part = ""  # the part that is being logged
         self._num_left_of_part = 0  # its images to log
-
-    def begin_pass(self) -> None:
-        """Look again at the parts with images that MLflow refused."""
-        self._refused_parts.clear()
 
     def next_part(self, parts: Sequence[Part]) -> Part | None:
         """Return the first part that may hold missing images; None when there is none."""
@@ -37,7 +32,7 @@ class Backlog:
         for part in parts:
             if part.replaces and self._read_parts.issuperset(part.replaces):
                 self._read_parts.add(part.name)
-            if part.name not in self._read_parts and part.name not in self._refused_parts:
+            if part.name not in self._read_parts:
                 yield part
 
     def missing(self, part: Part, rows: Sequence[Row]) -> list[Row]:
@@ -56,15 +51,10 @@ class Backlog:
         self._num_left_of_part = max(0, self._num_left_of_part - len(new))
         self.done |= new
 
-    def refuse(self, part: Part) -> None:
-        """Leave a part alone for this pass: MLflow refused some of it."""
-        self._refused_parts.add(part.name)
-
     def close(self, part: Part) -> None:
-        """Note that all of a part was offered to MLflow."""
+        """Note that all of a part was offered to MLflow, which may have refused some of it."""
         self._part, self._num_left_of_part = "", 0
-        if part.name not in self._refused_parts:
-            self._read_parts.add(part.name)
+        self._read_parts.add(part.name)
 
     def num_left(self, parts: Sequence[Part]) -> int:
         """Return how many images wait to be logged, at most: those of unread parts may be done."""

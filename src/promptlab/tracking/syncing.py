@@ -151,13 +151,12 @@ class Syncer:
         """Log every image that MLflow does not hold; return how many those were.
 
         An arm that MLflow refuses does not keep the others back: the first such error is raised
-        at the end.
+        at the end. What was refused is offered again by another Syncer, not by this one.
         """
         if not self._options.log_images:
             return 0
         num_written = 0
         errors: list[Exception] = []
-        self._backlog.begin_pass()
         while (part := self._backlog.next_part(self._list_parts())) is not None:
             layout = self._layout(part)
             for arm, rows in self._missing_rows(part, layout):
@@ -167,7 +166,6 @@ class Syncer:
                     if is_unreachable(error):
                         raise
                     errors.append(error)
-                    self._backlog.refuse(part)
                     continue
                 num_written += num_logged
                 if on_batch is not None:

@@ -89,8 +89,7 @@ class Grid:
     # ------------------------------------------------------------------------------ reading
 
     def _watched_names(self) -> frozenset[str]:
-        zipped = (axis for axes in self.options.zips for axis in axes)
-        return frozenset([*self._verdicts.axes, *zipped, *self.options.samples])
+        return frozenset(name for _, name in self.options.named_axes())
 
     def _read(self, job: JobPattern, wildcards: Wildcards) -> GridJob:
         values: dict[str, Pattern] = {}
@@ -127,17 +126,12 @@ class Grid:
             return
         known = {name for blocks in self._bound.values() for name in blocks.names}
         known.update(name for job in self._jobs for name in job.fixed)
-        for what, names in (
-            ("sample", self.options.samples),
-            ("zip", [axis for axes in self.options.zips for axis in axes]),
-            *((rule.kind, rule.conditions) for rule in self.options.rules),
-        ):
-            for name in names:
-                if name not in known:
-                    raise ConfigError(
-                        f"{what}: this sweep has no axis {name!r}. Its axes: "
-                        f"{', '.join(sorted(known))}."
-                    )
+        for what, name in self.options.named_axes():
+            if name not in known:
+                raise ConfigError(
+                    f"{what}: this sweep has no axis {name!r}. Its axes: "
+                    f"{', '.join(sorted(known))}."
+                )
 
     # ------------------------------------------------------------------- samples and zips
 

@@ -7,7 +7,7 @@ know the axes: whether one of that name exists is the grid's question.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +49,12 @@ class GridOptions:
     ) -> GridOptions:
         """Return the options that these config values mean; None is none."""
         return cls(_parse_samples(sample), _parse_zips(zip), parse_rules(only, exclude))
+
+    def named_axes(self) -> Iterator[tuple[str, str]]:
+        """Yield what names an axis (sample, zip, only, exclude) and the axis."""
+        yield from (("sample", name) for name in self.samples)
+        yield from (("zip", name) for axes in self.zips for name in axes)
+        yield from ((rule.kind, name) for rule in self.rules for name in rule.conditions)
 
 
 def _rank(seed: int, value: str) -> bytes:
