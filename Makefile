@@ -23,8 +23,8 @@ $(VENV)/dev.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/base.stamp
 
-demo: $(VENV)/base.stamp  ## draw subject × style with the embedded model on this CPU
-	$(BIN)/promptlab sweep +sweeps=subject_x_style
+demo: $(VENV)/base.stamp  ## draw subject × style with the embedded model on this CPU, enlarge one image a cell
+	$(BIN)/promptlab sweep +sweeps=subject_x_style upscale='{model: animevideov3, per_cell: 1}'
 
 ui: $(VENV)/base.stamp  ## open MLflow's UI on this folder's runs
 	$(BIN)/promptlab ui

@@ -45,6 +45,8 @@ COLUMNS = {
     "numerics": "what the bits depend on besides the request",
     "created_at": "when it was drawn, UTC",
     "source_id": "image_id of the image that it was drawn from",
+    "source_sha256": "hash of that image's pixels",
+    "is_source_repeatable": "whether that image's model promises to draw it again; null: no source",
 }
 PAGE = """\
 # Files and schema

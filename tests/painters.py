@@ -146,6 +146,16 @@ class OverpaintModel(PaintModel):
             yield result
 
 
+class VaryModel(OverpaintModel):
+    """Paints over its source with a strength that is a parameter."""
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Those of the DALL·E family, and the strength."""
+        strength = Parameter(float, 0.5, 0.0, 1.0, is_for_source=True)
+        return {**PARAMETERS, "strength": strength}
+
+
 class RoundingModel(PaintModel):
     """Paints other pixels in other number formats, as real models do."""
 

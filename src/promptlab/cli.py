@@ -25,6 +25,8 @@ VERBS = {
     "sweep": "draw a grid of images (Hydra's grammar: see promptlab sweep --help)",
     "report": "build the contact sheet of a run",
     "show": "print everything that made an image, and the command that draws it again",
+    "vary": "draw images anew from picked ones, partly kept",
+    "upscale": "enlarge images",
     "pick": "rate an image, or import picks from a contact sheet",
     "score": "give images scores: how well they show their prompt, how sharp, how new",
     "import": "make a run of images that other tools drew",
@@ -137,12 +139,13 @@ def _run(arguments: list[str]) -> int:
         if verb == chosen:
             command = importlib.import_module(f"promptlab.commands.{module_of_verb(verb)}")
             command.add_arguments(verb_parser)
-            verb_parser.set_defaults(run=command.run)
+            args = verb_parser.parse_intermixed_args(arguments[1:])
+            return int(command.run(args))
     if not arguments:
         parser.print_help()
         return 0
-    args = parser.parse_args(arguments)
-    return int(args.run(args))
+    parser.parse_args(arguments)  # no verb: --help, --version or an error
+    return 0
 
 
 def module_of_verb(verb: str) -> str:

@@ -58,5 +58,9 @@ class ReportError(PromptlabError):
     """A contact sheet cannot be built from the given runs."""
 
 
+class NoPicksError(ReportError):
+    """Nothing of a run was picked yet."""
+
+
 class SweepInterruptedError(PromptlabError):
     """Ctrl-C in the middle of a sweep; the message says how much is kept and how to resume."""

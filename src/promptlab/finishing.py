@@ -47,6 +47,8 @@ def finish(result: Result, numerics: Numerics) -> Drawn:
         numerics=describe_numerics(numerics.device),
         created_at=datetime.now(UTC),
         source_id=None if source is None else source.image_id,
+        source_sha256=None if source is None else source.sha256,
+        is_source_repeatable=None if source is None else source.is_repeatable,
     )
     return Drawn(result.request, facts, None if pixels is None else compress(pixels, result.latent))
 

@@ -42,6 +42,7 @@ class Source:
     image_id: str
     sha256: str  # of its pixels
     png: bytes = field(default=b"", repr=False, compare=False)  # b"" until it is handed out
+    is_repeatable: bool = True  # False: its model promises no equal pixels, these are all there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ class ImageFacts:
     numerics: str = field(default="", metadata=STRING)  # see machine.describe_numerics; "": unknown
     created_at: datetime = field(metadata=TIME)
     source_id: str | None = field(default=None, metadata=STRING)  # image_id of Request.source
+    source_sha256: str | None = field(default=None, metadata=STRING)  # of its pixels
+    is_source_repeatable: bool | None = field(default=None, metadata=BOOL)  # see Source
 
     @property
     def has_pixels(self) -> bool:
@@ -203,6 +206,7 @@ class ModelRecord:
     device: str = ""
     image_size: tuple[int, ...] = ()  # width, height in px
     is_deterministic: bool | None = None  # as seen when it drew; None: unknown
+    needs_source: bool = False  # it enlarges: its images stand in the place of their sources
     padded_batch: int | None = None  # images of a padded batch, where the bits depend on it
     defaults: Mapping[str, Scalar] = field(default_factory=dict)  # of its sampling parameters
 

@@ -51,7 +51,8 @@ def blocks_of(page: str) -> list[Block]:
 @pytest.fixture
 def user(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A folder in which the packaged model is one that paints at once, with one run."""
-    project.write("conf/model/tiny.yaml", PAINT.format(name="tiny"))
+    model = PAINT.replace("PaintModel", "VaryModel").format(name="tiny")
+    project.write("conf/model/tiny.yaml", model)
     monkeypatch.setattr(
         promptlab, "sweep", functools.partial(promptlab.sweep, tracking=None), raising=False
     )
@@ -62,12 +63,14 @@ def user(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def run_command(user: Project, words: list[str]) -> None:
     """Run a command of a page; RUN and IMAGE_ID are the newest, with picks where it needs some."""
-    needs_picks = "--from-picks" in words
+    needs_picks = bool({"--from-picks", "--picked"} & {*words})
     runs = [run for run in user.runs if not needs_picks or (run / "picks.parquet").exists()]
     run = str(runs[-1])
     image_id = user.rows()[0]["image_id"]
     words = [word.replace("IMAGE_ID", image_id) if word != "RUN" else run for word in words]
     if words[0] == "sweep" and not {"--resume", "--retry-failed"} & {*words}:
+        words.append("tracking=null")
+    if words[0] in ("vary", "upscale"):
         words.append("tracking=null")
     if words[0] in ("pick", "score"):
         words.append("--no-sync")
@@ -104,7 +107,7 @@ def test_what_a_page_shows_without_running_it_is_a_command(user: Project, page: 
                 continue
             parser = ArgumentParser(exit_on_error=False)
             importlib.import_module(f"promptlab.commands.{verb}").add_arguments(parser)
-            parser.parse_args(arguments)
+            parser.parse_intermixed_args(arguments)
 
 
 def test_every_verb_and_every_public_name_is_on_a_page():

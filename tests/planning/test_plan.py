@@ -13,6 +13,7 @@ from promptlab.configs.settings import Job, Settings
 from promptlab.errors import ConfigError, ParameterError
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand
+from promptlab.planning.parents import Parent
 from promptlab.planning.plan import Plan
 from promptlab.records import Numerics, Scalar, Source
 from tests.painters import PARAMETERS, OverpaintModel, PaintModel
@@ -159,7 +160,8 @@ def test_a_parent_that_reads_as_a_number_asks_for_quotes():
 def test_two_parents_of_one_prompt_are_two_cells():
     jobs = [make_job(n, parent=parent) for n, parent in enumerate(("a" * 16, "b" * 16))]
     sources = {"a" * 16: Source("a" * 16, "11"), "b" * 16: Source("b" * 16, "22")}
-    plan = expand(jobs, Settings("t"), lambda node: OverpaintModel(), None, sources.__getitem__)
+    parents = {image_id: Parent(source, {}, {}) for image_id, source in sources.items()}
+    plan = expand(jobs, Settings("t"), lambda node: OverpaintModel(), None, parents.__getitem__)
     assert len({cell.cell_id for cell in plan.cells}) == 2
     assert len(set(ids(plan))) == 2
     assert [cell.source for cell in plan.cells] == list(sources.values())

@@ -55,7 +55,7 @@ def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -
         f"in a batch of {row['batch_size']}",
         "cost": None if row["cost_usd"] is None else f"{row['cost_usd']:.4g} USD",
         "numerics": row["numerics"] or None,
-        "drawn from": row["source_id"],
+        "drawn from": _describe_source(row),
         "descends from": ", ".join(row["parent_ids"] or ()) or None,
         "pixels": None if row["sha256"] is None else f"sha256 {row['sha256']}",
         "sweep": f"{row['sweep']}, job {row['job_id']}, cell {row['cell_id']}, arm {row['arm_id']}",
@@ -66,6 +66,12 @@ def describe(row: Mapping[str, Any], axes: Mapping[str, Any], run_folder: str) -
     width = max(map(len, shown))
     # Prompts may hold line breaks and terminal codes: print them escaped.
     return [f"{name:<{width}}  {_printable(str(value))}" for name, value in shown.items()]
+
+
+def _describe_source(row: Mapping[str, Any]) -> str | None:
+    if row["source_id"] is None or row["is_source_repeatable"] is not False:
+        return row["source_id"]
+    return f"{row['source_id']}, which cannot be drawn again: its pixels were used as they are"
 
 
 def _printable(text: str) -> str:

@@ -20,28 +20,48 @@ if TYPE_CHECKING:
 
 
 def run_arguments(arguments: Sequence[str]) -> int:
-    """Run a sweep as its command line says."""
+    """Run a sweep as its command line says, and the steps that its config has after it."""
+    return draw_arguments(arguments)[0]
+
+
+def draw_arguments(arguments: Sequence[str]) -> tuple[int, str]:
+    """Run a sweep as its command line says; return its exit code and its run folder.
+
+    With steps after it, the exit code is that of all.
+    """
+    from promptlab.commands import chain
     from promptlab.flow.earlier import lineage_of_picks, recorded_arguments, split_flags
+    from promptlab.flow.varying import bases_of_images
 
     flags, overrides = split_flags(arguments)
-    picks_folder = flags.from_picks
+    picks_folder, image_ids = flags.from_picks, flags.from_images
     folder = flags.resume or flags.retry_failed
     if folder is not None:
         recorded_flags, recorded = split_flags(recorded_arguments(folder, overrides))
-        picks_folder = recorded_flags.from_picks
+        picks_folder, image_ids = recorded_flags.from_picks, recorded_flags.from_images
         overrides = [*recorded, *overrides]
     lineage = None
+    bases: Sequence[Sequence[str]] = ()
     argv = overrides
     if picks_folder is not None:
         lineage = lineage_of_picks(picks_folder, overrides)
         argv = ["--from-picks", picks_folder, *overrides]
         overrides = ["--multirun", *overrides]  # one job a picked cell, however many
-    task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage)
+        bases = lineage.bases
+    if image_ids is not None:
+        argv = ["--from-images", image_ids, *overrides]
+        bases, own = bases_of_images(image_ids, overrides)
+        overrides = ["--multirun", *own]
+    task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage, bases)
     try:
         run_hydra(task, overrides)
     except ConfigError as error:
         raise ConfigError(f"{error}{_hint_on_folder(folder)}") from error
-    return 1 if task.has_failed_images else 0
+    if task.has_failed_images:
+        return 1, task.drawn_folder
+    if task.steps and task.drawn_folder:
+        return chain.follow(task.steps, task.drawn_folder, task.runs_dir, argv), task.drawn_folder
+    return 0, task.drawn_folder
 
 
 def _hint_on_folder(run_folder: str | None) -> str:
@@ -69,13 +89,17 @@ class SweepTask:
         run_folder: str | None,
         retry_failed: bool,
         lineage: Lineage | None = None,
+        bases: Sequence[Sequence[str]] = (),
     ) -> None:
         self.arguments = tuple(arguments)
         self.is_plan_only = is_plan_only
         self.run_folder = run_folder
         self.retry_failed = retry_failed
         self.lineage = lineage
-        self.bases: Sequence[Sequence[str]] = lineage.bases if lineage else ()
+        self.bases = bases  # overrides before each job's own, once each
+        self.steps: Sequence[Sequence[str]] = ()  # after the sweep
+        self.drawn_folder = ""  # "": nothing was drawn
+        self.runs_dir = "runs"
         self.has_failed_images = False  # now, or left over from an earlier time
 
     def __call__(self, config: Any) -> None:
@@ -96,8 +120,12 @@ class SweepTask:
         return self._run(jobs, HydraConfig.get().sweep.dir)
 
     def _run(self, jobs: Sequence[Job], hydra_folder: str) -> Mapping[int, str]:
+        from promptlab.commands.chain import read_steps
+        from promptlab.configs.settings import settings_from_jobs
         from promptlab.flow.sweep import Invocation, errors_by_job, run_sweep
 
+        settings = settings_from_jobs(jobs)
+        self.steps, self.runs_dir = read_steps(settings.then), settings.runs_dir
         invocation = Invocation(
             argv=self.arguments,
             is_plan_only=self.is_plan_only,
@@ -106,6 +134,7 @@ class SweepTask:
             lineage=self.lineage,
         )
         outcome = run_sweep(jobs, invocation)
+        self.drawn_folder = outcome.paths.root if outcome.paths else ""
         self.has_failed_images |= outcome.counts is not None and outcome.counts.failed > 0
         return errors_by_job(outcome)
 

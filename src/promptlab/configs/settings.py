@@ -44,6 +44,8 @@ KEYS: Mapping[str, str] = {
     "limit": "sweep",
     "reuse": "sweep",
     "runs_dir": "sweep",
+    "upscale": "sweep",
+    "then": "sweep",
     "store": "stage",
     "tracking": "stage",
     "report": "stage",
@@ -81,6 +83,15 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Upscale:
+    """What enlarges the images of a sweep as they are drawn."""
+
+    model: str  # option of the config group `model`
+    params: Mapping[str, Any]  # of the upscaler
+    per_cell: int | None = None  # images of a cell, the first that were drawn; None: all
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What holds for the whole sweep rather than for one cell."""
 
@@ -91,6 +102,8 @@ class Settings:
     limit: int = DEFAULT_LIMIT  # images; a larger sweep asks for limit=N
     reuse: bool = True  # find images drawn in earlier runs
     runs_dir: str = "runs"  # a folder or an fsspec URL
+    upscale: Upscale | None = None
+    then: Any = None  # commands on the run, once it is drawn
     stages: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)  # None: off
 
     def __post_init__(self) -> None:
@@ -130,6 +143,8 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
         limit=first.get("limit", DEFAULT_LIMIT),
         reuse=first.get("reuse", True),
         runs_dir=first.get("runs_dir", "runs"),
+        upscale=_upscale(first.get("upscale")),
+        then=first.get("then"),
         stages={key: _stage(key, first.get(key)) for key in keys_of("stage")},
     )
 
@@ -154,6 +169,23 @@ def _name_from_subject(job: Job) -> str:
     if not isinstance(subject, str) or not re.search("[A-Za-z0-9]", subject):
         return UNNAMED
     return slugify(subject, MAX_NAME_LENGTH)
+
+
+def _upscale(value: Any) -> Upscale | None:
+    """Return what `upscale` asks for: a name, or {model: NAME, per_cell: 1, scale: 2}."""
+    if value is None:
+        return None
+    asked = {"model": value} if isinstance(value, str) else value
+    if not isinstance(asked, Mapping) or not isinstance(asked.get("model"), str):
+        raise ConfigError(
+            f"upscale={value!r}: expected the name of an upscaler, such as animevideov3, or "
+            "'{model: animevideov3, scale: 2}'."
+        )
+    per_cell = asked.get("per_cell")
+    if per_cell is not None and (type(per_cell) is not int or per_cell < 1):
+        raise ConfigError(f"upscale.per_cell={per_cell!r}: expected a whole number from 1.")
+    params = {key: given for key, given in asked.items() if key not in ("model", "per_cell")}
+    return Upscale(asked["model"], params, per_cell)
 
 
 def _stage(key: str, value: Any) -> Mapping[str, Any] | None:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from promptlab.configs.hydra_app import compose_jobs
 from promptlab.configs.settings import Job, settings_from_jobs
 from promptlab.errors import StoreError
+from promptlab.flow.sources import Sources
+from promptlab.flow.varying import bases_of_images, key_of_override
 from promptlab.planning.expand import expand
 from promptlab.planning.plan import Plan
 from promptlab.redaction import lacks_secret
@@ -29,6 +31,7 @@ def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]
     folders.add_argument("--resume", metavar="RUN")
     folders.add_argument("--retry-failed", metavar="RUN")
     folders.add_argument("--from-picks", metavar="RUN")
+    folders.add_argument("--from-images", metavar="IMAGE_ID,…")
     return parser.parse_known_args(list(arguments))
 
 
@@ -50,9 +53,13 @@ def plan_of_run(run_folder: str) -> tuple[Plan, list[Job]]:
     bases: Sequence[Sequence[str]] = ()
     if flags.from_picks is not None:  # picks of picks
         bases = lineage_of_picks(flags.from_picks, recorded).bases
+    if flags.from_images is not None:  # picks of variations
+        bases, recorded = bases_of_images(flags.from_images, recorded)
     jobs = compose_jobs(recorded, bases)
     settings = settings_from_jobs(jobs)
-    return expand(jobs, dataclasses.replace(settings, limit=sys.maxsize)), jobs
+    find_parent = Sources(settings.runs_dir).parent
+    every = dataclasses.replace(settings, limit=sys.maxsize)
+    return expand(jobs, every, find_parent=find_parent), jobs
 
 
 def recorded_arguments(run_folder: str, given: Sequence[str] | None = None) -> list[str]:
@@ -73,8 +80,3 @@ def recorded_arguments(run_folder: str, given: Sequence[str] | None = None) -> l
                 f"arguments: {key_of_override(argument)}=…"
             )
     return [argument for argument in recorded if argument not in lacking]
-
-
-def key_of_override(argument: str) -> str:
-    """Return the key that an override sets."""
-    return argument.lstrip("+~").partition("=")[0]

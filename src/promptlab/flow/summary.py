@@ -39,6 +39,12 @@ class Session:
     model_lost: str | None = None  # why a model could not draw any more
     _owners: dict[str, int] = field(default_factory=dict)  # pixels -> who drew them first
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything asked for was tried."""
+        is_cut_short = self.is_interrupted or self.is_plan_outdated
+        return not is_cut_short and self.model_lost is None
+
     def note(self, drawn: Drawn, worker: str = THIS_PROCESS) -> None:
         """Count an image."""
         facts, request = drawn.facts, drawn.request

@@ -15,6 +15,7 @@ from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
 from promptlab.errors import ModelLostError, PlanOutdatedError, ReportError, SweepInterruptedError
 from promptlab.finishing import finishing
 from promptlab.flow import summary
+from promptlab.flow.enlarging import Enlarging, enlarged, open_upscaler
 from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
@@ -28,7 +29,7 @@ from promptlab.planning.plan import Plan
 from promptlab.progress import show_progress
 from promptlab.records import Cell, Drawn, Numerics, Result
 from promptlab.report import ReportOptions, write_contact_sheet
-from promptlab.store import Counts, Store, StoreOptions, open_store, survey
+from promptlab.store import Counts, Store, StoreOptions, open_store, read_run, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 from promptlab.verdicts.lineage import Lineage, keep_descendants
 
@@ -77,9 +78,12 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     )
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     plan = folder.plan
+    enlarging = open_upscaler(settings, open_model)
     if invocation.is_plan_only:
         found = survey(folder.paths if folder.exists else None, plan, store_options)
         print(describe_plan(plan, settings, found, folder))
+        if enlarging is not None:
+            print(f"\nAfterwards: {enlarging.describe(enlarging.count(plan))}")
         return Outcome(plan, Session())
 
     paths = folder.paths
@@ -95,6 +99,8 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             if store.num_pending:
                 tracking.begin()
             session = draw_pending(plan, store, sources)
+            if enlarging is not None and session.is_complete:
+                plan = enlarge(plan, store, paths, sources, enlarging, session)
         if session.is_plan_outdated:
             return run_sweep(jobs, replace(invocation, run_folder=paths.root))
         is_new = session.num_drawn + store.num_reused > 0
@@ -122,20 +128,40 @@ def make_plan(
     open_for = open_model_for_plan if invocation.is_plan_only else open_model
     if invocation.lineage is None:
         samples = read_samples(invocation.run_folder, jobs[0].config.get("sample"))
-        return expand(jobs, settings, open_for, samples, sources.find)
+        return expand(jobs, settings, open_for, samples, sources.parent)
     limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
-    every = expand(jobs, replace(settings, limit=limit), open_for, find_source=sources.find)
+    every = expand(jobs, replace(settings, limit=limit), open_for, find_parent=sources.parent)
     plan = keep_descendants(every, jobs, invocation.lineage)
     check_limit(plan, settings.limit)
     return plan
 
 
-def draw_pending(plan: Plan, store: Store, sources: Sources) -> Session:
+def enlarge(
+    plan: Plan,
+    store: Store,
+    paths: RunPaths,
+    sources: Sources,
+    enlarging: Enlarging,
+    session: Session,
+) -> Plan:
+    """Draw the enlarged image of every image of a plan; return the plan with them."""
+    store.flush()
+    more = enlarged(plan, read_run(paths), sources, enlarging)
+    store.extend(more.cells, more.models)
+    if store.num_pending:
+        log.info("%s", enlarging.describe(store.num_pending))
+        draw_pending(more, store, sources, session)
+    return replace(plan, cells=plan.cells + more.cells, models={**plan.models, **more.models})
+
+
+def draw_pending(
+    plan: Plan, store: Store, sources: Sources, session: Session | None = None
+) -> Session:
     """Draw the images that the run lacks, one resident model after the other.
 
     Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned.
     """
-    session = Session()
+    session = session or Session()
 
     def deliver(drawn: Drawn) -> None:
         store.add(drawn)

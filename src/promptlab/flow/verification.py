@@ -137,7 +137,7 @@ def largest_difference(pixels: np.ndarray, png: bytes | None) -> int | None:
 
 def _request(row: Row, planned: PlannedModel, sources: Sources) -> Request:
     source_id = row.get("source_id")
-    source = None if source_id is None else sources.find(source_id)
+    source = None if source_id is None else sources.find(source_id, row["source_sha256"])
     return sources.with_bytes(request_of_row(row, planned.model, planned.numerics, source))
 
 

@@ -173,6 +173,10 @@ class CompleteModel(Model, Protocol):
     def takes_source(self) -> bool:
         """Whether a request may have a source: an image that the new one is drawn from."""
 
+    @property
+    def needs_source(self) -> bool:
+        """Whether every request has a source, whose picture it keeps: an upscaler's do."""
+
     def describe(self) -> Numerics:
         """Return the numerics that the images would be drawn with; loads no weights."""
 
@@ -188,6 +192,7 @@ DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
     "words": lambda model: {},
     "unknown_words": lambda model: lambda prompt: (),
     "takes_source": lambda model: False,
+    "needs_source": lambda model: False,
     "describe": lambda model: lambda: Numerics(model.device, model.dtype),
 }
 

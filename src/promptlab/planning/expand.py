@@ -19,10 +19,11 @@ from promptlab.models.protocol import CompleteModel, Model, normalize_params
 from promptlab.models.registry import open_model
 from promptlab.planning.carried import Carried, carried_columns
 from promptlab.planning.language import Grid, GridCount, Point, format_count
+from promptlab.planning.parents import Parent, cell_of_parent
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells, sweep_id_of
 from promptlab.planning.prompts import RESERVED_NAMES, check_prompt, check_text, read_grid
 from promptlab.planning.seeds import parse_seeds
-from promptlab.records import Cell, Numerics, Scalar, Source
+from promptlab.records import Cell, Numerics, Scalar
 
 NO_STYLE = "none"
 
@@ -34,30 +35,33 @@ def expand(
     settings: Settings,
     open_model: Callable[[Mapping[str, Any] | None], Model] = open_model,
     recorded_samples: Mapping[str, Sequence[str]] | None = None,
-    find_source: Callable[[str], Source] | None = None,
+    find_parent: Callable[[str], Parent] | None = None,
     describe: Callable[[Mapping[str, Any] | None], Numerics] | None = None,
 ) -> Plan:
     """Return the plan of a sweep; jobs that differ in their seeds alone share their cells.
 
-    `recorded_samples` are the values that a resumed run chose when it began; `find_source` returns
-    the source with an image_id, for cells that are drawn from an image. `describe` returns the
+    `recorded_samples` are the values that a resumed run chose when it began; `find_parent` returns
+    the image with an image_id, for cells that are drawn from one. `describe` returns the
     numerics of whoever will draw with a model's config: ids count them. Without it, that is this
     process.
     """
     check_text(settings.name, "name")
     models = _Models(open_model, describe)
-    sources = _Sources(find_source)
-    frames = [_frame(job, models, sources) for job in jobs]
+    parents = _Parents(find_parent)
+    frames = [_frame(job, models, parents) for job in jobs]
     grid = read_grid(
         jobs,
         [frame.planned.model for frame in frames],
         [frame.fixed for frame in frames],
+        [frame.parents_prompt for frame in frames],
         recorded_samples,
     )
     count = grid.count()
     check_size(frames, grid, count, settings.limit)
     parameters = {name for frame in frames for name in frame.planned.model.parameters}
     further = _further_axes(jobs, grid)
+    if all(frame.planned.model.needs_source for frame in frames):  # each stands at its parent's
+        further = tuple(name for name in further if name != "parent")
     carried = carried_columns(jobs, {*RESERVED_NAMES, *parameters, *further})
     cells: dict[str, Cell] = {}
     of_subject: set[str] = set()
@@ -253,15 +257,20 @@ class _Models:
 
 
 @dataclass
-class _Sources:
+class _Parents:
     """Finds each image that cells are drawn from once."""
 
-    find: Callable[[str], Source] | None
-    _found: dict[str, Source] = field(default_factory=dict)
+    find: Callable[[str], Parent] | None
+    _found: dict[str, Parent] = field(default_factory=dict)
 
-    def of_job(self, job: Job, model: CompleteModel) -> Source | None:
+    def of_job(self, job: Job, model: CompleteModel) -> Parent | None:
         """Return the image that a job's `parent` names, None without one."""
         parent = job.config.get("parent")
+        if parent is None and model.needs_source:
+            raise ConfigError(
+                f"model={job.choices.get('model')}: it draws from an image, and none is given. Add "
+                "parent=IMAGE_ID, or use:  promptlab upscale RUN"
+            )
         if parent is None:
             return None
         if not isinstance(parent, str):
@@ -315,7 +324,21 @@ class _Frame:
     style: str
     seeds: tuple[int, ...]
     others: Mapping[str, Scalar]  # override keys that are neither parameters nor slots
-    source: Source | None  # what its images are drawn from
+    parent: Parent | None  # what its images are drawn from
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether the job says what to draw; one with a parent alone has the parent's words."""
+        config = self.job.config
+        patterns = [(config.get(group) or {}).get("pattern") for group in ("template", "style")]
+        is_bare = config.get("subject") is None and patterns == ["{subject}", "{prompt}"]
+        return self.parent is None or not is_bare
+
+    @property
+    def parents_prompt(self) -> str | None:
+        """The prompt of a job without words of its own."""
+        parent = self.parent
+        return None if parent is None or self.has_own_words else parent.row["prompt"]
 
     @property
     def fixed(self) -> dict[str, Scalar]:
@@ -335,18 +358,18 @@ class _Frame:
         return canonical_json([config, self.template, self.style, self.others])
 
 
-def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
+def _frame(job: Job, models: _Models, parents: _Parents) -> _Frame:
     config = job.config
     model_key = models.key(config.get("model"), job.choices.get("model"))
     planned = models.opened[model_key]
     model = planned.model
     given = {k: v for k, v in config.items() if k in model.parameters and k not in RESERVED_KEYS}
-    source = sources.of_job(job, model)
+    parent = parents.of_job(job, model)
     return _Frame(
         job=job,
         planned=planned,
         model_key=model_key,
-        params=models.params(model_key, given, source is not None),
+        params=models.params(model_key, given, parent is not None),
         template=str(job.choices.get("template") or "plain"),
         style=str(job.choices.get("style") or NO_STYLE),
         seeds=parse_seeds(config.get("seeds", 1)),
@@ -357,7 +380,7 @@ def _frame(job: Job, models: _Models, sources: _Sources) -> _Frame:
             and key not in model.parameters
             and key.split(".")[0] not in SWEEP_KEYS
         },
-        source=source,
+        parent=parent,
     )
 
 
@@ -368,6 +391,17 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str], carried: Car
     subject = point.coordinates.get("subject")
     if subject is None:  # a template that shows no subject
         subject = str(job.config.get("subject") or "")
+    if frame.parent is not None and not frame.has_own_words:
+        asked = {**frame.others, **frame.params.asked}
+        return cell_of_parent(
+            frame.parent,
+            frame.planned,
+            frame.model_key,
+            frame.params.acting,
+            job_id=job.number,
+            seeds=frame.seeds,
+            axes={name: asked.get(name) for name in further_axes},
+        )
     slots = {
         name: text
         for name, text in point.coordinates.items()
@@ -392,9 +426,10 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str], carried: Car
     }
     for text in (subject, frame.style, frame.template, model.name, *map(str, axes.values())):
         check_text(text, where)
-    source = {} if frame.source is None else {"source": frame.source.sha256}
+    source = None if frame.parent is None else frame.parent.source
+    drawn_from = {} if source is None else {"source": source.sha256}
     return Cell(
-        cell_id=hash_id({**arm, **source, "subject": subject, "prompt": point.prompt}),
+        cell_id=hash_id({**arm, **drawn_from, "subject": subject, "prompt": point.prompt}),
         arm_id=hash_id(arm),
         job_id=job.number,
         subject=subject,
@@ -406,7 +441,7 @@ def _cell(frame: _Frame, point: Point, further_axes: Sequence[str], carried: Car
         params=frame.params.acting,
         axes=axes,
         seeds=frame.seeds,
-        source=frame.source,
+        source=source,
     )
 
 

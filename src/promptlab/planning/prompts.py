@@ -40,12 +40,14 @@ def read_grid(
     jobs: Sequence[Job],
     models: Sequence[CompleteModel],
     fixed: Sequence[Mapping[str, Scalar]],
+    prompts: Sequence[str | None],
     recorded_samples: Mapping[str, Sequence[str]] | None = None,
     project: str = ".",
 ) -> Grid:
     """Return the grid over all jobs' prompts.
 
     `models` and `fixed` hold, job by job, the model and the axes that the job has one value of;
+    `prompts` the prompts of jobs that take the words of an image, as they stand;
     `recorded_samples` are the values that a resumed run chose when it began.
     """
     config = jobs[0].config  # its options are equal over all jobs, see `settings_from_jobs`
@@ -55,8 +57,8 @@ def read_grid(
     check_not_carried(options, config)
     reader = _Reader(project)
     patterns = [
-        reader.job_pattern(job, model, axes)
-        for job, model, axes in zip(jobs, models, fixed, strict=True)
+        reader.job_pattern(job, model, axes, prompt)
+        for job, model, axes, prompt in zip(jobs, models, fixed, prompts, strict=True)
     ]
     wildcards = config.get("wildcards") or ()
     folders = (wildcards,) if isinstance(wildcards, str) else tuple(map(str, wildcards))
@@ -88,10 +90,13 @@ class _Reader:
     project: str
     _files: dict[tuple[str, str], Pattern | None] = field(default_factory=dict)
 
-    def job_pattern(self, job: Job, model: Model, fixed: Mapping[str, Scalar]) -> JobPattern:
+    def job_pattern(
+        self, job: Job, model: Model, fixed: Mapping[str, Scalar], prompt: str | None = None
+    ) -> JobPattern:
         """Return one job's pattern and the values of its slots."""
         config = job.config
-        template, style = _pattern(job, "template"), _pattern(job, "style")
+        template = _pattern(job, "template") if prompt is None else Pattern.literal(prompt)
+        style = _pattern(job, "style")
         free = {key: value for key, value in config.items() if key not in RESERVED_KEYS}
         given = {"subject": config.get("subject"), **free}
         values: dict[str, Pattern] = {}

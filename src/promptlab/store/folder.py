@@ -192,6 +192,9 @@ class RunFolder:
             created_at=old.created_at or now,
             resumed_at=() if found is None else (*old.resumed_at, now),
             axes=join_axes(old.axes, record.axes),
+            # An enlarged image's model is no part of the plan that the command asks for.
+            models={**old.models, **record.models},
+            models_config={**old.models_config, **record.models_config},
             further={**old.further, **record.further},
         )
         known = {key: model.is_deterministic for key, model in record.models.items()}

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from promptlab.errors import StoreError
@@ -93,15 +93,24 @@ class Store:
                 is_here = part.paths.root == self._folder.paths.root
                 self._reuse(image, keep_text=is_here)
 
-    def extend(self, cells: Sequence[Cell]) -> None:
-        """Ask for more cells of the plan's models, or for more seeds of its cells."""
+    def extend(
+        self, cells: Sequence[Cell], models: Mapping[str, PlannedModel] | None = None
+    ) -> None:
+        """Ask for more cells, of the plan's models or further ones, or for more seeds of cells."""
         self.flush()  # what was drawn since the opening counts as done
         joined, new = _join_cells(self._plan.cells, cells)
-        more = replace(self._plan, cells=new)
-        self._plan = replace(self._plan, cells=joined)
+        all_models = {**self._plan.models, **(models or {})}
+        more = replace(self._plan, cells=new, models=all_models)
+        self._plan = replace(self._plan, cells=joined, models=all_models)
+        nodes = {key: planned.node for key, planned in (models or {}).items()}
         self._folder.axes = axis_columns(_axis_values(new), self._folder.axes)
         self._folder.record = replace(
             self._folder.record,
+            models={
+                **self._folder.record.models,
+                **{key: _describe_model(planned) for key, planned in (models or {}).items()},
+            },
+            models_config={**self._folder.record.models_config, **nodes},
             num_cells=len(self._plan.cells),
             num_images=self._plan.num_images,
             axes=join_axes(
@@ -215,6 +224,8 @@ class Store:
         }
         if request.source is not None:
             facts["source_id"] = request.source.image_id
+            facts["source_sha256"] = request.source.sha256
+            facts["is_source_repeatable"] = request.source.is_repeatable
         return Label(facts, planned.model.a1111(request.params))
 
 
@@ -265,6 +276,7 @@ def _describe_model(planned: PlannedModel) -> ModelRecord:
         device=planned.numerics.device,
         image_size=tuple(planned.model.image_size),
         is_deterministic=planned.model.is_deterministic,
+        needs_source=planned.model.needs_source,
         padded_batch=planned.numerics.padded_batch,
         defaults={name: p.default for name, p in planned.model.parameters.items()},
     )

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from promptlab.errors import ReportError
+from promptlab.errors import NoPicksError, ReportError
 from promptlab.identity import escape_surrogates
 from promptlab.paths import RunPaths
 from promptlab.records import ROW_COLUMNS, Scalar
@@ -290,14 +290,14 @@ def picked_images(
 ) -> list[PickedImage]:
     """Return the picks of a run, in the order they were judged.
 
-    Raises ReportError if there is none, with the ways to pick.
+    Raises NoPicksError if there is none, with the ways to pick.
     """
     from promptlab.store import read_run
 
     threshold = pick_rating() if min_rating is None else min_rating
     picked = {i: p for i, p in current_picks(run_root).items() if p.is_pick(threshold)}
     if not picked:
-        raise ReportError(
+        raise NoPicksError(
             f"{run_root} holds no picks to start from: mark images as favourites or rate them "
             f"{threshold} or better on its contact sheet, then `promptlab pick --import "
             "picks.json`, or use `promptlab pick IMAGE_ID --favourite`."

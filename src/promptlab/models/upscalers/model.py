@@ -27,6 +27,7 @@ class UpscalerModel:
     dtype = "float32"
     is_deterministic = True
     takes_source = True
+    needs_source = True
 
     def __init__(self, name: str, upscaler: Upscaler) -> None:
         self.name = name
