@@ -352,7 +352,7 @@ def test_lineage_leads_to_the_parent_on_the_same_sheet(browse, tmp_path):
     page.page.click(".lineage button")
     facts = dict(zip(page.texts(".details dt"), page.texts(".details dd"), strict=True))
     assert facts["image id"] == parent_id
-    assert "Drawn again as" in page.texts(".details h3")
+    assert "Descendants" in page.texts(".details h3")
 
 
 # -------------------------------------------------------------------- safety

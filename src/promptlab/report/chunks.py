@@ -67,6 +67,7 @@ class ImageColumns:
     width: list[int] = field(default_factory=list)
     height: list[int] = field(default_factory=list)
     native: list[int] = field(default_factory=list)
+    enlarged: list[int] = field(default_factory=list)  # the image in its place, enlarged; or -1
 
     def add_shape(self, shape: ThumbnailShape) -> None:
         """Add what is known of one image's thumbnail."""
@@ -123,6 +124,7 @@ def whole_chunk(
         path=list(data.image_paths),
         run=data.image_run.tolist(),
         sha=[_short_sha(sha) for sha in data.image_sha256],
+        enlarged=data.enlarged.tolist(),
     )
     for number in range(data.num_images):
         image.add_shape(shapes.get(number, NO_THUMBNAIL))
@@ -206,6 +208,7 @@ class SheetFeed:
         chunk.image.path.append(row.get("path"))
         chunk.image.run.append(0)
         chunk.image.sha.append(_short_sha(row.get("sha256")))
+        chunk.image.enlarged.append(-1)
         chunk.image.add_shape(shape)
 
 

@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -24,6 +24,7 @@ from promptlab.identity import escape_surrogates
 from promptlab.report.arrangement import Arrangement
 from promptlab.report.chunks import SheetChunk
 from promptlab.report.data import STATUSES, SheetData
+from promptlab.report.relatives import Relatives
 from promptlab.verdicts.picks import EXPORT_FORMAT, pick_rating
 from promptlab.version import __version__
 
@@ -71,12 +72,12 @@ def sheet_document(
     bases: Sequence[str | None],
     arrangement: Arrangement,
     made_at: str,
-    relatives: Mapping[str, Mapping[str, str]] | None = None,
+    relatives: Relatives = Relatives(),  # noqa: B008  frozen
 ) -> dict[str, Any]:
     """Return everything on the page but pixels and commands, as one JSON-ready value.
 
     `bases` are the URLs of the runs' folders, None where the page cannot reach one; `relatives`
-    links to images of other runs by image_id.
+    are images of other runs.
     """
     return {
         "schema": 2,
@@ -113,7 +114,8 @@ def sheet_document(
         "sort": data.sorting_score.name if data.sorting_score else None,
         "picks": [asdict(pick) for pick in data.picks],
         "said": {image_id: [asdict(p) for p in said] for image_id, said in data.said.items()},
-        "relatives": dict(relatives or {}),
+        "relatives": dict(relatives.links),
+        "offspring": dict(relatives.offspring),
         "defaults": {
             "rows": arrangement.rows,
             "columns": arrangement.columns,

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 PNG_NAME = "contact_sheet.png"
 MAX_PNG_PIXELS = 16_000_000  # what every viewer opens; cells shrink first, then rows are left out
+ENLARGED_CELL_PX = 240  # of a sheet with enlarged images: sharp at twice a page's pixels
 CELL_PX = (160, 128, 96, 64, 48, 32, 24)
 PDF_PAGE_PX = (1754, 1240)  # A4 across at 150 dpi
 PDF_DPI = 150
@@ -52,13 +53,19 @@ class _Source:
     thumbnails: Mapping[int, Thumbnail]
     runs: Sequence[Run]
 
+    def shown(self, row: int) -> int:
+        """Return the number of the image that stands in a data row's place."""
+        number = int(self.data.image_of_row[row])
+        enlarged = int(self.data.enlarged[number])
+        return number if enlarged < 0 else enlarged
+
     def picture(self, row: int, px: int) -> Image.Image | None:
         """Return a data row's image, fitted into px × px; None for -1."""
         if row < 0:
             return None
         from PIL import Image
 
-        number = int(self.data.image_of_row[row])
+        number = self.shown(row)
         thumbnail = self.thumbnails.get(number)
         if thumbnail is None:
             return None
@@ -146,6 +153,8 @@ def _write_png(source: _Source, tabs: Sequence[_Tab], path: Path) -> str:
     num_shown = int((first.table.best >= 0).sum())
     num_images = int(source.data.has_image.sum())
     footer = [_count(num_shown, num_images), "promptlab"]
+    if num_enlarged := int((source.data.enlarged >= 0).sum()):
+        footer.insert(1, f"{num_enlarged:,} enlarged")
     if num_failed := int((~source.data.has_image).sum()):
         footer.insert(1, f"{num_failed:,} failed")
     if first.title:
@@ -179,6 +188,8 @@ def _count(num_shown: int, num_images: int) -> str:
 
 def _cell_sizes(source: _Source, num_shown: int) -> tuple[int, ...]:
     """Return the sizes of cells to try, in px; a sheet of few images shows them large."""
+    if (source.data.enlarged >= 0).any():
+        return (ENLARGED_CELL_PX, *CELL_PX)
     native = max((t.width for t in source.thumbnails.values()), default=CELL_PX[0])
     return (max(CELL_PX[0], min(512, 3 * native)), *CELL_PX) if num_shown <= 2 else CELL_PX
 
@@ -278,7 +289,7 @@ def _write_best(source: _Source, tabs: Sequence[_Tab], folder: Path) -> list[str
     paths = []
     for tab in tabs:
         for row, column in np.argwhere(tab.table.best >= 0):
-            number = int(data.image_of_row[tab.table.best[row, column]])
+            number = source.shown(int(tab.table.best[row, column]))
             run = source.runs[data.image_run[number]]
             labels = [tab.title, tab.table.label(row, column)]
             if not tab.table.is_wall:

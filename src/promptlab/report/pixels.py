@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def numbers_with_pixels(data: SheetData) -> list[int]:
     """Return the numbers of all images that were drawn, in the order of the sheet."""
-    return np.unique(data.image_of_row[data.has_image]).tolist()
+    enlarged = data.enlarged[data.enlarged >= 0]
+    return np.union1d(data.image_of_row[data.has_image], enlarged).tolist()
 
 
 def locate_images(

@@ -300,9 +300,11 @@ class _Builder:
         names: Sequence[str] = (),
         output: Path | None = None,  # None: a page that links to nothing
     ) -> str:
-        from promptlab.report.relatives import find_relatives
+        from promptlab.report.relatives import Relatives, find_relatives
 
-        relatives = {} if output is None else find_relatives(self.data, self.runs, output)
+        relatives = Relatives()
+        if output is not None:
+            relatives = find_relatives(self.data, self.runs, output)
         shapes = {i: ThumbnailShape.of(t) for i, t in self.thumbnails.items()}
         chunk = whole_chunk(self.data, shapes, names)
         return page.script_json(

@@ -64,7 +64,7 @@ export function openCull(app) {
     stage.show([sheet.imageOf[row]], [null]);
     dialog.setAttribute("aria-label", isHidden ? "Cull" : `Cull: ${describeRow(sheet, row)}`);
     showVerdict();
-    for (let i = at + 1; i <= at + NUM_AHEAD && i < rows.length; i += 1) packs.prepare(sheet.imageOf[rows[i]]);
+    for (let i = at + 1; i <= at + NUM_AHEAD && i < rows.length; i += 1) packs.prepare(app.pictureOf(sheet.imageOf[rows[i]]));
   }
 
   function showVerdict() {

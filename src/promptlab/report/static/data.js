@@ -38,7 +38,7 @@ export function makeSheet(source) {
     texts: {},
     numbers: {},
     parents: {},
-    image: { id: [], path: [], run: [], sha: [], tint: [], width: [], height: [], native: [] },
+    image: { id: [], path: [], run: [], sha: [], tint: [], width: [], height: [], native: [], enlarged: [] },
     scores: source.scores.map((score) => ({
       name: score.name,
       isHigherBetter: score.is_higher_better,
@@ -49,6 +49,7 @@ export function makeSheet(source) {
     packs: [], // [first image, count, URL]
     rowOfImage: [],
     imageById: new Map(),
+    hasEnlarged: false, // whether some image has an enlarged one in its place
     aspect: 1,
     nativeWidth: 0, // px of most images
     marks: null,
@@ -87,8 +88,10 @@ function addChunk(sheet, chunk) {
   sheet.packs.push(...chunk.packs);
   sheet.numRows = sheet.status.length;
   sheet.numImages = sheet.image.id.length;
+  sheet.hasEnlarged = sheet.image.enlarged.some((image) => image >= 0);
   sheet.rowOfImage = new Array(sheet.numImages).fill(-1);
   for (let i = sheet.numRows - 1; i >= 0; i -= 1) sheet.rowOfImage[sheet.imageOf[i]] = i;
+  sheet.image.enlarged.forEach((image, i) => image >= 0 && (sheet.rowOfImage[image] = sheet.rowOfImage[i]));
   for (let i = sheet.numImages - 1; i >= 0; i -= 1) sheet.imageById.set(sheet.image.id[i], i);
   const aspects = sheet.image.width.map((width, i) => width && Math.round((width / sheet.image.height[i]) * 100) / 100);
   sheet.aspect = Math.min(4, Math.max(0.25, mostCommon(aspects) || 1)); // cells are cut to it

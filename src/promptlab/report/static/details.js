@@ -54,6 +54,7 @@ export function makeDetails(app, open) {
     add("numerics", textOf(sheet, row, "numerics"));
     add("weights", textOf(sheet, row, "model_fingerprint"));
     add("image id", idOf(sheet, row), { class: "code" });
+    if (sheet.image.enlarged[image] >= 0) add("enlarged", sheet.image.id[sheet.image.enlarged[image]], { class: "code" });
     if (sheet.marks) add("runs", MARK_TEXT[sheet.marks[row]]);
     for (const text of verdicts(row)) add("judged", text);
     return el("dl", { class: "facts" }, list);
@@ -70,8 +71,9 @@ export function makeDetails(app, open) {
   /** The images that this one descends from and those that descend from it, as pictures. */
   function lineage(row) {
     const id = idOf(sheet, row);
-    const children = Object.entries(sheet.parents).filter(([, ids]) => ids.includes(id)).map(([child]) => idOf(sheet, Number(child)));
-    return [...line("Descends from", sheet.parents[row] || []), ...line("Drawn again as", children)];
+    const here = Object.entries(sheet.parents).filter(([, ids]) => ids.includes(id)).map(([child]) => idOf(sheet, Number(child)));
+    const children = [...new Set([...here, ...(sheet.offspring[id] || [])])];
+    return [...line("Descends from", sheet.parents[row] || []), ...line("Descendants", children)];
   }
 
   function line(title, ids) {

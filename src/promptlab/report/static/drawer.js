@@ -50,6 +50,7 @@ export function makeDrawer(app) {
       ),
       section("Show",
         toggleOf("Every candidate in its cell", "open", "O"),
+        sheet.hasEnlarged ? toggleOf("Enlarged images in place", "enlarged", "E") : null,
         app.equals.hasTwins() ? toggleOf("Near duplicates as one", "fold") : null,
         toggleOf("Numbers in the margins", "margins", "M"),
         labelled("Heat map", select("Heat map", [["", "off"], ...metrics], state.heat, (heat) => app.setState({ heat }))),

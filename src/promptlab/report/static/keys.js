@@ -2,7 +2,7 @@
 
 import { el, openDialog } from "./dom.js";
 
-const TOGGLES = { o: "open", w: "wall", m: "margins", b: "blind" };
+const TOGGLES = { o: "open", w: "wall", m: "margins", b: "blind", e: "enlarged" };
 
 const KEYS = [
   ["1 … 5", "rate the image with the ring"],
@@ -20,6 +20,7 @@ const KEYS = [
   ["+ − 0 Z", "zoom; Z goes close and back (large view)"],
   ["C, Ctrl-click, drag", "choose images"],
   ["V", "survey the chosen images, or this cell"],
+  ["E", "enlarged images, or as they were drawn"],
   ["[ ]", "previous / next tab"],
   ["P", "picks only"],
   ["/", "find"],

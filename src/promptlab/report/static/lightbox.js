@@ -191,7 +191,7 @@ export function makeLightbox(app) {
   }
 
   function fillActions() {
-    const file = packs.fileUrl(sheet.imageOf[row]);
+    const file = packs.fileUrl(app.pictureOf(sheet.imageOf[row]));
     const id = idOf(sheet, row);
     const children = [];
     if (!isHidden()) {
@@ -206,6 +206,10 @@ export function makeLightbox(app) {
         "aria-pressed": app.selection.has(id),
       }),
     );
+    if (sheet.image.enlarged[sheet.imageOf[row]] >= 0) {
+      const text = app.state.enlarged ? "As drawn" : "Enlarged";
+      children.push(button(`${text} (E)`, flipEnlarged, { text }));
+    }
     if (blink.base() >= 0) {
       children.push(button("Both side by side", () => app.survey([blink.base(), row]), { text: "Side by side" }));
     }
@@ -213,6 +217,11 @@ export function makeLightbox(app) {
       children.push(el("a", { class: "button", href: file, target: "_blank", rel: "noopener", text: "Open PNG" }));
     }
     parts.actions.replaceChildren(...children);
+  }
+
+  function flipEnlarged() {
+    app.setState({ enlarged: !app.state.enlarged });
+    refresh({ keepsZoom: true });
   }
 
   function copyCommand() {
@@ -256,6 +265,7 @@ export function makeLightbox(app) {
     else if (key === " " && event.target.tagName !== "BUTTON") blink.press(event);
     else if (stage.onKey(event)) return true;
     else if (key === "d") blink.nextOverlay();
+    else if (key === "e") flipEnlarged();
     else if (key === "n") parts.note.focus();
     else if (key === "u") undo();
     else if (key === "c") app.selection.toggle([idOf(sheet, row)]);

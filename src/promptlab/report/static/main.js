@@ -90,6 +90,12 @@ function start(source) {
     }
   }
 
+  /** The image that is shown for one: the enlarged one in its place, if there is one. */
+  app.pictureOf = (image) => {
+    const enlarged = app.state.enlarged ? sheet.image.enlarged[image] : -1;
+    return enlarged >= 0 ? enlarged : image;
+  };
+
   app.relayout = () => {
     app.pageFlip.stop();
     const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx());

@@ -47,7 +47,7 @@ export function makeSlots(app) {
       slot.image = -1;
       return;
     }
-    const image = sheet.imageOf[slot.shown];
+    const image = app.pictureOf(sheet.imageOf[slot.shown]);
     const status = sheet.status[slot.shown];
     node.classList.toggle("is-failed", status === FAILED);
     node.classList.toggle("is-flagged", status === FLAGGED);

@@ -49,12 +49,13 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     pane.caption.hidden = !caption;
     pane.img.alt = caption ? short(caption, 120) : "";
     packs.cancel(pane.token);
-    pane.image = image;
+    const picture = app.pictureOf(image); // in the same place: flipping moves nothing
+    pane.image = picture;
     pane.node.classList.toggle("is-failed", !sheet.image.width[image]);
     const row = sheet.rowOfImage[image];
     pane.width = sheet.numbers.width[row] || sheet.image.width[image] || 1;
     pane.height = sheet.numbers.height[row] || sheet.image.height[image] || 1;
-    load(image, pane.token, pane.img, () => pane.image === image);
+    load(picture, pane.token, pane.img, () => pane.image === picture);
   }
 
   /** Put an image into an element: its thumbnail at once, the whole of it when it is decoded. */
@@ -73,8 +74,9 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     node.dataset.over = mode;
     pane.over.hidden = !mode;
     if (!mode) return;
-    pane.overImage = image;
-    load(image, {}, pane.over, () => pane.overImage === image);
+    const picture = app.pictureOf(image);
+    pane.overImage = picture;
+    load(picture, {}, pane.over, () => pane.overImage === picture);
     apply();
   }
 

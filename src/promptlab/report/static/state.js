@@ -6,7 +6,7 @@ export const SIZES = { min: 40, max: 640, initial: 128 };
 export const MAX_CHOSEN = 12; // images side by side
 const VIEW_NAMES = ["all", "unjudged", "picks", "stars", "favourites", "rejects", "failures", "flagged", "unknown", "pending", "differences"];
 const PLACES = ["rows", "cols", "inner", "tabs"];
-const FLAGS = ["open", "wall", "margins", "blind", "fold"];
+const FLAGS = ["open", "wall", "margins", "blind", "fold", "enlarged"];
 const TEXTS = ["sortRows", "sortCols", "find", "heat", "at"];
 
 export function defaultState(sheet) {
@@ -19,6 +19,7 @@ export function defaultState(sheet) {
     tab: {}, // axis -> code
     open,
     wall: false, // every image with a caption, wrapped, instead of rows and columns
+    enlarged: true, // enlarged images stand in the place of what they enlarge
     fold: false, // near duplicates as one
     hidden: {}, // axis -> Set of codes
     order: {}, // axis -> codes, in the order wanted

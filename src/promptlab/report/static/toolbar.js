@@ -39,6 +39,7 @@ export function makeToolbar(app) {
     });
     parts.open = button("Open the stacks: every candidate in its cell (O)", () => set({ open: !app.state.open }), { text: "Open stacks", class: "toggle wide-only" });
     parts.wall = button("Every image in one wall, wrapped (W)", () => set({ wall: !app.state.wall }), { text: "Wall", class: "toggle wide-only" });
+    parts.enlarged = button("Enlarged images in the place of those that they enlarge (E)", () => set({ enlarged: !app.state.enlarged }), { text: "Enlarged", class: "toggle wide-only" });
     parts.cull = button("Judge all unjudged images, one after the other (A)", app.cull, { symbol: "cull", text: "Cull" });
     parts.save = button("Save the verdicts", () => app.exchange.save(), { symbol: "save", text: "Save" });
     parts.help = button("Keys (?)", app.help, { text: "?", class: "quiet wide-only" });
@@ -51,7 +52,7 @@ export function makeToolbar(app) {
     toolbar.append(
       el("div", { class: "toolbar-title" }, parts.title, parts.summary),
       parts.axes,
-      el("div", { class: "toolbar-view" }, parts.size, parts.open, parts.wall),
+      el("div", { class: "toolbar-view" }, parts.size, parts.open, parts.wall, parts.enlarged),
       el("div", { class: "toolbar-end" }, parts.cull, parts.save, parts.help, parts.more),
     );
     parts.find = el("input", { type: "search", class: "find text", dir: "auto", placeholder: matchMedia("(pointer: coarse)").matches ? "Find" : "Find  /", "aria-label": "Find in prompts", oninput: () => app.setState({ find: parts.find.value }) });
@@ -133,6 +134,8 @@ export function makeToolbar(app) {
     parts.open.querySelector("span").textContent = state.open ? "Close stacks" : "Open stacks";
     parts.open.hidden = layout.maxStack < 2;
     parts.wall.setAttribute("aria-pressed", String(state.wall));
+    parts.enlarged.setAttribute("aria-pressed", String(state.enlarged));
+    parts.enlarged.hidden = !sheet.hasEnlarged;
     parts.wall.hidden = layout.isWall && !state.wall;
     const numFailed = sheet.status.filter((status) => status === 2).length;
     const shown = layout.numShown === sheet.numRows ? formatCount(sheet.numRows, "image") : `${layout.numShown.toLocaleString("en")} of ${formatCount(sheet.numRows, "image")}`;
