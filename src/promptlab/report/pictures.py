@@ -200,8 +200,8 @@ def _measures(cell: int, table: BestTable) -> Measures:
     return Measures(
         cell=cell,
         gap=6 if cell >= 64 else 3,
-        font=15 if cell >= 96 else 12,
-        row_head=0 if not has_row_labels else 150 if num_columns > 2 else 220,
+        font=22 if cell >= ENLARGED_CELL_PX else 15 if cell >= 96 else 12,
+        row_head=0 if not has_row_labels else 150 if num_columns > 2 and cell < 200 else 220,
         num_head_lines=2 if any(table.column_labels) else 0,
         caption_lines=2 if table.is_wall and cell >= 64 else 0,
     )
