@@ -34,6 +34,10 @@ class ModelLostError(ModelError):
     """A model cannot draw any more: its device or its service is gone; drawn images are kept."""
 
 
+class BudgetSpentError(ModelLostError):
+    """The next image of a model would cost more than the budget leaves."""
+
+
 class PlanOutdatedError(ModelLostError):
     """A model found, before it drew an image, that requests must be planned anew to fit memory."""
 

@@ -72,6 +72,11 @@ class RunPaths:
         return self.join("sweep.log")
 
     @property
+    def requests(self) -> str:
+        """What was sent to hosted models and what it cost, and answers until they are stored."""
+        return self.join("requests")
+
+    @property
     def lock(self) -> str:
         """Held by the one process that writes the folder."""
         return self.join(".lock")

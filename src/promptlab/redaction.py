@@ -29,6 +29,15 @@ _QUERY_VALUE = re.compile(rf"([?&;](?:[\w.-]*[_.-])?(?:{_WORDS}|sig)=)[^\s&;#'\"
 _OVERRIDE = re.compile(r"([+~]*[\w.@/-]+)=(.+)", re.DOTALL)  # a whole argument: key=value
 
 
+_KEPT_OUT: set[str] = set()  # credentials that no name tells
+
+
+def keep_out(secret: str) -> None:
+    """Leave a credential out from now on, whatever its environment variable is called."""
+    if len(secret) >= MIN_SECRET_LENGTH:
+        _KEPT_OUT.add(secret)
+
+
 def redact(value: Any) -> Any:
     """Return plain data without credentials; a value is one by its key or by its own text."""
     return _redact(value, _environment_secrets())
@@ -78,4 +87,5 @@ def _redact_text(text: str, secrets: list[str]) -> str:
 def _environment_secrets() -> list[str]:
     """Return the credentials of this process's environment, the longest first."""
     values = {value for name, value in os.environ.items() if _ENVIRONMENT_NAME.search(name)}
-    return sorted((value for value in values if len(value) >= MIN_SECRET_LENGTH), key=len)[::-1]
+    known = {value for value in values if len(value) >= MIN_SECRET_LENGTH} | _KEPT_OUT
+    return sorted(known, key=len)[::-1]

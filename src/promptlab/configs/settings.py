@@ -46,6 +46,8 @@ KEYS: Mapping[str, str] = {
     "runs_dir": "sweep",
     "upscale": "sweep",
     "then": "sweep",
+    "budget": "sweep",
+    "allow_unknown_price": "sweep",
     "store": "stage",
     "tracking": "stage",
     "report": "stage",
@@ -104,6 +106,8 @@ class Settings:
     runs_dir: str = "runs"  # a folder or an fsspec URL
     upscale: Upscale | None = None
     then: Any = None  # commands on the run, once it is drawn
+    budget: float | None = None  # US dollars that all sessions of the sweep may spend
+    allow_unknown_price: bool = False  # draw on models whose price nobody knows
     stages: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)  # None: off
 
     def __post_init__(self) -> None:
@@ -116,6 +120,15 @@ class Settings:
             raise ConfigError(f"reuse={self.reuse!r}: expected true or false.")
         if not isinstance(self.runs_dir, str) or not self.runs_dir:
             raise ConfigError(f"runs_dir={self.runs_dir!r}: expected a folder or a URL.")
+        if not isinstance(self.allow_unknown_price, bool):
+            raise ConfigError(
+                f"allow_unknown_price={self.allow_unknown_price!r}: expected true or false."
+            )
+        is_number = isinstance(self.budget, int | float) and not isinstance(self.budget, bool)
+        if self.budget is not None and not (is_number and self.budget > 0):
+            raise ConfigError(
+                f"budget={self.budget!r}: expected US dollars above 0, such as budget=5."
+            )
 
 
 def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
@@ -145,6 +158,8 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
         runs_dir=first.get("runs_dir", "runs"),
         upscale=_upscale(first.get("upscale")),
         then=first.get("then"),
+        budget=first.get("budget"),
+        allow_unknown_price=first.get("allow_unknown_price", False),
         stages={key: _stage(key, first.get(key)) for key in keys_of("stage")},
     )
 

@@ -5,11 +5,14 @@ Takes a plan and what the store knows of it; returns text. Prints, writes and re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from promptlab.configs.settings import Settings
+from promptlab.flow.spending import estimate
 from promptlab.flow.summary import count, describe_unknown_words, format_usd, shorten
+from promptlab.models.http.prices import read_prices
 from promptlab.planning.plan import Axis, Plan, PlannedModel
 from promptlab.progress import format_seconds
 from promptlab.store import Survey
@@ -44,7 +47,7 @@ def describe_plan(plan: Plan, settings: Settings, found: Survey, folder: ChosenF
         f"Models: {', '.join(map(_describe_model, plan.models.values()))}",
         f"Time:   {_describe_time(plan, found)}",
         f"Disk:   {_describe_disk(plan, found.num_pending, settings)}",
-        *_describe_price(plan, found.num_pending),
+        *_describe_price(plan, settings, found.num_pending),
         f"Folder: {folder.paths.root}" + (" (continues)" if folder.exists else " (new)"),
         *describe_unknown_words(plan),
         "",
@@ -95,15 +98,21 @@ def _describe_disk(plan: Plan, num_pending: int, settings: Settings) -> str:
     return f"up to {num_bytes / 1e6:,.0f} MB" if num_bytes >= 1e6 else "under 1 MB"
 
 
-def _describe_price(plan: Plan, num_pending: int) -> list[str]:
-    """Return what drawing all images costs at most; nothing of models that are free."""
-    total, num_priced = 0.0, 0
-    for cell in plan.cells:
-        price = plan.models[cell.model_key].model.price_of(plan.request(cell, cell.seeds[0]))
-        if price is not None:
-            total += price * len(cell.seeds)
-            num_priced += len(cell.seeds)
-    if not num_priced or not num_pending:
+def _describe_price(plan: Plan, settings: Settings, num_pending: int) -> list[str]:
+    """Return what drawing all images costs at most, by model; nothing of models that are free."""
+    totals = estimate(plan)
+    if not totals or not num_pending:
         return []
-    bound = "about" if num_pending == num_priced == plan.num_images else "at most"
-    return [f"Price:  {bound} {format_usd(total)}"]
+    known = sum(total for total in totals.values() if not math.isnan(total))
+    by_model = [
+        f"{plan.models[key].model.name} " + ("unknown" if math.isnan(total) else format_usd(total))
+        for key, total in totals.items()
+    ]
+    is_all = num_pending == plan.num_images and len(totals) == len(plan.models)
+    bound = "unknown" if not known else f"{'about' if is_all else 'at most'} {format_usd(known)}"
+    if known and any(map(math.isnan, totals.values())):
+        bound += " and what is unknown"
+    lines = [f"Price:  {bound} ({', '.join(by_model)}; prices as of {read_prices().date})"]
+    if settings.budget is not None:
+        lines.append(f"Budget: {format_usd(settings.budget)}, all sessions of the sweep together")
+    return lines

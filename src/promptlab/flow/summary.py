@@ -37,6 +37,7 @@ class Session:
     is_interrupted: bool = False
     is_plan_outdated: bool = False  # a model must be planned anew, see PlanOutdatedError
     model_lost: str | None = None  # why a model could not draw any more
+    budget_spent: dict[str, str] = field(default_factory=dict)  # model -> what its next image costs
     _owners: dict[str, int] = field(default_factory=dict)  # pixels -> who drew them first
 
     @property
@@ -196,6 +197,17 @@ def describe_interruption(plan: Plan, counts: Counts, paths: RunPaths) -> str:
 def describe_lost_model(reason: str, plan: Plan, counts: Counts, paths: RunPaths) -> str:
     """Return why the model is lost, how many images are kept, and the command that resumes."""
     return f"The model cannot draw any more: {reason}. {_describe_kept(plan, counts, paths)}"
+
+
+def describe_spent_budget(
+    reasons: Mapping[str, str], plan: Plan, counts: Counts, paths: RunPaths
+) -> str:
+    """Return which models the budget stopped, how many images are kept, and how to continue."""
+    stopped = "; ".join(f"{model}: {reason}" for model, reason in reasons.items())
+    return (
+        f"{stopped}. {counts.total:,} of {plan.num_images:,} images are kept. With more money:  "
+        f"promptlab sweep --resume {_quote(paths)} budget=…"
+    )
 
 
 def _describe_kept(plan: Plan, counts: Counts, paths: RunPaths) -> str:

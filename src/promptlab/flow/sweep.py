@@ -6,15 +6,22 @@ Knows neither Hydra nor any stage's inside.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from promptlab.configs.settings import Job, Settings, settings_from_jobs
 from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
-from promptlab.errors import ModelLostError, PlanOutdatedError, ReportError, SweepInterruptedError
+from promptlab.errors import (
+    BudgetSpentError,
+    ModelLostError,
+    PlanOutdatedError,
+    ReportError,
+    SweepInterruptedError,
+)
 from promptlab.finishing import finishing
-from promptlab.flow import summary
+from promptlab.flow import spending, summary
 from promptlab.flow.enlarging import Enlarging, enlarged, open_upscaler
 from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
@@ -22,6 +29,7 @@ from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_s
 from promptlab.flow.sources import Sources
 from promptlab.flow.stages import StageOptions
 from promptlab.flow.summary import Session, SweepSummary
+from promptlab.models.http.ledger import Ledger
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
@@ -86,23 +94,32 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             print(f"\nAfterwards: {enlarging.describe(enlarging.count(plan))}")
         return Outcome(plan, Session())
 
+    spending.check_prices(plan, settings)
     paths = folder.paths
+    ledger = spending.ledger_of(paths, settings.budget)
     record = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, options[TrackingOptions]) as tracking:
         with (
             open_store(
-                paths, plan, store_options, record=record, listeners=[tracking.notify]
+                paths,
+                plan,
+                store_options,
+                record=record,
+                listeners=[tracking.notify, ledger.forget_stored],
             ) as store,
             keep_log(paths),
         ):
             log.info("%s", summary.describe_start(plan, store, paths))
             if store.num_pending:
                 tracking.begin()
-            session = draw_pending(plan, store, sources)
+            ledger.read()
+            session = draw_pending(plan, store, sources, ledger=ledger)
             if enlarging is not None and session.is_complete:
                 plan = enlarge(plan, store, paths, sources, enlarging, session)
         if session.is_plan_outdated:
             return run_sweep(jobs, replace(invocation, run_folder=paths.root))
+        if not store.num_pending:
+            ledger.clear()
         is_new = session.num_drawn + store.num_reused > 0
         if is_new:
             log.info("Building the contact sheet.")
@@ -118,6 +135,10 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         )
     if session.is_interrupted:
         raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
+    if session.budget_spent:
+        raise BudgetSpentError(
+            summary.describe_spent_budget(session.budget_spent, plan, store.counts, paths)
+        )
     return Outcome(plan, session, paths, store.counts, ended)
 
 
@@ -155,13 +176,18 @@ def enlarge(
 
 
 def draw_pending(
-    plan: Plan, store: Store, sources: Sources, session: Session | None = None
+    plan: Plan,
+    store: Store,
+    sources: Sources,
+    session: Session | None = None,
+    ledger: Ledger | None = None,
 ) -> Session:
     """Draw the images that the run lacks, one resident model after the other.
 
-    Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned.
+    Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned. A model
+    whose next image would pass the budget ends alone.
     """
-    session = session or Session()
+    session, ledger = session or Session(), ledger or Ledger()
 
     def deliver(drawn: Drawn) -> None:
         store.add(drawn)
@@ -170,8 +196,8 @@ def draw_pending(
             log.warning("%s", summary.describe_failure(drawn))
 
     try:
-        results = _results(plan, store, sources)
-        with finishing(deliver) as finish:
+        results = _results(plan, store, sources, ledger, session)
+        with finishing(deliver) as finish, contextlib.closing(results):
             for numerics, result in show_progress(results, store.num_pending):
                 finish(result, numerics)
     except KeyboardInterrupt:
@@ -184,7 +210,9 @@ def draw_pending(
     return session
 
 
-def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numerics, Result]]:
+def _results(
+    plan: Plan, store: Store, sources: Sources, ledger: Ledger, session: Session
+) -> Generator[tuple[Numerics, Result]]:
     for model_key, planned in plan.models.items():
         model, requests = planned.model, store.pending(model_key)
         if not requests:
@@ -192,10 +220,14 @@ def _results(plan: Plan, store: Store, sources: Sources) -> Iterator[tuple[Numer
         has_sources = any(request.source is not None for request in requests)
         block_size = SOURCES_BLOCK_SIZE if has_sources else BLOCK_SIZE
         log.info("Loading %s.", model.name)
-        with resident(model):
-            for block in cut_blocks(requests, block_size, model.group_of):
-                for result in draw(model, [sources.with_bytes(request) for request in block]):
-                    yield planned.numerics, result
+        model.use_ledger(ledger)
+        try:
+            with resident(model):
+                for block in cut_blocks(requests, block_size, model.group_of):
+                    for result in draw(model, [sources.with_bytes(request) for request in block]):
+                        yield planned.numerics, result
+        except BudgetSpentError as error:
+            session.budget_spent[model.name] = str(error)
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:

@@ -70,6 +70,11 @@ def complete(model: Model) -> CompleteModel:
     return cast(CompleteModel, _Adapter(model))
 
 
+def has_own(model: Model, name: str) -> bool:
+    """Tell whether a member is the model's own rather than the default."""
+    return name in (model.own_names if type(model) is _Adapter else dir(model))
+
+
 def without_download(model: CompleteModel) -> CompleteModel:
     """Return a model to plan with: the fingerprint is "" while the weights are not downloaded."""
     return model if model.is_downloaded else cast(CompleteModel, _NotDownloaded(model))

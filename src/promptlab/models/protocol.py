@@ -150,7 +150,13 @@ class CompleteModel(Model, Protocol):
         """Return (width, height) in px of an image with these parameters."""
 
     def price_of(self, request: Request) -> float | None:
-        """Return what drawing the request costs in US dollars, None if it is free."""
+        """Return what drawing the request costs in US dollars, at most.
+
+        None if it is free, NaN if nobody knows.
+        """
+
+    def use_ledger(self, ledger: Any) -> None:
+        """Spend from a sweep's `models.http.ledger.Ledger`; called before `load`."""
 
     def a1111(self, params: Mapping[str, Scalar]) -> str:
         """Return the parameters as A1111 writes them, steps first: "Steps: 20, Sampler: …"."""
@@ -187,6 +193,7 @@ DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
     "settle": lambda model: lambda params: params,
     "size_of": lambda model: lambda params: model.image_size,
     "price_of": lambda model: lambda request: None,
+    "use_ledger": lambda model: lambda ledger: None,
     "a1111": lambda model: describe_for_a1111,
     "is_downloaded": lambda model: True,
     "words": lambda model: {},

@@ -1,0 +1,1 @@
+"""Hosted models and running servers, against servers that run here."""
