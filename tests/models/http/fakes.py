@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import hashlib
 import io
 import json
 import random
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -60,6 +62,7 @@ class Fake:
         self.price_usd = 0.0  # of an image, for `spent_usd`
         self.lock = threading.RLock()
         self.port = port
+        self.sockets: set[socket.socket] = set()
         self.start()
 
     def start(self) -> None:
@@ -73,9 +76,12 @@ class Fake:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port: whoever asks is refused."""
+        """Close the port and all connections: whoever asks is refused."""
         self._server.shutdown()
         self._server.server_close()
+        for one in list(self.sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     def __enter__(self) -> Fake:
@@ -114,6 +120,15 @@ Answer = tuple[int, Any]  # status, and JSON or bytes
 class _Handler(BaseHTTPRequestHandler):
     fake: Fake
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        self.fake.sockets.add(self.connection)
+
+    def finish(self) -> None:
+        self.fake.sockets.discard(self.connection)
+        with contextlib.suppress(OSError):
+            super().finish()
 
     def log_message(self, *args: object) -> None:
         """Print nothing."""
@@ -174,6 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         try:
             self.send_response(status)
+            if 300 <= status < 400:
+                headers = {"Location": content["location"]}
             for name, value in (headers or {}).items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(data)))

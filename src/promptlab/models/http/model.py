@@ -278,8 +278,9 @@ class _Drawing:
             if end is not None:
                 raise end
         finally:
+            open_requests = list(self._in_flight.values())
             self._client.stop.set()
-            self._cancel()
+            self._cancel(open_requests)
 
     def _work(self) -> None:
         try:
@@ -321,13 +322,12 @@ class _Drawing:
         seconds = (time.monotonic() - started) / number
         return Result(request, pixels, seconds=seconds, batch_size=number, cost_usd=cost)
 
-    def _cancel(self) -> None:
+    def _cancel(self, open_requests: Sequence[Request]) -> None:
         """Cancel what is free, wait for what is paid; a second Ctrl-C leaves that too."""
         alive = [thread for thread in self._threads if thread.is_alive()]
         if not alive:
             return
         service, ledger = self._model.service, self._model.ledger
-        open_requests = list(self._in_flight.values())
         paid = [r for r in open_requests if self._model.price_of(r) is not None]
         for request in open_requests:
             sent = ledger.find_sent(request.image_id)
