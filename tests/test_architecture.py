@@ -40,6 +40,8 @@ FLOORS = (
         "models.http.replicate",
         "models.http.model",
     ),
+    ("models.http.drawing",),
+    ("models.http.asking",),
     ("models.http.client", "models.http.images", "models.http.ledger", "models.http.prices"),
     ("models.http.pace",),
     ("models.http.repeat", "models.http.service"),

@@ -39,7 +39,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from promptlab.configs.overrides import is_readable
-from promptlab.configs.settings import Job
+from promptlab.configs.settings import Job, with_node_inputs
 
 NO_CHOICE = "none"  # an option of this name is never part of a glob
 
@@ -96,7 +96,7 @@ class ComposingLoader:
                 else _select(config, override.key_or_group)
                 for override in parsed
             },
-            config=config,
+            config=with_node_inputs(config),
             choices=base.choices,
         )
 
@@ -261,7 +261,8 @@ def job_from_config(config: DictConfig, hydra_config: Any) -> Job:
     assert isinstance(written, list)
     overrides = tuple(str(override) for override in written)
     choices = {str(group): choice for group, choice in hydra_config.runtime.choices.items()}
-    return Job(0, overrides, {}, _resolved(config, without="hydra"), choices)
+    plain = with_node_inputs(_resolved(config, without="hydra"))
+    return Job(0, overrides, {}, plain, choices)
 
 
 def _split(composed: DictConfig) -> tuple[DictConfig, dict[str, str | None]]:

@@ -34,7 +34,7 @@ _OVERRIDE = re.compile(r"(?P<key>\+{0,2}[^=\s{}\[\]'\"]+)=(?P<value>.*)", re.DOT
 _TYPED = re.compile(
     r"[+-]?([\d_]+(\.[\d_]*)?|\.[\d_]+)(e[+-]?\d+)?|true|false|[+-]?(nan|inf)", re.IGNORECASE
 )
-_ROOT_KEY = re.compile(r"([^\W\d][\w-]*)=")
+_ROOT_KEY = re.compile(r"([^\W\d][\w-]*|\d+\.\w+)=")  # 3.cfg: an input of a workflow's node
 _FUNCTION = re.compile(
     r"(choice|range|interval|glob|sort|shuffle|tag|extend_list|str|int|float|bool|json_str)\s*\("
 )

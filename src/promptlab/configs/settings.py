@@ -84,6 +84,17 @@ class Job:
     choices: Mapping[str, str | None]  # config group -> chosen option
 
 
+def with_node_inputs(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config with each input of a workflow's node as one key: "3.cfg", not 3: {cfg: …}."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if str(key).isdecimal() and isinstance(value, Mapping):
+            flat.update({f"{key}.{name}": inner for name, inner in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
 @dataclass(frozen=True, slots=True)
 class Upscale:
     """What enlarges the images of a sweep as they are drawn."""
