@@ -102,7 +102,7 @@ def test_what_a_page_shows_without_running_it_is_a_command(user: Project, page: 
             verb, *arguments = words
             if verb == "sweep":
                 arguments = [word.replace("FOLDER", ".") for word in arguments]
-                if not any("model.path" in word for word in arguments):
+                if not any(word.startswith(("model.path", "model.workflow")) for word in arguments):
                     run_command(user, ["sweep", *arguments, "--plan"])
                 continue
             parser = ArgumentParser(exit_on_error=False)

@@ -293,3 +293,25 @@ def test_equal_pictures_are_marked_only_where_they_are_the_exception(tmp_path):
     same, differs, alone = 1, 2, 3
     marks = [[same] * 9 + [differs], [differs] * 9 + [same], [differs] * 4, [same, alone], None]
     assert run_script(tmp_path, program, all=marks) == [differs, same, 0, 0, 0]
+
+
+def test_a_margin_says_what_its_images_cost_together(tmp_path, foxes):
+    program = """
+    import { makeSheet } from "./data.js";
+    import { isLowBetter, makeStats, marginRanges, metricsOf, metricText } from "./margins.js";
+    import { makePicks } from "./picks.js";
+    const sheet = makeSheet(given.document);
+    const picks = makePicks(sheet);
+    const free = metricsOf(sheet, picks).map(([metric]) => metric);
+    sheet.numbers.cost_usd = sheet.numbers.cost_usd.map((_, row) => (row < 3 ? 0.0301 : null));
+    const stats = makeStats(sheet, 2);
+    sheet.numbers.cost_usd.forEach((_, row) => stats.add(row < 2 ? 0 : 1, row, picks));
+    const lines = [stats.of(0), stats.of(1)];
+    const [range] = marginRanges(sheet, lines.map((stats) => ({ stats })), []).filter(
+      ({ metric }) => metric === "cost",
+    );
+    give([free.includes("cost"), lines.map((one) => metricText("cost", one)), range.label,
+      isLowBetter(sheet, "cost")]);
+    """
+    found = run_script(tmp_path, program, document=document_of(foxes))
+    assert found == [False, ["0.0602", "0.0301"], "cost, USD", True]

@@ -25,12 +25,15 @@ def run(args: argparse.Namespace) -> int:
 
     found, row = find_image(args.image_id, args.runs_dir)
     axes = {axis.name: row[axis.column] for axis in found.axes}
-    command = redraw_command(row, recorded_model(found.record, row), own_words(row, axes))
+    model = recorded_model(found.record, row)
+    command = redraw_command(row, model, own_words(row, axes))
     if args.command:
         print(command)
         return 0
     print("\n".join(describe(row, axes, found.paths.root)))
-    print(f"\nDraw it again:\n  {command}")
+    is_exact = model is None or found.record.models[model.key].is_deterministic
+    head = "Draw it again" if is_exact else "Draw another one, whose pixels may differ"
+    print(f"\n{head}:\n  {command}")
     return 0
 
 

@@ -224,7 +224,9 @@ def test_cost_is_in_the_summary_the_row_mlflow_and_verify_promises_nothing(proje
         "gpt promises no equal pixels: only the files of its images were checked."
     )
     (first, _) = project.rows()
-    assert "cost" in project.run("show", first["image_id"]).out
+    shown = project.run("show", first["image_id"]).out
+    assert re.search(r"cost +0.00305 USD", shown)
+    assert "Draw another one, whose pixels may differ:" in shown
 
 
 def test_draws_without_a_seed_are_reused_by_their_number(project, hosted):

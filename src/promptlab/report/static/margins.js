@@ -17,6 +17,7 @@ export function metricsOf(sheet, picks) {
   metrics.push(["picked", "pick rate"], ["rating", "rating"]);
   if (picks.isShared()) metrics.push(["agreed", "people agree"]);
   if (sheet.numbers.seconds.some((seconds) => seconds > 0)) metrics.push(["seconds", "s / image"]);
+  if (sheet.numbers.cost_usd.some((cost) => cost > 0)) metrics.push(["cost", "cost, USD"]);
   if (sheet.status.some((status) => status === FAILED || status === FLAGGED)) metrics.push(["failed", "failed"]);
   return metrics;
 }
@@ -24,14 +25,14 @@ export function metricsOf(sheet, picks) {
 /** Whether the lowest value of a number is its best. */
 export function isLowBetter(sheet, metric) {
   const score = sheet.scores.find(({ name }) => metric === `score:${name}` || metric === `best:${name}`);
-  return score ? !score.isHigherBetter : metric === "seconds" || metric === "failed";
+  return score ? !score.isHigherBetter : metric === "seconds" || metric === "cost" || metric === "failed";
 }
 
 /** Sums for `count` groups, in flat arrays: 50,000 rows are summed in milliseconds. */
 export function makeStats(sheet, count) {
   const size = Math.max(1, count);
   const zeros = () => new Float64Array(size);
-  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), liked: zeros(), seconds: zeros(), agreed: zeros(), shared: zeros() };
+  const sums = { num: zeros(), failed: zeros(), picked: zeros(), judged: zeros(), rated: zeros(), ratings: zeros(), liked: zeros(), seconds: zeros(), agreed: zeros(), shared: zeros(), cost: zeros() };
   const scores = sheet.scores.map(({ name, values, isHigherBetter }) => ({
     name,
     values,
@@ -60,6 +61,7 @@ export function makeStats(sheet, count) {
       sums.agreed[group] += agreement;
       sums.shared[group] += 1;
     }
+    sums.cost[group] += sheet.numbers.cost_usd[row] || 0;
     for (const score of scores) {
       const value = score.values[image];
       if (value === null || value === undefined) continue;
@@ -83,6 +85,7 @@ export function makeStats(sheet, count) {
       rating: sums.rated[group] ? sums.ratings[group] / sums.rated[group] : null,
       seconds: num ? sums.seconds[group] / num : null,
       agreed: sums.shared[group] ? sums.agreed[group] / sums.shared[group] : null,
+      cost: sums.cost[group], // of all images together, unlike the means beside it
     };
     for (const score of scores) {
       stats[`score:${score.name}`] = score.num[group] ? score.sum[group] / score.num[group] : null;
@@ -103,7 +106,7 @@ export function metricText(metric, stats) {
   if (value === null) return "–";
   if (metric === "picked") return `${stats.numPicked} of ${stats.numJudged}`;
   if (metric === "agreed") return `${formatPercent(value)} of ${stats.numShared}`;
-  return formatNumber(value);
+  return formatNumber(value, metric === "cost" ? 4 : undefined);
 }
 
 /** Lowest and highest value of a metric over some stats; null if nobody has one. */
