@@ -52,6 +52,8 @@ def plan_of(*arguments: str) -> Plan:
 
     def open_paint(node: object) -> PaintModel:
         assert isinstance(node, dict)
+        if node["_target_"].startswith("promptlab.models.http."):
+            return open_model(node)  # it asks nobody
         if "pipeline" in node:
             return PaintPipeline(name=node["name"], pipeline=node["pipeline"])
         return PaintModel(name=str(node.get("size") or "tiny"))
