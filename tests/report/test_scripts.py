@@ -307,7 +307,7 @@ def test_a_margin_says_what_its_images_cost_together(tmp_path, foxes):
     const stats = makeStats(sheet, 2);
     sheet.numbers.cost_usd.forEach((_, row) => stats.add(row < 2 ? 0 : 1, row, picks));
     const lines = [stats.of(0), stats.of(1)];
-    const [range] = marginRanges(sheet, lines.map((stats) => ({ stats })), []).filter(
+    const [range] = marginRanges(sheet, picks, lines.map((stats) => ({ stats })), []).filter(
       ({ metric }) => metric === "cost",
     );
     give([free.includes("cost"), lines.map((one) => metricText("cost", one)), range.label,
