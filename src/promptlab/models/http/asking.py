@@ -65,8 +65,8 @@ class Asker:
             raise
         is_told = self.client.server.price is None and answer.cost_usd is not None
         cost = answer.cost_usd if is_told else known
-        if cost and estimate:
-            self._dearer = max(self._dearer, self._dearer * cost / estimate)
+        if cost and known:
+            self._dearer = max(self._dearer, cost / known)
         if is_free and not cost:
             self.ledger.end(name, None)  # to draw it again costs less than to keep it twice
         else:
