@@ -43,7 +43,7 @@ class Session:
     @property
     def is_complete(self) -> bool:
         """Whether everything asked for was tried."""
-        is_cut_short = self.is_interrupted or self.is_plan_outdated
+        is_cut_short = self.is_interrupted or self.is_plan_outdated or self.budget_spent
         return not is_cut_short and self.model_lost is None
 
     def note(self, drawn: Drawn, worker: str = THIS_PROCESS) -> None:
