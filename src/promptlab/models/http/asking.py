@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from promptlab.errors import ModelLostError
 from promptlab.models.batching import describe_error
@@ -23,12 +24,38 @@ from promptlab.models.http.service import (
     CallError,
     RefusedError,
     Sent,
-    Service,
     StoppedError,
 )
+from promptlab.models.protocol import Parameter
 from promptlab.records import Request
 
 MAX_TRIES = 5  # of a request that the server fails while it answers others
+
+
+class Service(Protocol):
+    """One API with one model behind it."""
+
+    identity: Mapping[str, Any]  # what determines its images besides the request
+    parameters: Mapping[str, Parameter]
+    image_size: tuple[int, int]  # (width, height) in px where the parameters do not say
+    is_seeded: bool  # False: a seed is the number of a draw
+    can_find: bool  # whether an answer can be asked for after its connection was lost
+    is_idempotent: bool  # whether the same key is drawn and billed once
+
+    def price_of(self, request: Request) -> float | None:
+        """Return the price in US dollars, None for free, UNKNOWN where nobody knows it."""
+
+    def begin(self, client: Client) -> None:
+        """Prepare the server, once, before the first request."""
+
+    def draw(self, client: Client, request: Request, sent: Sent) -> Answer:
+        """Ask for the image; raises RefusedError, CallError, StoppedError or ModelLostError."""
+
+    def find(self, client: Client, request: Request, sent: Sent) -> Answer | None:
+        """Return the answer of a request that was sent before, None if it never arrived."""
+
+    def cancel(self, client: Client, sent: Sent) -> None:
+        """Ask the server not to draw a request that nobody waits for."""
 
 
 @dataclass

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from promptlab.errors import ModelError
 from promptlab.identity import canonical_json
-from promptlab.models.http.asking import Asker
+from promptlab.models.http.asking import Asker, Service
 from promptlab.models.http.client import Client, Server
 from promptlab.models.http.drawing import Drawing
 from promptlab.models.http.ledger import Ledger
@@ -21,7 +21,6 @@ from promptlab.models.http.pace import Clock, Pace
 from promptlab.models.http.service import (
     CallError,
     RefusedError,
-    Service,
     size_in,
 )
 from promptlab.models.protocol import Parameter

@@ -1,4 +1,4 @@
-"""What one API says of itself, its answers and its failures: the contract of a service.
+"""What a service takes and gives: parameters, answers, failures. See `asking.Service`.
 
 A service translates a request into calls of one API and the reply into an Answer. It knows no
 concurrency, no repetition, no budget and no journal: `model.HttpModel` has those for all services.
@@ -10,14 +10,11 @@ import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal
 
 from promptlab.errors import ParameterError
 from promptlab.models.protocol import Parameter
 from promptlab.records import Request, Scalar
-
-if TYPE_CHECKING:
-    from promptlab.models.http.client import Client
 
 UNKNOWN = float("nan")  # a price that nobody knows; None is free
 
@@ -82,32 +79,6 @@ class CallError(Exception):
 
 class StoppedError(Exception):
     """The sweep ends: this request was not drawn and stays pending."""
-
-
-class Service(Protocol):
-    """One API with one model behind it."""
-
-    identity: Mapping[str, Any]  # what determines its images besides the request
-    parameters: Mapping[str, Parameter]
-    image_size: tuple[int, int]  # (width, height) in px where the parameters do not say
-    is_seeded: bool  # False: a seed is the number of a draw
-    can_find: bool  # whether an answer can be asked for after its connection was lost
-    is_idempotent: bool  # whether the same key is drawn and billed once
-
-    def price_of(self, request: Request) -> float | None:
-        """Return the price in US dollars, None for free, UNKNOWN where nobody knows it."""
-
-    def begin(self, client: Client) -> None:
-        """Prepare the server, once, before the first request."""
-
-    def draw(self, client: Client, request: Request, sent: Sent) -> Answer:
-        """Ask for the image; raises RefusedError, CallError, StoppedError or ModelLostError."""
-
-    def find(self, client: Client, request: Request, sent: Sent) -> Answer | None:
-        """Return the answer of a request that was sent before, None if it never arrived."""
-
-    def cancel(self, client: Client, sent: Sent) -> None:
-        """Ask the server not to draw a request that nobody waits for."""
 
 
 class Value(Parameter):
