@@ -12,6 +12,7 @@ NEEDED = (
     "promptlab/packaged/sweeps/subject_x_style.yaml",
     "promptlab/models/tiny/config.json",
     "promptlab/models/tiny/model.safetensors",
+    "promptlab/scores/tiny_match/tiny_match.safetensors",
     "promptlab/report/static/main.js",
     "hydra_plugins/promptlab_launcher.py",
 )

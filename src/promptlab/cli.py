@@ -29,6 +29,7 @@ VERBS = {
     "upscale": "enlarge images",
     "pick": "rate an image, or import picks from a contact sheet",
     "score": "give images scores: how well they show their prompt, how sharp, how new",
+    "taste": "learn from your picks what you like, and score images by it",
     "import": "make a run of images that other tools drew",
     "verify": "draw a sample of a run again and compare the pixels",
     "sync": "bring MLflow up to date with a run",

@@ -36,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed", action="store_true", help="score images again on which a scorer failed"
     )
+    parser.add_argument(
+        "--words",
+        metavar="A,B,…",
+        help="bias audit: which of these words the images are nearest to",
+    )
+    parser.add_argument(
+        "--eye", metavar="NAME", help="what sees the words: tiny, or a CLIP scorer (default: fits)"
+    )
     parser.add_argument("--csv", metavar="FILE", help="write the runs' images and scores as CSV")
     parser.add_argument("--no-report", action="store_true", help="leave the contact sheet as it is")
     parser.add_argument("--no-sync", action="store_true", help="leave MLflow as it is")
@@ -49,7 +57,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     from tqdm import tqdm
 
-    from promptlab.scores.registry import default_scorers, open_scorers
+    from promptlab.scores.bias import audit, describe_audit
+    from promptlab.scores.registry import (
+        default_embedder,
+        default_scorers,
+        open_embedder,
+        open_scorers,
+    )
     from promptlab.scores.scoring import score_run
     from promptlab.scores.summary import describe_summary, write_summary
     from promptlab.store import newest_run, read_run
@@ -66,7 +80,13 @@ def run(args: argparse.Namespace) -> int:
         print(root)
         for tally in tallies:
             print(f"  {describe(tally)}")
-        print("\n".join(describe_summary(write_summary(root))))
+        found = []
+        if args.words:
+            eye = open_embedder(args.eye or default_embedder(models))
+            words = [word.strip() for word in args.words.split(",") if word.strip()]
+            found = audit(read_run(root), eye, words)
+        rows = write_summary(root, found)
+        print("\n".join([*describe_summary(rows), *describe_audit(found)]))
         has_failed |= any(tally.num_failed for tally in tallies)
     bring_up_to_date(roots, args, "scores")
     if args.csv:

@@ -29,6 +29,7 @@ WORD_FROM_TYPE = {
     type(None): "null",
 }
 UNNAMED = "sweep"
+AUTO = "auto"  # value of `seeds`: as many as it takes, see `until`
 MAX_NAME_LENGTH = 40  # characters of a name that is taken from the subject
 DEFAULT_LIMIT = 20_000  # images a sweep may hold before it asks
 
@@ -43,6 +44,8 @@ KEYS: Mapping[str, str] = {
     "name": "sweep",
     "limit": "sweep",
     "reuse": "sweep",
+    "score": "sweep",
+    "until": "sweep",
     "runs_dir": "sweep",
     "upscale": "sweep",
     "then": "sweep",
@@ -119,6 +122,8 @@ class Settings:
     then: Any = None  # commands on the run, once it is drawn
     budget: float | None = None  # US dollars that all sessions of the sweep may spend
     allow_unknown_price: bool = False  # draw on models whose price nobody knows
+    score: tuple[str, ...] = ()  # scorers of every image
+    until: str | None = None  # of seeds=auto: the score that ends a cell, and the images of all
     stages: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)  # None: off
 
     def __post_init__(self) -> None:
@@ -139,6 +144,11 @@ class Settings:
         if self.budget is not None and not (is_number and self.budget > 0):
             raise ConfigError(
                 f"budget={self.budget!r}: expected US dollars above 0, such as budget=5."
+            )
+        if not all(isinstance(name, str) for name in self.score):
+            raise ConfigError(
+                f"score={list(self.score)!r}: expected names of scorers, such as "
+                "score=[tiny_subject,sharpness]. `promptlab score --list` lists them."
             )
 
 
@@ -161,6 +171,14 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
                     f"Got {first.get(key)!r} and {job.config.get(key)!r}."
                 )
     name = first.get("name") or _name_from_choices(jobs[0])
+    score = first.get("score") or ()
+    until = first.get("until")
+    are_auto = {job.config.get("seeds") == AUTO for job in jobs}
+    if are_auto != {until is not None}:
+        raise ConfigError(
+            f"seeds={AUTO} and until=… belong together: seeds are drawn in rounds until the best "
+            f"score of a cell is good enough, such as seeds={AUTO} until='tiny_subject > 0.8'."
+        )
     return Settings(
         name=str(name or _name_from_subject(jobs[0])),
         former_name=None if name else UNNAMED,
@@ -171,6 +189,8 @@ def settings_from_jobs(jobs: Sequence[Job]) -> Settings:
         then=first.get("then"),
         budget=first.get("budget"),
         allow_unknown_price=first.get("allow_unknown_price", False),
+        score=(score,) if isinstance(score, str) else tuple(score),
+        until=None if until is None else str(until),
         stages={key: _stage(key, first.get(key)) for key in keys_of("stage")},
     )
 

@@ -23,6 +23,7 @@ from promptlab.errors import (
 from promptlab.finishing import finishing
 from promptlab.flow import spending, summary
 from promptlab.flow.enlarging import Enlarging, enlarged, open_upscaler
+from promptlab.flow.panning import draw_rounds, read_until
 from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
@@ -37,6 +38,7 @@ from promptlab.planning.plan import Plan
 from promptlab.progress import show_progress
 from promptlab.records import Cell, Drawn, Numerics, Result
 from promptlab.report import ReportOptions, write_contact_sheet
+from promptlab.scores.beside import scoring_beside
 from promptlab.store import Counts, Store, StoreOptions, open_store, read_run, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 from promptlab.verdicts.lineage import Lineage, keep_descendants
@@ -87,6 +89,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     plan = folder.plan
     enlarging = open_upscaler(settings, open_model)
+    until = None if settings.until is None else read_until(settings.until)
     if invocation.is_plan_only:
         found = survey(folder.paths if folder.exists else None, plan, store_options)
         print(describe_plan(plan, settings, found, folder))
@@ -100,12 +103,13 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     record = describe_sweep(plan, jobs, invocation.argv)
     with open_tracking(paths, options[TrackingOptions]) as tracking:
         with (
+            scoring_beside(paths, settings.score) as scoring,
             open_store(
                 paths,
                 plan,
                 store_options,
                 record=record,
-                listeners=[tracking.notify, ledger.forget_stored],
+                listeners=[tracking.notify, ledger.forget_stored, scoring.note],
             ) as store,
             keep_log(paths),
         ):
@@ -114,13 +118,19 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
                 tracking.begin()
             ledger.read()
             session = draw_pending(plan, store, sources, ledger=ledger)
+            if until is not None:
+                for grown in draw_rounds(plan, store, until, paths, session):
+                    plan = grown
+                    draw_pending(plan, store, sources, session, ledger)
             if enlarging is not None and session.is_complete:
                 plan = enlarge(plan, store, paths, sources, enlarging, session)
+            if not session.is_complete:
+                scoring.abandon()
         if session.is_plan_outdated:
             return run_sweep(jobs, replace(invocation, run_folder=paths.root))
         if not store.num_pending:
             ledger.clear()
-        is_new = session.num_drawn + store.num_reused > 0
+        is_new = session.num_drawn + store.num_reused > 0 or scoring.has_scored
         if is_new:
             log.info("Building the contact sheet.")
         sheet = write_sheet(paths, options[ReportOptions], is_new)

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from promptlab.configs.settings import AUTO
 from promptlab.errors import ConfigError
 
+FIRST_SEEDS = 2  # of seeds=auto: those of every cell, before anything is known
 MAX_SEED = 2**63 - 1  # the largest value of a signed 64-bit column
 MAX_NUM_SEEDS = 1_000_000  # a slip such as seeds=0-999999999 must not fill memory
 
@@ -19,8 +21,11 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 def parse_seeds(value: Any) -> tuple[int, ...]:
     """Return the seeds that a value names, without duplicates.
 
-    8 means 0 to 7; [3, 5] and "3,5" mean those; "0-63" means 0 to 63; "0-3,10" mixes both.
+    8 means 0 to 7; [3, 5] and "3,5" mean those; "0-63" means 0 to 63; "0-3,10" mixes both. "auto"
+    means the first seeds of a sweep that goes on in rounds.
     """
+    if value == AUTO:
+        return tuple(range(FIRST_SEEDS))
     if isinstance(value, bool) or value is None or isinstance(value, float):
         raise _not_seeds(value)
     if isinstance(value, int):
@@ -63,5 +68,5 @@ def _check_number(number: int, value: Any) -> None:
 def _not_seeds(value: Any) -> ConfigError:
     return ConfigError(
         f"seeds={value!r}: expected a count (8), a list ([3,5]) or a range (0-63) of whole "
-        "numbers from 0 on."
+        "numbers from 0 on, or auto (with until=…)."
     )

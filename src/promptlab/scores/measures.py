@@ -120,6 +120,33 @@ class Look:
         return np.array(looks, np.float32)
 
 
+class Measures:
+    """All measures of an image as a vector, with its colors: for taste without weights."""
+
+    name = "measures"
+    fingerprint = VERSION
+
+    def load(self) -> None:
+        """Load nothing."""
+
+    def unload(self) -> None:
+        """Free nothing."""
+
+    def embed(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [image, dim]: each measure, then mean and spread of each color."""
+        return np.array(
+            [
+                [
+                    *(measure.function(each) for measure in MEASURES.values()),
+                    *each.reshape(-1, 3).mean(0),
+                    *each.reshape(-1, 3).std(0),
+                ]
+                for each in pixels
+            ],
+            np.float32,
+        )
+
+
 class Relative(Weightless):
     """A measure of an image among others: novelty, twin or spread."""
 

@@ -12,15 +12,40 @@ from collections.abc import Iterable, Sequence
 from promptlab.configs.explain import close_names
 from promptlab.configs.vocabulary import find_options, read_option
 from promptlab.errors import ConfigError, PromptlabError
-from promptlab.scores.protocol import Scorer
+from promptlab.scores.protocol import Embedder, Scorer
 
+MATCHED = ("tiny_subject", "tiny_style")  # they know what the embedded model knows
 MEASURED = ("sharpness", "colorfulness", "contrast")  # of any model's images
 MEMBERS = ("name", "fingerprint", "is_higher_better", "bounds", "scope", "embedder", "score")
 
 
 def default_scorers(models: Iterable[str]) -> tuple[str, ...]:
     """Return the scorers of a run whose images these models drew."""
-    return MEASURED
+    return MATCHED if set(models) == {"tiny"} else MEASURED
+
+
+def default_embedder(models: Iterable[str]) -> str:
+    """Return whose vectors taste reads of images that these models drew."""
+    return "tiny" if set(models) == {"tiny"} else "measures"
+
+
+def open_embedder(name: str) -> Embedder:
+    """Return what makes vectors: "tiny", "measures", or a scorer's own, by the scorer's name."""
+    from promptlab.scores.measures import Measures
+
+    if name == "measures":
+        return Measures()
+    if name == "tiny":
+        from promptlab.scores.tiny_match.scorer import TinyVectors
+
+        return TinyVectors()
+    embedder = open_scorer(name).embedder
+    if embedder is None:
+        raise ConfigError(
+            f"The scorer {name} has no vectors. Expected tiny, measures, or a scorer with some, "
+            "such as clip."
+        )
+    return embedder
 
 
 def open_scorer(name: str) -> Scorer:
@@ -56,7 +81,7 @@ def open_scorer(name: str) -> Scorer:
 
 def open_scorers(names: Sequence[str]) -> list[Scorer]:
     """Return several scorers; "all" is every one that needs nothing but promptlab itself."""
-    named = packaged_measures() if "all" in names else list(dict.fromkeys(names))
+    named = [*MATCHED, *packaged_measures()] if "all" in names else list(dict.fromkeys(names))
     return [open_scorer(name) for name in named]
 
 

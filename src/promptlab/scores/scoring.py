@@ -204,3 +204,31 @@ def _earlier_items(run: Run, embedder: Embedder, known: Container[str]) -> list[
 
 def _vector(vector: np.ndarray) -> np.ndarray:
     return vector.astype(np.float32)
+
+
+class Resident:
+    """A scorer, or its embedder, that stays loaded between passes."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._is_loaded = False
+        self._embedder: Resident | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    @property
+    def embedder(self) -> Any:
+        """The inner one's embedder, resident too."""
+        if self._embedder is None and self._inner.embedder is not None:
+            self._embedder = Resident(self._inner.embedder)
+        return self._embedder
+
+    def load(self) -> None:
+        """Load it once."""
+        if not self._is_loaded:
+            self._inner.load()
+            self._is_loaded = True
+
+    def unload(self) -> None:
+        """Keep it loaded."""

@@ -203,13 +203,13 @@ def summary_path(paths: RunPaths) -> str:
     return paths.join("scores_summary.parquet")
 
 
-def write_summary(run_root: str) -> list[SummaryRow]:
-    """Write scores_summary.parquet of a run and return its rows."""
+def write_summary(run_root: str, further: Sequence[SummaryRow] = ()) -> list[SummaryRow]:
+    """Write scores_summary.parquet of a run, with further rows behind, and return its rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     run = read_run(run_root)
-    rows = summarize(run)
+    rows = [*summarize(run), *further]
     kinds = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
     schema = pa.schema([(f.name, kinds.get(str(f.type), pa.float64())) for f in fields(SummaryRow)])
     columns = {f.name: pa.array([getattr(row, f.name) for row in rows], f.type) for f in schema}
