@@ -15,7 +15,7 @@ import numpy as np
 
 from promptlab.errors import ConfigError, ModelError, WeightsMissingError
 from promptlab.identity import hash_id
-from promptlab.models.diffusers.fingerprint import file_hash, fingerprint
+from promptlab.models.diffusers.findings import file_hash, fingerprint
 from promptlab.models.machine import find_device
 from promptlab.scores.protocol import Embedder, Item, Scope, Score
 
