@@ -43,7 +43,7 @@ class PaintPipeline(PaintModel):
     @property
     def parameters(self) -> Mapping[str, Parameter]:
         """Those of the pipeline's family."""
-        return find_family(self.pipeline, {}).parameters()
+        return find_family(self.pipeline, {}).parameters
 
 
 def plan_of(*arguments: str) -> Plan:
