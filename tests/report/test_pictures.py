@@ -135,6 +135,13 @@ def test_the_animation_has_a_frame_for_each_value_of_its_axis(tmp_path):
             assert animation.n_frames == 3, path
 
 
+def test_one_prompt_is_animated_along_its_seeds(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=2)
+    for path in write_contact_sheet(root, ReportOptions(animate="seed")).others:
+        with Image.open(path) as animation:
+            assert animation.n_frames == 2, path
+
+
 def test_an_animation_along_an_axis_of_one_value_is_refused(tmp_path):
     root = make_run(tmp_path / "run")
     with pytest.raises(ReportError, match="needs 2 to"):

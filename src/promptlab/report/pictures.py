@@ -350,7 +350,8 @@ def _same_cells(
     part = best_of_cells(data, arrangement, among)
     best = np.full(whole.best.shape, -1, np.int32)
     if whole.is_wall:
-        place = {caption: i for i, caption in enumerate(whole.captions) if caption}
+        # The first of each: empty captions fill the last line up, and may be that of an only cell.
+        place = {whole.captions[i]: i for i in reversed(range(len(whole.captions)))}
         for caption, row in zip(part.captions, part.best.flat, strict=True):
             if row >= 0:
                 best.flat[place[caption]] = row
