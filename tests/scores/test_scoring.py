@@ -108,6 +108,26 @@ def test_what_was_scored_before_an_interruption_is_kept(root, monkeypatch):
     assert (tally.num_known, tally.num_scored) == (3, 5)
 
 
+def test_parts_that_are_merged_while_they_are_read_are_looked_for_again(root, monkeypatch):
+    from promptlab.store import Run
+
+    iter_images = Run.iter_images
+    calls = []
+
+    def merged_once(run, image_ids=None):
+        calls.append(len(image_ids))
+        for number, image in enumerate(iter_images(run, image_ids)):
+            if number == 3 and len(calls) == 1:
+                raise FileNotFoundError("part-000003.parquet")
+            yield image
+
+    monkeypatch.setattr(Run, "iter_images", merged_once)
+    scorer = Brightness()
+    (tally,) = score_run(root, [scorer])
+    assert (tally.num_scored, tally.num_failed) == (8, 0)
+    assert calls == [8, 5], "what was read is not read again"
+
+
 def test_failed_rows_have_no_score_and_images_no_change(tmp_path):
     root = make_run(tmp_path / "a", fails_on="robot")
     before = {name: os.stat(f"{root}/images/{name}") for name in os.listdir(f"{root}/images")}

@@ -19,6 +19,7 @@ from promptlab.store.storage import open_storage
 
 FINGERPRINT_KEY = b"promptlab.fingerprint"
 BATCH = 32  # images in memory at once
+NUM_LOOKS = 10  # at the parts of a run that is being written
 LOCK_PATIENCE_S = 30.0  # for another one who writes vectors of the same run
 
 
@@ -55,14 +56,25 @@ def drawn_ids(run: Run) -> list[str]:
 
 
 def read_pixels(run: Run, image_ids: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (image_id, uint8 [height, width, 3]) of the images that can be read."""
+    """Yield (image_id, uint8 [height, width, 3]) of the images that can be read.
+
+    Parts that the run's writer merges meanwhile are looked for again.
+    """
     from PIL import Image
 
-    for image_id, png in run.iter_images(set(image_ids)):
+    open_ids = set(image_ids)
+    for _ in range(NUM_LOOKS):
         try:
-            yield image_id, np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-        except (OSError, SyntaxError):  # `promptlab verify` names damaged files
-            continue
+            for image_id, png in run.iter_images(set(open_ids)):
+                open_ids.discard(image_id)
+                try:
+                    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+                except (OSError, SyntaxError):  # `promptlab verify` names damaged files
+                    continue
+                yield image_id, pixels
+            return
+        except FileNotFoundError:
+            run.refresh()
 
 
 def batches(
