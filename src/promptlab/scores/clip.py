@@ -16,6 +16,7 @@ import numpy as np
 from promptlab.errors import ConfigError, ModelError, WeightsMissingError
 from promptlab.identity import hash_id
 from promptlab.models.diffusers.findings import file_hash, fingerprint
+from promptlab.models.diffusers.libraries import import_transformers
 from promptlab.models.machine import find_device
 from promptlab.scores.protocol import Embedder, Item, Scope, Score
 
@@ -66,11 +67,11 @@ class ClipVectors:
         if self._model is not None:
             return
         _require("transformers")
-        from transformers import AutoModel, AutoProcessor
-
+        transformers = import_transformers()
+        where = {"pretrained_model_name_or_path": self.folder, "local_files_only": True}
         try:
-            model: Any = AutoModel.from_pretrained(self.folder, local_files_only=True)
-            self._processor = AutoProcessor.from_pretrained(self.folder, local_files_only=True)
+            model: Any = transformers.AutoModel.from_pretrained(**where)
+            self._processor = transformers.AutoProcessor.from_pretrained(**where)
         except (OSError, ValueError) as error:
             raise ModelError(f"{self.folder} cannot be read by transformers: {error}") from error
         self._model = model.eval().to(find_device() if self._device == "auto" else self._device)

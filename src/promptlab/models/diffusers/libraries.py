@@ -1,6 +1,6 @@
 """diffusers and transformers, imported where they are used, and how much they may say.
 
-Takes nothing, returns diffusers. Knows no pipeline.
+Takes nothing, returns the libraries. Knows no pipeline.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 
-def import_diffusers() -> Any:
-    """Return diffusers; a torchvision that does not fit torch counts as not installed.
+def import_transformers() -> Any:
+    """Return transformers; a torchvision that does not fit torch counts as not installed.
 
     transformers imports one that is installed, and cannot be imported itself if that fails.
     """
@@ -20,13 +20,20 @@ def import_diffusers() -> Any:
         importlib.import_module("torchvision")
     except Exception:
         sys.modules["torchvision"] = None  # type: ignore[assignment]
-    import diffusers
     import transformers
 
     for handler in logging.getLogger("transformers").handlers:
         handler.addFilter(lambda record: "requires torchvision" not in record.getMessage())
-    for library in (diffusers, transformers):
-        library.utils.logging.disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def import_diffusers() -> Any:
+    """Return diffusers, after transformers."""
+    import_transformers()
+    import diffusers
+
+    diffusers.utils.logging.disable_progress_bar()
     return diffusers
 
 
