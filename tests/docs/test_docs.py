@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import promptlab
-from promptlab.cli import VERBS
+from promptlab.cli import VERBS, module_of_verb
 from tests.conftest import PAINT, ROOT, Project
 
 DOCS = ROOT / "docs"
@@ -106,7 +106,9 @@ def test_what_a_page_shows_without_running_it_is_a_command(user: Project, page: 
                     run_command(user, ["sweep", *arguments, "--plan"])
                 continue
             parser = ArgumentParser(exit_on_error=False)
-            importlib.import_module(f"promptlab.commands.{verb}").add_arguments(parser)
+            importlib.import_module(f"promptlab.commands.{module_of_verb(verb)}").add_arguments(
+                parser
+            )
             parser.parse_intermixed_args(arguments)
 
 
