@@ -161,7 +161,11 @@ def test_two_parents_of_one_prompt_are_two_cells():
     jobs = [make_job(n, parent=parent) for n, parent in enumerate(("a" * 16, "b" * 16))]
     sources = {"a" * 16: Source("a" * 16, "11"), "b" * 16: Source("b" * 16, "22")}
     parents = {image_id: Parent(source, {}, {}) for image_id, source in sources.items()}
-    plan = expand(jobs, Settings("t"), lambda node: OverpaintModel(), None, parents.__getitem__)
+    model = OverpaintModel()
+    plan = expand(jobs, Settings("t"), lambda node: model, None, parents.__getitem__)
     assert len({cell.cell_id for cell in plan.cells}) == 2
     assert len(set(ids(plan))) == 2
     assert [cell.source for cell in plan.cells] == list(sources.values())
+    alone = [replace(job, values={}) for job in jobs]  # the parent of a config is no axis
+    plans = [expand([j], Settings("t"), lambda n: model, None, parents.__getitem__) for j in alone]
+    assert len({plan.cells[0].cell_id for plan in plans}) == 2

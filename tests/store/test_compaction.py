@@ -58,12 +58,6 @@ def test_large_parts_stay_as_they_are_beside_new_small_ones(paths):
     assert os.stat(f"{paths.images_parquet}/{large}").st_mtime_ns == written
 
 
-def test_one_small_part_alone_is_not_written_again(paths):
-    draw_plan(paths, make_plan(), part_rows=20)
-    draw_plan(paths, make_plan())
-    assert rows_of_parts(paths) == [(0, 8)]
-
-
 def test_a_large_part_is_written_again_without_the_rows_that_newer_ones_replace(paths):
     def fail(request):
         return Result(request, error="not today") if request.seed == 0 else None

@@ -92,6 +92,13 @@ def test_an_extended_axis_draws_only_the_new_cells_and_copies_the_others(paths):
             assert [row[n] for n in kept] == [old[row["image_id"]][n] for n in kept]
 
 
+def test_earlier_runs_are_looked_for_in_the_folder_that_is_named(paths, tmp_path):
+    draw_plan(paths, make_plan())
+    elsewhere = RunPaths(str(tmp_path / "elsewhere" / "run"))
+    store = draw_plan(elsewhere, make_plan(), runs_dir=os.path.dirname(paths.root))
+    assert store.num_reused == 8
+
+
 def test_reuse_false_draws_again_what_earlier_runs_hold(paths):
     draw_plan(paths, make_plan())
     model = Painter()
