@@ -97,6 +97,17 @@ def test_a_person_who_judges_alone_reads_nothing_of_agreement(browse, sheet):
 
 
 @pytest.mark.browser
+def test_a_verdict_without_a_name_beside_those_of_several_people_says_so(browse, judged):
+    page = browse().open(judged)
+    page.slot("a fox · noto").hover()
+    page.keys("2")
+    assert "not signed" in page.toast()
+    page.slot("a robot · openmoji").hover()
+    page.keys("2")
+    assert "not signed" not in page.toast(), "one person judged it: it may be the same"
+
+
+@pytest.mark.browser
 def test_a_third_person_is_counted_once_named_and_another_ones_file_beside_the_own(browse, judged):
     page = browse().open(judged)
     page.keys("m", "s")

@@ -178,6 +178,22 @@ def test_shift_click_on_a_header_surveys_its_line(browse, sheet):
     assert page.page.locator(".survey .pane").count() == 8
 
 
+def test_a_survey_of_a_long_line_has_the_cover_of_every_cell(browse, tmp_path):
+    styles = [f"style {i}" for i in range(6)]
+    root = make_run(tmp_path / "run", subjects=["a fox", "a yak"], styles=styles, num_seeds=4)
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
+    page.page.locator(".row-head").first.click(modifiers=["Shift"])
+    assert page.texts(".pane figcaption") == styles, "24 images do not fit, 6 covers do"
+
+
+def test_rejected_images_are_not_asked_about_in_rounds(browse, tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox", "a yak"], num_seeds=4)
+    index = write_contact_sheet(root, ReportOptions(png=False)).index_html
+    page = browse().open(index, "#open=0").focus_grid()
+    page.keys("x", "t")
+    assert page.page.locator(".rounds .pane").count() == 3
+
+
 # -------------------------------------------------------------------- rounds of nine
 
 
@@ -265,6 +281,8 @@ def test_holding_space_in_the_grid_flips_the_whole_page_in_place(browse, tmp_pat
     page.page.keyboard.down(" ")
     page.page.wait_for_timeout(400)
     assert "temperature 0.25" in page.page.inner_text(".flip-pill")
+    pill, head = (page.page.locator(each).first.bounding_box() for each in (".flip-pill", ".row"))
+    assert pill["y"] > head["y"] + head["height"], "no header lies under the pill"
     assert all("temperature 0.25" in label for label in page.labels())
     assert page.page.evaluate(boxes) == before
     page.keys("5")

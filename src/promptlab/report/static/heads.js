@@ -7,6 +7,7 @@ import { ranks } from "./layout.js";
 import { marginBars, metricsOf } from "./margins.js";
 import { captionParts } from "./measures.js";
 import { openMenu } from "./menu.js";
+import { MAX_CHOSEN } from "./state.js";
 
 const DRAG_PX = 8; // a shorter way is a click
 
@@ -51,7 +52,7 @@ export function makeHeads(app) {
     const others = axis.values.map((_, other) => other).filter((other) => other !== code);
     const sortKey = side === "rows" ? "sortRows" : "sortCols";
     openMenu(x, y, name, [
-      ["Survey its images (Shift-click)", () => app.survey(rowsOf(side, index))],
+      ["Survey its images (Shift-click)", () => app.survey(surveyOf(side, index))],
       [`Only ${name}`, () => hide(new Set(others))],
       [`Hide ${name}`, () => hide(new Set([...hidden, code]))],
       hidden.size ? [`Show all of ${axis.name}`, () => hide(new Set())] : null,
@@ -71,6 +72,16 @@ export function makeHeads(app) {
     const rows = [];
     for (let i = 0; i < count; i += 1) rows.push(...(side === "rows" ? app.grid.membersAt(index, i) : app.grid.membersAt(i, index)));
     return rows;
+  }
+
+  /** The images of a line that fit a survey: all of them, or the one on top of each stack. */
+  function surveyOf(side, index) {
+    const rows = rowsOf(side, index);
+    if (rows.length <= MAX_CHOSEN) return rows;
+    const layout = app.grid.layout();
+    const count = side === "rows" ? layout.cols.length : layout.rows.length;
+    const cells = Array.from({ length: count }, (_, i) => (side === "rows" ? app.grid.slotsAt(index, i) : app.grid.slotsAt(i, index)));
+    return cells.flatMap((stacks) => (stacks || []).filter((stack) => stack.length).map(([top]) => top));
   }
 
   function move(axis, code, by) {
@@ -123,7 +134,7 @@ export function makeHeads(app) {
       const node = event.target.closest(".row-head, .col-head");
       if (!node?.head || drag?.isMoving) return;
       const { side, index } = node.head;
-      if (event.shiftKey) app.survey(rowsOf(side, index));
+      if (event.shiftKey) app.survey(surveyOf(side, index));
       else openAt(side, index, event.clientX, event.clientY);
     });
     window.addEventListener("pointercancel", () => (drag = null));

@@ -17,7 +17,8 @@ export function makeJudge(app) {
   function judge(how, rows, ...rest) {
     const ids = [...new Set(rows.map((row) => idOf(sheet, row)))];
     picks[how](ids, ...rest);
-    const verdict = verdictText(picks.of(ids[0]));
+    const isUnsigned = !app.who() && sheet.said[ids[0]];
+    const verdict = `${verdictText(picks.of(ids[0]))}${isUnsigned ? " · not signed: Settings have your name" : ""}`;
     if (!picks.isKept() && !wasTold) {
       wasTold = true;
       say(`${verdict} · This view keeps no verdicts: save them before you close it`);

@@ -53,6 +53,8 @@ export function makePageFlip(app) {
     shown.clear();
     app.grid.setFlip(on ? shownFor : null);
     pill.hidden = !on;
+    const side = ["rows", "cols"].find((place) => app.state[place].includes(axis?.name));
+    byId("plane").dataset.flipped = on && side ? side : ""; // its headers do not name what is shown
     if (on) pill.replaceChildren(prettyText("b", valueText(axis, code)), el("span", { text: " in every place · Space: back · Shift+Space: next" }));
   }
 

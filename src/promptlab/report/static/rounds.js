@@ -13,7 +13,9 @@ const NUM_AT_ONCE = 9;
 /** Begin or resume the rounds over some rows of data. */
 export function openRounds(app, rows) {
   const { sheet, picks } = app;
-  const contenders = [...new Map(rows.filter((row) => hasPixels(sheet, row)).map((row) => [idOf(sheet, row), row])).values()];
+  const drawn = [...new Map(rows.filter((row) => hasPixels(sheet, row)).map((row) => [idOf(sheet, row), row])).values()];
+  const left = drawn.filter((row) => !picks.ofRow(row)?.is_reject);
+  const contenders = left.length > 1 ? left : drawn; // who is out already is not asked about again
   if (contenders.length < 2) {
     say("This needs two images of one cell");
     return;
