@@ -80,6 +80,8 @@ def test_the_margins_say_how_far_people_agree_and_on_how_many_images(browse, jud
     assert bars(page, ".row-head") == ["people agree: 50 % of 2", "people agree: 100 % of 1"]
     assert bars(page, ".col-head") == ["people agree: 100 % of 2", "people agree: 0 % of 1"]
     assert page.texts(".corner .agreement") == ["people agree: 67 % of 3"]
+    overflowing = "n => n.filter((each) => each.scrollWidth > each.clientWidth).length"
+    assert page.page.eval_on_selector_all(".bar-value", overflowing) == 0
     page.keys("s")
     assert page.texts(".people") == [
         "ann 4, bob 3: they agree on 67 % of the 3 images that several judged"

@@ -86,7 +86,8 @@ export function openCull(app) {
     if (!judged.length) return "";
     const row = rows[judged[judged.length - 1]];
     const name = app.state.blind ? "" : `${describeRow(sheet, row)}: `;
-    return `${name}${verdictText(picks.ofRow(row))} · U takes it back`;
+    const undoing = matchMedia("(pointer: coarse)").matches ? "" : " · U takes it back";
+    return `${name}${verdictText(picks.ofRow(row))}${undoing}`;
   }
 
   function finish() {

@@ -155,7 +155,7 @@ export function marginBars(ranges, stats) {
     const more = value === null ? "" : `${moreOf(metric, value, isLow)}${expected}`;
     list.append(
       el("li", { title: `${label}: ${text}${more}`, "data-metric": metric.split(":")[0] },
-        el("span", { class: "bar-label", text: label }),
+        el("span", { class: "bar-label", text: metric === "agreed" ? "agree" : label }),
         bar,
         el("span", { class: "bar-value", text }),
       ),

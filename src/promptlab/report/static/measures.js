@@ -68,7 +68,7 @@ function measureWall({ sheet, state }, layout, width, height, isNarrow) {
 
 function measureGrid({ sheet, picks, state }, layout, width, height, isNarrow) {
   const hasMany = layout.numSlots > 1;
-  const barsW = state.margins && !isNarrow ? 84 : 0;
+  const barsW = state.margins && !isNarrow ? 98 : 0;
   const words = longestWord(layout.rows);
   const headW = isNarrow ? Math.round(Math.min(108, Math.max(64, 16 + words * NARROW_CHAR_PX))) : Math.round(Math.min(200, Math.max(108, 30 + words * CHAR_PX)) + barsW);
   const limit = isNarrow ? Math.max(72, (width - headW) / 1.6) : SIZES.max;
