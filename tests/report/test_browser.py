@@ -210,7 +210,7 @@ def test_chosen_images_are_surveyed_under_one_zoom(browse, sheet):
 
 
 def test_keys_rate_favour_reject_and_undo(browse, sheet):
-    page = browse().open(sheet).focus_grid()
+    page = browse().open(sheet, "#open=1").focus_grid()
     page.keys("4")
     assert page.texts(".verdict")[0] == "★★★★"
     page.keys("f")
