@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from promptlab import cli
-from promptlab.cli import VERBS, main
+from promptlab.cli import VERBS, main, module_of_verb
 from promptlab.commands.completion import line_for_hydra, suggest
 from promptlab.errors import PromptlabError
 from tests.conftest import ROOT, Project
@@ -27,7 +27,7 @@ def test_help_names_every_verb_and_an_example(capsys):
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_module_with_help(verb, capsys):
-    command = importlib.import_module(f"promptlab.commands.{verb}")
+    command = importlib.import_module(f"promptlab.commands.{module_of_verb(verb)}")
     assert command.__doc__
     if verb != "sweep":
         command.add_arguments(argparse.ArgumentParser())
