@@ -8,7 +8,7 @@ own included, every request is answered exactly once, and an error loses no imag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from promptlab.errors import ModelLostError
@@ -56,7 +56,7 @@ def cut_blocks(
             yield group[start : start + block_size]
 
 
-def draw(model: Model, block: Sequence[Request]) -> Iterator[Result]:
+def draw(model: Model, block: Sequence[Request]) -> Generator[Result, None, None]:
     """Draw a block on a loaded model; raises ModelLostError when the model cannot draw any more.
 
     When the model raises, what it left unanswered is drawn again in halves, so that the error

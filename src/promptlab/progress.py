@@ -1,6 +1,6 @@
 """A progress bar with images/s and ETA on a terminal, a line now and then elsewhere.
 
-Takes results as they come and passes them on unread.
+Takes the name of whoever drew an image; knows nothing of the image.
 """
 
 from __future__ import annotations
@@ -9,45 +9,73 @@ import logging
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 log = logging.getLogger(__name__)
 
 LINE_INTERVAL_S = 30.0  # between two lines where there is no terminal
 
-Item = TypeVar("Item")
+Count = Callable[[str], None]  # takes the name of the worker that drew an image
 
 
-def show_progress(results: Iterable[Item], total: int) -> Iterator[Item]:
-    """Yield each result, showing how far the sweep is."""
+@contextmanager
+def show_progress(total: int) -> Iterator[Count]:
+    """Give a function that counts an image, showing how far the sweep is."""
     if total == 0:
-        yield from results
+        yield lambda worker: None
     elif sys.stderr.isatty():
-        yield from _bar(results, total)
+        with _bar(total) as count:
+            yield count
     else:
-        yield from _lines(results, total)
+        yield _lines(total)
 
 
-def _bar(results: Iterable[Item], total: int) -> Iterator[Item]:
+@contextmanager
+def _bar(total: int) -> Iterator[Count]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     width = shutil.get_terminal_size().columns  # never 0, unlike what some terminals tell tqdm
-    with logging_redirect_tqdm():
-        yield from tqdm(results, total=total, unit="image", ncols=width, smoothing=0.1)
+    start, counts = time.monotonic(), Counter[str]()
+    with (
+        logging_redirect_tqdm(),
+        tqdm(total=total, unit="image", ncols=width, smoothing=0.1) as bar,
+    ):
+
+        def count(worker: str) -> None:
+            counts[worker] += 1
+            if len(counts) > 1:
+                bar.set_postfix_str(_speeds(counts, time.monotonic() - start), refresh=False)
+            bar.update()
+
+        yield count
 
 
-def _lines(results: Iterable[Item], total: int) -> Iterator[Item]:
+def _lines(total: int) -> Count:
     start = last = time.monotonic()
-    for number, result in enumerate(results, start=1):
-        yield result
+    counts = Counter[str]()
+
+    def count(worker: str) -> None:
+        nonlocal last
+        counts[worker] += 1
         now = time.monotonic()
         if now - last >= LINE_INTERVAL_S:
             last = now
+            number = counts.total()
             speed = number / (now - start)
             left = format_seconds((total - number) / speed)
-            log.info("%d of %d images, %.2f images/s, %s left", number, total, speed, left)
+            each = f" ({_speeds(counts, now - start)})" if len(counts) > 1 else ""
+            log.info("%d of %d images, %.2f images/s%s, %s left", number, total, speed, each, left)
+
+    return count
+
+
+def _speeds(counts: Mapping[str, int], seconds: float) -> str:
+    """Return each worker's images/s: "gpu 0 3.1/s, gpu 1 2.9/s"."""
+    each = (f"{name} {number / seconds:.3g}/s" for name, number in sorted(counts.items()))
+    return ", ".join(each)
 
 
 def format_seconds(seconds: float) -> str:

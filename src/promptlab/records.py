@@ -195,6 +195,22 @@ FACT_COLUMNS: Mapping[str, str] = _arrow_types(ImageFacts)
 ROW_COLUMNS: Mapping[str, str] = _arrow_types(ImageRow, CellColumns, ImageFacts)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerShare:
+    """What one worker did for a run."""
+
+    images: int = 0  # failures included
+    seconds: float = 0.0  # spent on drawing them
+    restarts: int = 0
+
+    def __add__(self, other: WorkerShare) -> WorkerShare:
+        return WorkerShare(
+            self.images + other.images,
+            self.seconds + other.seconds,
+            self.restarts + other.restarts,
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
     """One model of a sweep, as sweep.yaml has it."""
@@ -235,6 +251,7 @@ class RunRecord:
     num_images: int = 0
     axes: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
     models: Mapping[str, ModelRecord] = field(default_factory=dict)  # by Cell.model_key
+    workers: Mapping[str, WorkerShare] = field(default_factory=dict)  # of all sessions, by name
     further: Mapping[str, Any] = field(default_factory=dict)  # keys of another version, kept
 
     @classmethod
@@ -258,6 +275,8 @@ class RunRecord:
                     given[name] = {axis: tuple(v or ()) for axis, v in given[name].items()}
             if "models" in given:
                 given["models"] = {k: _model_record(v) for k, v in given["models"].items()}
+            if "workers" in given:
+                given["workers"] = {k: WorkerShare(**v) for k, v in given["workers"].items()}
             further = {name: value for name, value in found.items() if name not in names}
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise ValueError(" ".join(str(error).split())) from error
@@ -284,7 +303,7 @@ def _model_record(plain: Mapping[str, Any]) -> ModelRecord:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, ModelRecord):
+    if isinstance(value, ModelRecord | WorkerShare):
         return {c.name: _plain(getattr(value, c.name)) for c in fields(value)}
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -315,17 +316,39 @@ def test_a_terminal_shows_images_per_second_and_the_time_left(capsys, monkeypatc
     from promptlab.progress import show_progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert list(show_progress(iter(range(5)), 5)) == list(range(5))
-    assert "image/s" in capsys.readouterr().err
+    with show_progress(5) as count:
+        for _ in range(5):
+            count("this process")
+    shown = capsys.readouterr().err
+    assert "image/s" in shown
+    assert "5/5" in shown
+    assert "this process" not in shown
+
+
+def test_a_terminal_shows_the_speed_of_each_worker_if_there_are_several(capsys, monkeypatch):
+    import sys
+
+    from promptlab.progress import show_progress
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    with show_progress(3) as count:
+        for worker in ("gpu 1", "gpu 0", "gpu 1"):
+            count(worker)
+    assert re.search(r"gpu 0 \S+/s, gpu 1 \S+/s", capsys.readouterr().err)
 
 
 def test_where_there_is_no_terminal_a_line_now_and_then_does(caplog, monkeypatch):
     from promptlab import progress
 
     monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
-    with caplog.at_level("INFO", logger="promptlab.progress"):
-        assert list(progress.show_progress(iter(range(3)), 3)) == [0, 1, 2]
-    assert "2 of 3 images" in caplog.text
+    with caplog.at_level("INFO", logger="promptlab.progress"), progress.show_progress(3) as count:
+        for worker in ("gpu 0", "gpu 0", "gpu 1"):
+            count(worker)
+    first, second, third = caplog.messages
+    assert "2 of 3 images" in second
+    assert "gpu" not in first + second
+    assert re.search(r"images/s \(gpu 0 \S+/s, gpu 1 \S+/s\)", third)
 
 
 @pytest.mark.parametrize(

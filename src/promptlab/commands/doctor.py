@@ -16,6 +16,7 @@ from pathlib import Path
 from promptlab.errors import PromptlabError, WeightsMissingError
 from promptlab.flow.provenance import versions
 from promptlab.machine import cpu_flags, cpu_name, memory_gib, usable_cores
+from promptlab.workers.local import local_hosts
 
 MIN_FREE_GB = 1.0
 
@@ -75,6 +76,11 @@ def find_devices() -> Iterator[Finding]:
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 2**30
         yield Finding(f"gpu {index}", f"{properties.name}, {memory:.0f} GiB")
+    if torch.cuda.device_count() > 1:
+        names = ", ".join(host.name for host in local_hosts(None))
+        yield Finding("workers", f"one a GPU: {names}; workers=this draws on the first alone")
+    else:
+        yield Finding("workers", "this process; workers=local workers.num=N shares its device")
 
 
 def find_disk(runs_dir: str) -> Iterator[Finding]:

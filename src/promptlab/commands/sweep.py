@@ -122,7 +122,7 @@ class SweepTask:
     def _run(self, jobs: Sequence[Job], hydra_folder: str) -> Mapping[int, str]:
         from promptlab.commands.chain import read_steps
         from promptlab.configs.settings import settings_from_jobs
-        from promptlab.flow.sweep import Invocation, errors_by_job, run_sweep
+        from promptlab.flow.sweep import Invocation, run_sweep
 
         settings = settings_from_jobs(jobs)
         self.steps, self.runs_dir = read_steps(settings.then), settings.runs_dir
@@ -136,7 +136,7 @@ class SweepTask:
         outcome = run_sweep(jobs, invocation)
         self.drawn_folder = outcome.paths.root if outcome.paths else ""
         self.has_failed_images |= outcome.counts is not None and outcome.counts.failed > 0
-        return errors_by_job(outcome)
+        return outcome.errors
 
 
 def _chosen_folder(hydra_folder: str) -> str | None:

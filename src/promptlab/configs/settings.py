@@ -54,6 +54,7 @@ KEYS: Mapping[str, str] = {
     "store": "stage",
     "tracking": "stage",
     "report": "stage",
+    "workers": "stage",
     "zip": "narrowing",
     "exclude": "narrowing",
     "only": "narrowing",

@@ -1,7 +1,8 @@
 """The stages that have options of their own, and what a sweep asks of each.
 
 Takes the sweep's settings, returns each stage's checked options. A new group of options is its
-line here, its key in `promptlab.configs.settings.KEYS`, and its block in conf/promptlab.yaml.
+line here, its key in `promptlab.configs.settings.KEYS`, and its block in conf/promptlab.yaml, or
+its group in conf/ where there are kinds to choose from.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from promptlab.configs.settings import Settings, build_options
 from promptlab.report import ReportOptions
 from promptlab.store import StoreOptions
 from promptlab.tracking import TrackingOptions
+from promptlab.workers import WorkerOptions
 
 STAGES: Mapping[str, type[Any]] = {
     "store": StoreOptions,
     "tracking": TrackingOptions,
     "report": ReportOptions,
+    "workers": WorkerOptions,
 }
 
 Kind = TypeVar("Kind")

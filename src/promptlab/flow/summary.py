@@ -15,13 +15,13 @@ from typing import Any
 from promptlab.configs.settings import Settings
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan
-from promptlab.records import Cell, Drawn
+from promptlab.progress import format_seconds
+from promptlab.records import Cell, Drawn, WorkerShare
 from promptlab.store import Counts, Store
 from promptlab.tracking.view import describe_view
 
 MAX_WIDTH = 100  # characters of a prompt or value shown
 NUM_WORDS = 8  # unknown words shown
-THIS_PROCESS = "this process"
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Session:
     num_unseen: int = 0  # images whose prompt the model did not see whole
     num_equal: int = 0  # images whose pixels are those of another prompt or other parameters
     cost_usd: float | None = None  # None: nothing cost anything
-    by_worker: Counter[str] = field(default_factory=Counter)  # images drawn
+    by_worker: dict[str, WorkerShare] = field(default_factory=dict)
     is_interrupted: bool = False
     is_plan_outdated: bool = False  # a model must be planned anew, see PlanOutdatedError
     model_lost: str | None = None  # why a model could not draw any more
@@ -46,11 +46,11 @@ class Session:
         is_cut_short = self.is_interrupted or self.is_plan_outdated or self.budget_spent
         return not is_cut_short and self.model_lost is None
 
-    def note(self, drawn: Drawn, worker: str = THIS_PROCESS) -> None:
+    def note(self, drawn: Drawn, worker: str) -> None:
         """Count an image."""
         facts, request = drawn.facts, drawn.request
         self.num_drawn += 1
-        self.by_worker[worker] += 1
+        self._add(worker, WorkerShare(1, facts.seconds))
         if facts.status == "failed":
             self.errors[request.image_id] = facts.error or ""
         self.num_unseen += bool(facts.unseen)
@@ -59,6 +59,14 @@ class Session:
         if facts.sha256 is not None:
             owner = hash((request.prompt, *request.params.items()))
             self.num_equal += self._owners.setdefault(facts.sha256[:16], owner) != owner
+
+    def note_restarts(self, restarts: Mapping[str, int]) -> None:
+        """Count the restarts of workers."""
+        for worker, number in restarts.items():
+            self._add(worker, WorkerShare(restarts=number))
+
+    def _add(self, worker: str, share: WorkerShare) -> None:
+        self.by_worker[worker] = self.by_worker.get(worker, WorkerShare()) + share
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +82,7 @@ class SweepSummary:
     unseen: int  # images of this command whose prompt the model did not see whole
     equal: int  # images of this command with the pixels of another prompt or other parameters
     cost_usd: float | None  # of this command; None: nothing cost anything
-    by_worker: Mapping[str, int]  # images that each worker drew for this command
+    by_worker: Mapping[str, WorkerShare]  # what each worker did for this command
     unknown_words: tuple[str, ...]  # one line a model that does not know all words
     paths: Mapping[str, Sequence[str]]  # what to look at: run, sheet, images, table
 
@@ -123,6 +131,16 @@ def _describe_known(num_done: int, num_reused: int) -> list[str]:
     return [f"{number:,} {words}" for number, words in numbers if number]
 
 
+def describe_kinds(kinds: Sequence[str]) -> list[str]:
+    """Return a warning if images are drawn on several kinds of devices."""
+    if len(kinds) < 2:
+        return []
+    return [
+        f"workers on different devices ({', '.join(kinds)}): an image may differ in its last bits "
+        "by who draws it; each row names its own"
+    ]
+
+
 def describe_failure(drawn: Drawn) -> str:
     """Return one line on an image that could not be drawn."""
     request = drawn.request
@@ -152,6 +170,7 @@ def describe_end(summary: SweepSummary, settings: Settings) -> str:
     if summary.failed:
         again = f"promptlab sweep --retry-failed {shlex.quote(root)}"
         lines.append(f"Draw the failed ones again:  {again}")
+    lines += _describe_workers(summary.by_worker)
     lines += summary.unknown_words
     if summary.equal:
         lines.append(
@@ -166,6 +185,19 @@ def describe_end(summary: SweepSummary, settings: Settings) -> str:
         view = zip(("MLflow:", ""), describe_view(RunPaths(root)), strict=False)
         lines += [f"{head:<15} {line}" for head, line in view]
     return "\n".join(lines)
+
+
+def _describe_workers(by_worker: Mapping[str, WorkerShare]) -> list[str]:
+    """Return a line on the workers, if there were several or one was lost."""
+    if len(by_worker) < 2 and not any(share.restarts for share in by_worker.values()):
+        return []
+    parts = []
+    for name, share in sorted(by_worker.items()):
+        text = f"{name} {count(share.images, 'image')} in {format_seconds(share.seconds)}"
+        if share.restarts:
+            text += f", {count(share.restarts, 'restart')}"
+        parts.append(text)
+    return [f"Workers: {'; '.join(parts)}."]
 
 
 def describe_unknown_words(plan: Plan) -> list[str]:

@@ -6,13 +6,11 @@ Knows neither Hydra nor any stage's inside.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from promptlab.configs.settings import Job, Settings, settings_from_jobs
-from promptlab.engine import BLOCK_SIZE, cut_blocks, draw, resident
 from promptlab.errors import (
     BudgetSpentError,
     ModelLostError,
@@ -20,28 +18,38 @@ from promptlab.errors import (
     ReportError,
     SweepInterruptedError,
 )
-from promptlab.finishing import finishing
 from promptlab.flow import spending, summary
 from promptlab.flow.enlarging import Enlarging, enlarged, open_upscaler
 from promptlab.flow.panning import draw_rounds, read_until
 from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
+from promptlab.flow.remote import draw_elsewhere
 from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_samples
 from promptlab.flow.sources import Sources
 from promptlab.flow.stages import StageOptions
 from promptlab.flow.summary import Session, SweepSummary
+from promptlab.models.complete import has_own
 from promptlab.models.http.ledger import Ledger
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
 from promptlab.planning.plan import Plan
 from promptlab.progress import show_progress
-from promptlab.records import Cell, Drawn, Numerics, Result
+from promptlab.records import Cell, Drawn
 from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.scores.beside import scoring_beside
 from promptlab.store import Counts, Store, StoreOptions, open_store, read_run, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 from promptlab.verdicts.lineage import Lineage, keep_descendants
+from promptlab.workers import (
+    Deliver,
+    Describe,
+    ThisProcess,
+    Work,
+    WorkerOptions,
+    Workers,
+    open_workers,
+)
 
 MAX_IMAGES_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
 
@@ -66,20 +74,39 @@ class Invocation:
 class Outcome:
     """What became of a sweep."""
 
-    plan: Plan
+    plan: Plan | None  # None: a job of a cluster has drawn it
     session: Session
     paths: RunPaths | None = None  # None: a plan only
     counts: Counts | None = None  # rows of the whole run folder
     summary: SweepSummary | None = None
+    errors: Mapping[int, str] = field(default_factory=dict)  # what failed, by Hydra job
 
 
 def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outcome:
     """Draw every pending image of a sweep, record it, and build its contact sheet."""
     invocation = invocation or Invocation()
     settings = settings_from_jobs(jobs)
-    sources = Sources(settings.runs_dir)
-    plan = make_plan(jobs, settings, invocation, sources)
     options = StageOptions(settings)
+    if options[WorkerOptions].kind == "slurm" and not invocation.is_plan_only:
+        elsewhere = draw_elsewhere(
+            run_sweep, jobs, invocation, settings.runs_dir, options[WorkerOptions]
+        )
+        assert isinstance(elsewhere, Outcome)
+        return elsewhere
+    with open_workers(options[WorkerOptions]) as workers:
+        return _run_with(workers, jobs, settings, options, invocation)
+
+
+def _run_with(
+    workers: Workers,
+    jobs: Sequence[Job],
+    settings: Settings,
+    options: StageOptions,
+    invocation: Invocation,
+) -> Outcome:
+    """Plan, draw and record a sweep with these workers."""
+    sources = Sources(settings.runs_dir)
+    plan = make_plan(jobs, settings, invocation, sources, workers.describe)
     store_options = replace(
         options[StoreOptions],
         reuse=settings.reuse,
@@ -91,6 +118,7 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     enlarging = open_upscaler(settings, open_model)
     until = None if settings.until is None else read_until(settings.until)
     if invocation.is_plan_only:
+        plan = replace(plan, notes=(*plan.notes, *summary.describe_kinds(workers.kinds())))
         found = survey(folder.paths if folder.exists else None, plan, store_options)
         print(describe_plan(plan, settings, found, folder))
         if enlarging is not None:
@@ -117,17 +145,19 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
             if store.num_pending:
                 tracking.begin()
             ledger.read()
-            session = draw_pending(plan, store, sources, ledger=ledger)
+            session = draw_pending(plan, store, sources, workers, ledger=ledger)
             if until is not None:
                 for grown in draw_rounds(plan, store, until, paths, session):
                     plan = grown
-                    draw_pending(plan, store, sources, session, ledger)
+                    draw_pending(plan, store, sources, workers, session, ledger)
             if enlarging is not None and session.is_complete:
-                plan = enlarge(plan, store, paths, sources, enlarging, session)
+                plan = enlarge(plan, store, paths, sources, enlarging, workers, session)
             if not session.is_complete:
                 scoring.abandon()
+            store.note_workers(session.by_worker)
         if session.is_plan_outdated:
-            return run_sweep(jobs, replace(invocation, run_folder=paths.root))
+            again = replace(invocation, run_folder=paths.root)
+            return _run_with(workers, jobs, settings, options, again)
         if not store.num_pending:
             ledger.clear()
         is_new = session.num_drawn + store.num_reused > 0 or scoring.has_scored
@@ -149,19 +179,28 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
         raise BudgetSpentError(
             summary.describe_spent_budget(session.budget_spent, plan, store.counts, paths)
         )
-    return Outcome(plan, session, paths, store.counts, ended)
+    return Outcome(plan, session, paths, store.counts, ended, errors_by_job(plan, session))
 
 
 def make_plan(
-    jobs: Sequence[Job], settings: Settings, invocation: Invocation, sources: Sources
+    jobs: Sequence[Job],
+    settings: Settings,
+    invocation: Invocation,
+    sources: Sources,
+    ask: Describe | None,
 ) -> Plan:
-    """Return the plan of the jobs: all of it, or what descends from picked cells."""
+    """Return the plan of the jobs: all of it, or what descends from picked cells.
+
+    `ask` gives the numerics of those who will draw; None: that is this process.
+    """
     open_for = open_model_for_plan if invocation.is_plan_only else open_model
+    may_download = not invocation.is_plan_only
+    describe = None if ask is None else lambda node: ask(node, may_download)
     if invocation.lineage is None:
         samples = read_samples(invocation.run_folder, jobs[0].config.get("sample"))
-        return expand(jobs, settings, open_for, samples, sources.parent)
+        return expand(jobs, settings, open_for, samples, sources.parent, describe)
     limit = max(settings.limit, MAX_IMAGES_OF_PICKS)
-    every = expand(jobs, replace(settings, limit=limit), open_for, find_parent=sources.parent)
+    every = expand(jobs, replace(settings, limit=limit), open_for, None, sources.parent, describe)
     plan = keep_descendants(every, jobs, invocation.lineage)
     check_limit(plan, settings.limit)
     return plan
@@ -173,6 +212,7 @@ def enlarge(
     paths: RunPaths,
     sources: Sources,
     enlarging: Enlarging,
+    workers: Workers,
     session: Session,
 ) -> Plan:
     """Draw the enlarged image of every image of a plan; return the plan with them."""
@@ -181,7 +221,7 @@ def enlarge(
     store.extend(more.cells, more.models)
     if store.num_pending:
         log.info("%s", enlarging.describe(store.num_pending))
-        draw_pending(more, store, sources, session)
+        draw_pending(more, store, sources, workers, session)
     return replace(plan, cells=plan.cells + more.cells, models={**plan.models, **more.models})
 
 
@@ -189,55 +229,60 @@ def draw_pending(
     plan: Plan,
     store: Store,
     sources: Sources,
+    workers: Workers,
     session: Session | None = None,
     ledger: Ledger | None = None,
 ) -> Session:
-    """Draw the images that the run lacks, one resident model after the other.
+    """Draw the images that the run lacks.
 
     Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned. A model
     whose next image would pass the budget ends alone.
     """
     session, ledger = session or Session(), ledger or Ledger()
+    with show_progress(store.num_pending) as count:
 
-    def deliver(drawn: Drawn) -> None:
-        store.add(drawn)
-        session.note(drawn)
-        if drawn.facts.status == "failed":
-            log.warning("%s", summary.describe_failure(drawn))
+        def deliver(drawn: Drawn, worker: str) -> None:
+            store.add(drawn)
+            session.note(drawn, worker)
+            if drawn.facts.status == "failed":
+                log.warning("%s", summary.describe_failure(drawn))
+            count(worker)
 
-    try:
-        results = _results(plan, store, sources, ledger, session)
-        with finishing(deliver) as finish, contextlib.closing(results):
-            for numerics, result in show_progress(results, store.num_pending):
-                finish(result, numerics)
-    except KeyboardInterrupt:
-        session.is_interrupted = True
-    except PlanOutdatedError as error:
-        log.warning("%s", error)
-        session.is_plan_outdated = True
-    except ModelLostError as error:
-        session.model_lost = str(error)
+        try:
+            works = list(_works(plan, store, sources))
+            services = [work for work in works if has_own(work.planned.model, "use_ledger")]
+            for work in services:  # they need no device, and one process keeps their books
+                _draw_service(work, deliver, ledger, session)
+            workers.draw([work for work in works if work not in services], deliver)
+        except KeyboardInterrupt:
+            session.is_interrupted = True
+        except PlanOutdatedError as error:
+            log.warning("%s", error)
+            session.is_plan_outdated = True
+        except ModelLostError as error:
+            session.model_lost = str(error)
+    session.note_restarts(workers.restarts)
     return session
 
 
-def _results(
-    plan: Plan, store: Store, sources: Sources, ledger: Ledger, session: Session
-) -> Generator[tuple[Numerics, Result]]:
+def _draw_service(work: Work, deliver: Deliver, ledger: Ledger, session: Session) -> None:
+    """Draw a paid model's images in this process, as far as the budget goes."""
+    model = work.planned.model
+    model.use_ledger(ledger)
+    try:
+        ThisProcess().draw([work], deliver)
+    except BudgetSpentError as error:
+        session.budget_spent[model.name] = str(error)
+
+
+def _works(plan: Plan, store: Store, sources: Sources) -> Iterator[Work]:
+    """Yield what each model has to draw."""
     for model_key, planned in plan.models.items():
-        model, requests = planned.model, store.pending(model_key)
-        if not requests:
-            continue
-        has_sources = any(request.source is not None for request in requests)
-        block_size = SOURCES_BLOCK_SIZE if has_sources else BLOCK_SIZE
-        log.info("Loading %s.", model.name)
-        model.use_ledger(ledger)
-        try:
-            with resident(model):
-                for block in cut_blocks(requests, block_size, model.group_of):
-                    for result in draw(model, [sources.with_bytes(request) for request in block]):
-                        yield planned.numerics, result
-        except BudgetSpentError as error:
-            session.budget_spent[model.name] = str(error)
+        requests = store.pending(model_key)
+        if any(request.source is not None for request in requests):
+            yield Work(planned, requests, sources.with_bytes, SOURCES_BLOCK_SIZE)
+        elif requests:
+            yield Work(planned, requests)
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:
@@ -256,14 +301,14 @@ def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[s
     return known
 
 
-def errors_by_job(outcome: Outcome) -> dict[int, str]:
+def errors_by_job(plan: Plan, session: Session) -> dict[int, str]:
     """Return what failed in each Hydra job, one line a job."""
     failures: dict[int, list[tuple[Cell, str]]] = {}
-    if not outcome.session.errors:
+    if not session.errors:
         return {}
-    for model_key in outcome.plan.models:
-        for cell, request in outcome.plan.requests(model_key):
-            error = outcome.session.errors.get(request.image_id)
+    for model_key in plan.models:
+        for cell, request in plan.requests(model_key):
+            error = session.errors.get(request.image_id)
             if error is not None:
                 failures.setdefault(cell.job_id, []).append((cell, error))
     return {number: summary.describe_job_failure(found) for number, found in failures.items()}

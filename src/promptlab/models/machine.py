@@ -18,13 +18,29 @@ def find_device() -> str:
 
     torch is imported only if the system has a driver.
     """
-    if sys.platform == "linux" and not any(map(os.path.exists, CUDA_FILES)):
-        return "cpu"
-    if sys.platform == "darwin":
+    if not _has_driver():
         return "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def visible_gpus() -> list[str]:
+    """Return what names each CUDA device that torch sees, as CUDA_VISIBLE_DEVICES has it."""
+    if not _has_driver():
+        return []
+    import torch
+
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    num_gpus = torch.cuda.device_count()
+    names = map(str, range(num_gpus)) if listed is None else listed.split(",")[:num_gpus]
+    return [name.strip() for name in names]
+
+
+def _has_driver() -> bool:
+    if sys.platform == "linux":
+        return any(map(os.path.exists, CUDA_FILES))
+    return sys.platform != "darwin"
 
 
 def device_memory() -> int:

@@ -195,6 +195,7 @@ class RunFolder:
             # An enlarged image's model is no part of the plan that the command asks for.
             models={**old.models, **record.models},
             models_config={**old.models_config, **record.models_config},
+            workers=old.workers,
             further={**old.further, **record.further},
         )
         known = {key: model.is_deterministic for key, model in record.models.items()}

@@ -28,6 +28,7 @@ from promptlab.records import (
     Request,
     RunRecord,
     Scalar,
+    WorkerShare,
 )
 from promptlab.store.folder import Listener, RunFolder, explained, join_axes
 from promptlab.store.index import Counts
@@ -173,6 +174,14 @@ class Store:
         else:
             label = self._label(cell, self._plan.request(cell, seed))
             self._pipeline.put(QueuedImage(tuple(rows), drop_texts(image.png), label))
+
+    def note_workers(self, shares: Mapping[str, WorkerShare]) -> None:
+        """Add to sweep.yaml what each worker did in this session."""
+        known = dict(self._folder.record.workers)
+        for name, share in shares.items():
+            known[name] = known.get(name, WorkerShare()) + share
+        self._folder.record = replace(self._folder.record, workers=known)
+        self._folder.write_record()
 
     def flush(self) -> None:
         """Return when everything added is on disk."""

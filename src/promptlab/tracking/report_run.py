@@ -6,6 +6,7 @@ hardware, the contact sheet and the Parquet as a dataset. Repeating it changes n
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import shlex
@@ -18,7 +19,7 @@ from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import RunRecord
 from promptlab.redaction import redact, redact_text
-from promptlab.store.reader import Run
+from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import NOTE_TAG, BulkClient, KnownRun
 from promptlab.tracking.layout import MAX_PARAM_LENGTH, further_metrics, param_key
@@ -37,7 +38,9 @@ def log_report_run(
     page = f"#/experiments/{client.experiment_id}/runs/{mlflow_run.run_id}/artifacts"
     note = describe_run(run.record, page)
     client.describe_experiment(note)
-    client.log_facts(mlflow_run, report_metrics(rows), {NOTE_TAG: note})
+    # A follower opened the run before its workers were done.
+    metrics = report_metrics(rows) | worker_metrics(read_run(run.paths).record)
+    client.log_facts(mlflow_run, metrics, {NOTE_TAG: note})
     client.log_dataset(
         mlflow_run,
         name=run.sweep[:500],
@@ -103,6 +106,15 @@ def report_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     if seconds > 0:
         metrics["images_per_second"] = len(drawn) / seconds
     return metrics | further_metrics(rows)
+
+
+def worker_metrics(record: RunRecord) -> dict[str, float]:
+    """Return what each worker did, if the record tells."""
+    return {
+        param_key(f"worker.{name}.{fact}"): float(value)
+        for name, share in record.workers.items()
+        for fact, value in dataclasses.asdict(share).items()
+    }
 
 
 def report_params(record: RunRecord, fixed: Mapping[str, str]) -> dict[str, str]:
