@@ -154,7 +154,8 @@ def _run_with(
                 plan = enlarge(plan, store, paths, sources, enlarging, workers, session)
             if not session.is_complete:
                 scoring.abandon()
-            store.note_workers(session.by_worker)
+            if session.by_worker:
+                store.note_workers(session.by_worker)
         if session.is_plan_outdated:
             again = replace(invocation, run_folder=paths.root)
             return _run_with(workers, jobs, settings, options, again)
