@@ -156,17 +156,19 @@ def _run_with(
                 scoring.abandon()
             if session.by_worker:
                 store.note_workers(session.by_worker)
-        if session.is_plan_outdated:
-            again = replace(invocation, run_folder=paths.root)
-            return _run_with(workers, jobs, settings, options, again)
         if not store.num_pending:
             ledger.clear()
         is_new = session.num_drawn + store.num_reused > 0 or scoring.has_scored
         if is_new:
             log.info("Building the contact sheet.")
-        sheet = write_sheet(paths, options[ReportOptions], is_new)
+        sheet: list[str] = []
+        if not session.is_plan_outdated:
+            sheet = write_sheet(paths, options[ReportOptions], is_new)
         if is_new and options[TrackingOptions].enabled:
             log.info("Bringing MLflow up to date.")
+    if session.is_plan_outdated:
+        again = replace(invocation, run_folder=paths.root)
+        return _run_with(workers, jobs, settings, options, again)
     ended = SweepSummary.of(plan, session, store, paths, sheet)
     with keep_log(paths):
         log.info("%s", summary.describe_end(ended, settings))

@@ -192,25 +192,32 @@ def test_out_of_memory_fails_the_rows_of_a_batch_and_names_the_size_to_set(load,
     assert results[small.image_id].batch_size == 4  # nothing is halved: that would change its bits
 
 
-def test_a_trial_that_runs_out_of_memory_halves_the_batch_before_anything_is_drawn(
-    project, sweep, monkeypatch
-):
+@pytest.fixture
+def batches(monkeypatch) -> list[int]:
+    """Let eight images be a fast batch, and memory suffice for two; return the batches' sizes."""
     import torch
     from diffusers import UNet2DConditionModel
 
-    from promptlab.cli import main
     from promptlab.models.diffusers import model as module
 
-    real, batches = UNet2DConditionModel.forward, []
+    real, found = UNet2DConditionModel.forward, []
 
     def forward(self: Any, sample: Any, *arguments: Any, **options: Any) -> Any:
-        batches.append(len(sample) // 2)  # half of it is for the guidance
-        if batches[-1] > 2:
+        found.append(len(sample) // 2)  # half of it is for the guidance
+        if found[-1] > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return real(self, sample, *arguments, **options)
 
     monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
     monkeypatch.setattr(module, "CPU_BATCH", 8)
+    return found
+
+
+def test_a_trial_that_runs_out_of_memory_halves_the_batch_before_anything_is_drawn(
+    project, sweep, batches
+):
+    from promptlab.cli import main
+
     code, _, err = sweep("sd15", "subject=a fox,a robot", "seeds=3", batch_size=None)
     assert code == 0, err
     assert "8 images of 32×32 px do not fit" in (project.runs[0] / "sweep.log").read_text()
@@ -218,14 +225,23 @@ def test_a_trial_that_runs_out_of_memory_halves_the_batch_before_anything_is_dra
     assert set(batches[2:]) == {2}
     rows = project.rows()
     assert [row["status"] for row in rows] == ["ok"] * 6
-    assert {(row["batch_size"], json.loads(row["params"])["padded_batch"]) for row in rows} == {
-        (2, 2)
-    }
+    sizes = {(row["batch_size"], json.loads(row["params"])["padded_batch"]) for row in rows}
+    assert sizes == {(2, 2)}
     assert len(project.runs) == 1
     drawn = len(batches)
     code, _, err = sweep("sd15", "subject=a fox,a robot", "seeds=3", batch_size=None)
     assert (code, len(batches), len(project.runs)) == (0, drawn, 1)
     assert main(["verify", str(project.runs[-1])]) == 0
+
+
+def test_a_batch_that_cannot_be_remembered_fails_its_rows(
+    project, sweep, batches, tmp_path, monkeypatch
+):
+    (tmp_path / "no folder").write_text("")
+    monkeypatch.setenv("PROMPTLAB_CACHE", str(tmp_path / "no folder"))
+    assert sweep("sd15", "subject=a fox", batch_size=None)[0] == 1
+    (row,) = project.rows()
+    assert row["error"].endswith("in a batch: set padded_batch=4")
 
 
 def test_a_batch_that_was_asked_for_is_not_halved(load):

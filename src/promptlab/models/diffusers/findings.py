@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def remember(kind: str, key: str, value: Any) -> None:
         aside.write_text(json.dumps({**recall(kind), key: value}), encoding="utf-8")
         aside.replace(path)
     except OSError:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def fingerprint(files: Iterable[Path], folder: Path, further: dict[str, object]) -> str:

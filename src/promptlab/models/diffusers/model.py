@@ -86,7 +86,8 @@ class DiffusersModel:
         self.name = name or Path(path).name.removesuffix(".safetensors")
         self.is_deterministic: bool | None = None  # until a trial has shown it
         self._place = locate(path, revision, variant, config)
-        self._key = f"{path} {revision} {variant}"
+        place = Path(path).expanduser()
+        self._key = f"{place.resolve() if place.exists() else path} {revision} {variant}"
         self._pipeline, self._loras = pipeline, Path(loras).expanduser()
         self._device, self._dtype, self._memory = device, dtype, memory
         self._batch_size, self._is_compiled = batch_size, compile
@@ -237,13 +238,18 @@ class DiffusersModel:
         key = self._batch_key(params)
         if (key, asked) in self._tried:
             return
-        self._tried.add((key, asked))
         is_free = key not in recall(BATCHES) and asked == self._choose_batch(params)
-        while not self._fits(request, number) and is_free and number > 1:
-            number //= 2
+        try:
+            while not self._fits(request, number) and is_free and number > 1:
+                number //= 2
+        except Exception as error:
+            if is_lost(error):
+                raise
+            return  # what is wrong is reported by the images that it is wrong with
+        self._tried.add((key, asked))
         if is_free:
             remember(BATCHES, key, number)
-        if number < asked:
+        if number < asked and recall(BATCHES).get(key) == number:
             width, height = self.size_of(params)
             raise PlanOutdatedError(
                 f"{asked} images of {width}×{height} px do not fit into the memory of "
@@ -256,10 +262,9 @@ class DiffusersModel:
         try:
             is_exact = self._painter.is_exact(request, number)
         except Exception as error:
-            if is_lost(error):
-                raise
-            # What else is wrong is reported by the images that it is wrong with.
-            return not is_out_of_memory(error)
+            if is_out_of_memory(error):
+                return False
+            raise
         if not is_exact and self.is_deterministic is not False:
             log.warning(
                 "A trial image came out otherwise in another batch: on this device this model's "
