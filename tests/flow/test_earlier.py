@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from promptlab.flow.drawing import Drawing
 from promptlab.flow.earlier import plan_of_run
 from promptlab.flow.sources import Sources
-from promptlab.flow.sweep import draw_pending
 from promptlab.paths import RunPaths
 from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.workers.opening import ThisProcess
@@ -30,7 +30,9 @@ def test_a_run_that_was_extended_is_still_the_run_of_its_command(project: Projec
     more = replace(plan.cells[0], seeds=(90, 91))
     with open_store(RunPaths(run), plan, StoreOptions(reuse=False)) as store:
         store.extend([more])
-        assert draw_pending(plan, store, Sources("runs"), ThisProcess()).num_drawn == 2
+        drawing = Drawing(plan, store, Sources("runs"), ThisProcess())
+        drawing.draw()
+        assert drawing.session.num_drawn == 2
     assert len(project.rows()) == 14
     assert "12 already here, nothing to do" in project.run("sweep", *GRID).out
     assert [str(path) for path in project.runs] == [run]

@@ -7,20 +7,20 @@ Knows neither Hydra nor any stage's inside.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from promptlab.configs.settings import Job, Settings, settings_from_jobs
 from promptlab.errors import (
     BudgetSpentError,
     ModelLostError,
-    PlanOutdatedError,
     ReportError,
     SweepInterruptedError,
 )
 from promptlab.flow import spending, summary
-from promptlab.flow.enlarging import Enlarging, enlarged, open_upscaler
-from promptlab.flow.panning import draw_rounds, read_until
+from promptlab.flow.drawing import Drawing
+from promptlab.flow.enlarging import open_upscaler
+from promptlab.flow.panning import read_until
 from promptlab.flow.preview import describe_plan
 from promptlab.flow.provenance import describe_sweep
 from promptlab.flow.remote import draw_elsewhere
@@ -28,32 +28,24 @@ from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_s
 from promptlab.flow.sources import Sources
 from promptlab.flow.stages import StageOptions
 from promptlab.flow.summary import Session, SweepSummary
-from promptlab.models.complete import has_own
-from promptlab.models.http.ledger import Ledger
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
 from promptlab.planning.plan import Plan
-from promptlab.progress import show_progress
-from promptlab.records import Cell, Drawn
+from promptlab.records import Cell
 from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.scores.beside import scoring_beside
-from promptlab.store import Counts, Store, StoreOptions, open_store, read_run, survey
+from promptlab.store import Counts, StoreOptions, open_store, survey
 from promptlab.tracking import TrackingOptions, open_tracking
 from promptlab.verdicts.lineage import Lineage, keep_descendants
 from promptlab.workers import (
-    Deliver,
     Describe,
-    ThisProcess,
-    Work,
     WorkerOptions,
     Workers,
     open_workers,
 )
 
 MAX_IMAGES_OF_PICKS = 1_000_000  # images of the picked jobs, of which most may not be picked
-
-SOURCES_BLOCK_SIZE = 64  # requests handed out at once that each hold the bytes of an image
 
 log = logging.getLogger(__name__)
 
@@ -145,13 +137,11 @@ def _run_with(
             if store.num_pending:
                 tracking.begin()
             ledger.read()
-            session = draw_pending(plan, store, sources, workers, ledger=ledger)
-            if until is not None:
-                for grown in draw_rounds(plan, store, until, paths, session):
-                    plan = grown
-                    draw_pending(plan, store, sources, workers, session, ledger)
-            if enlarging is not None and session.is_complete:
-                plan = enlarge(plan, store, paths, sources, enlarging, workers, session)
+            drawing = Drawing(plan, store, sources, workers, ledger)
+            drawing.draw()
+            drawing.pan(until, paths)
+            drawing.enlarge(enlarging, paths)
+            plan, session = drawing.plan, drawing.session
             if not session.is_complete:
                 scoring.abandon()
             if session.by_worker:
@@ -172,16 +162,7 @@ def _run_with(
     ended = SweepSummary.of(plan, session, store, paths, sheet)
     with keep_log(paths):
         log.info("%s", summary.describe_end(ended, settings))
-    if session.model_lost is not None:
-        raise ModelLostError(
-            summary.describe_lost_model(session.model_lost, plan, store.counts, paths)
-        )
-    if session.is_interrupted:
-        raise SweepInterruptedError(summary.describe_interruption(plan, store.counts, paths))
-    if session.budget_spent:
-        raise BudgetSpentError(
-            summary.describe_spent_budget(session.budget_spent, plan, store.counts, paths)
-        )
+    raise_if_ended_early(plan, session, store.counts, paths)
     return Outcome(plan, session, paths, store.counts, ended, errors_by_job(plan, session))
 
 
@@ -209,83 +190,16 @@ def make_plan(
     return plan
 
 
-def enlarge(
-    plan: Plan,
-    store: Store,
-    paths: RunPaths,
-    sources: Sources,
-    enlarging: Enlarging,
-    workers: Workers,
-    session: Session,
-) -> Plan:
-    """Draw the enlarged image of every image of a plan; return the plan with them."""
-    store.flush()
-    more = enlarged(plan, read_run(paths), sources, enlarging)
-    store.extend(more.cells, more.models)
-    if store.num_pending:
-        log.info("%s", enlarging.describe(store.num_pending))
-        draw_pending(more, store, sources, workers, session)
-    return replace(plan, cells=plan.cells + more.cells, models={**plan.models, **more.models})
-
-
-def draw_pending(
-    plan: Plan,
-    store: Store,
-    sources: Sources,
-    workers: Workers,
-    session: Session | None = None,
-    ledger: Ledger | None = None,
-) -> Session:
-    """Draw the images that the run lacks.
-
-    Ctrl-C ends it early, and so does a model that cannot draw any more, or not as planned. A model
-    whose next image would pass the budget ends alone.
-    """
-    session, ledger = session or Session(), ledger or Ledger()
-    with show_progress(store.num_pending) as count:
-
-        def deliver(drawn: Drawn, worker: str) -> None:
-            store.add(drawn)
-            session.note(drawn, worker)
-            if drawn.facts.status == "failed":
-                log.warning("%s", summary.describe_failure(drawn))
-            count(worker)
-
-        try:
-            works = list(_works(plan, store, sources))
-            services = [work for work in works if has_own(work.planned.model, "use_ledger")]
-            for work in services:  # they need no device, and one process keeps their books
-                _draw_service(work, deliver, ledger, session)
-            workers.draw([work for work in works if work not in services], deliver)
-        except KeyboardInterrupt:
-            session.is_interrupted = True
-        except PlanOutdatedError as error:
-            log.warning("%s", error)
-            session.is_plan_outdated = True
-        except ModelLostError as error:
-            session.model_lost = str(error)
-    session.note_restarts(workers.restarts)
-    return session
-
-
-def _draw_service(work: Work, deliver: Deliver, ledger: Ledger, session: Session) -> None:
-    """Draw a paid model's images in this process, as far as the budget goes."""
-    model = work.planned.model
-    model.use_ledger(ledger)
-    try:
-        ThisProcess().draw([work], deliver)
-    except BudgetSpentError as error:
-        session.budget_spent[model.name] = str(error)
-
-
-def _works(plan: Plan, store: Store, sources: Sources) -> Iterator[Work]:
-    """Yield what each model has to draw."""
-    for model_key, planned in plan.models.items():
-        requests = store.pending(model_key)
-        if any(request.source is not None for request in requests):
-            yield Work(planned, requests, sources.with_bytes, SOURCES_BLOCK_SIZE)
-        elif requests:
-            yield Work(planned, requests)
+def raise_if_ended_early(plan: Plan, session: Session, counts: Counts, paths: RunPaths) -> None:
+    """Raise why a sweep has not drawn everything, how much is kept, and how to resume."""
+    if session.model_lost is not None:
+        raise ModelLostError(summary.describe_lost_model(session.model_lost, plan, counts, paths))
+    if session.is_interrupted:
+        raise SweepInterruptedError(summary.describe_interruption(plan, counts, paths))
+    if session.budget_spent:
+        raise BudgetSpentError(
+            summary.describe_spent_budget(session.budget_spent, plan, counts, paths)
+        )
 
 
 def write_sheet(paths: RunPaths, options: ReportOptions, is_new: bool) -> list[str]:
