@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from promptlab.errors import ConfigError
@@ -158,6 +159,13 @@ def test_a_sweep_scores_its_images_in_a_process_beside_it(project):
     assert all(None not in values for values in scores.values())
     assert '"name":"sharpness"' in (project.runs[-1] / "index.html").read_text()
     assert (project.runs[-1] / "scores_summary.parquet").exists()
+
+
+def test_modules_of_the_working_directory_have_nothing_to_do_with_the_scoring(project):
+    project.write("random.py", "raise SystemExit('a module of the user')")
+    done = make_sweep(project, "seeds=2", "score=[sharpness]")
+    assert done.code == 0
+    assert len(pq.read_table(project.runs[-1] / "scores.parquet")) == len(project.rows())
 
 
 def test_a_scorer_that_fails_beside_a_sweep_is_a_warning(project, monkeypatch):

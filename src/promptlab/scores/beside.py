@@ -45,7 +45,7 @@ class Beside:
         if names:
             open_scorers(names)  # unknown ones are refused before anything is drawn
             self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, paths.root, *names],
+                [sys.executable, "-P", "-m", __name__, paths.root, *names],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

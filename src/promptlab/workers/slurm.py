@@ -129,7 +129,7 @@ def _draw_in_job(
 @contextlib.contextmanager
 def _node_of_ray(*arguments: str) -> Iterator[None]:
     """Run a node of Ray on this machine."""
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", *arguments]
+    command = [sys.executable, "-P", "-m", "ray.scripts.scripts", "start", *arguments]
     environment: Mapping[str, str] = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}
     process = subprocess.Popen(
         [*command, "--block", "--log-color=false"],
