@@ -202,7 +202,7 @@ def test_random_kills_of_workers_and_sweeps_leave_the_table_of_an_undisturbed_ru
     num_failed = 0
     for run in project.runs:
         num_failed += sum(row["status"] == "failed" for row in project.rows(run))
-        done = project.run("sweep", "--retry-failed", str(run), "workers=this")
+        done = project.run("sweep", "--retry-failed", str(run))
         assert done.code == 0, done.err
         assert essence(project.rows(run)) == expected
     assert len(project.runs) == 3
