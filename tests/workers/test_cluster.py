@@ -57,6 +57,9 @@ def test_a_killed_sweep_leaves_nothing_of_the_ray_that_it_started(project: Proje
     finally:
         process.kill()
         process.wait()
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
     began = time.monotonic()
     while ray_processes() - before:
         assert time.monotonic() - began < 10.0, ray_processes() - before
