@@ -6,12 +6,15 @@ started on this machine, when it is needed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import queue
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from promptlab.errors import ConfigError, ModelError
@@ -148,7 +151,7 @@ class Cluster:
 
         if not self._join():
             log.info("Starting Ray on this machine.")
-            ray.init(include_dashboard=False, **_QUIET)
+            ray.init(address="local", include_dashboard=False, **_QUIET)
             self._is_started = True
         num_cpus, num_gpus = self._needs()
         has = ray.cluster_resources()
@@ -187,20 +190,38 @@ class Cluster:
         if ray.is_initialized():
             return True
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        address = self._options.address
+        address = find_cluster(self._options.address)
+        if address is None:
+            return False
         try:
             ray.init(address=address, **_QUIET)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            if address == "auto":
-                return False
-            raise ConfigError(
-                f"workers.address={address}: no Ray cluster answers there ({error}). Expected the "
-                "address that `ray start --head` prints, or auto."
-            ) from error
+            raise ConfigError(f"No Ray cluster answers at {address}: {error}. {_ADVICE}") from error
         self._is_joined = True
         return True
 
 
+def find_cluster(address: str) -> str | None:
+    """Return the address of a running cluster, None if `auto` finds none.
+
+    Ray itself would wait for minutes for one that has died and left its address behind.
+    """
+    found = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    is_named = bool(found)
+    if not is_named:
+        with contextlib.suppress(OSError):
+            found = Path(
+                os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster"
+            ).read_text()
+    host, _, port = found.strip().rpartition(":")
+    with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), 5):
+        return found.strip()
+    if is_named:
+        raise ConfigError(f"No Ray cluster answers at {found}. {_ADVICE}")
+    return None
+
+
+_ADVICE = "Expected workers.address=HOST:PORT as `ray start --head` prints it, or auto."
 _QUIET: Mapping[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
