@@ -37,7 +37,7 @@ def draw_elsewhere(
 def _draw(
     workers: Mapping[str, Any], run_sweep: RunSweep, jobs: Sequence[Job], invocation: Any
 ) -> Any:
-    """Run a sweep inside of the job, with the workers that it has; its log goes to stdout."""
+    """Run a sweep inside the job, with the workers that it has; its log goes to stdout."""
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING, force=True)
     logging.getLogger("promptlab").setLevel(logging.INFO)
     there = [replace(job, config={**job.config, "workers": workers}) for job in jobs]

@@ -32,7 +32,7 @@ MAX_SENT = 32  # messages sent at once
 
 
 class Actor:
-    """A worker inside of a Ray actor: orders come as calls, messages leave as a stream."""
+    """A worker inside a Ray actor: orders come as calls, messages leave as a stream."""
 
     def __init__(self, sys_path: Sequence[str]) -> None:
         find_modules(sys_path)

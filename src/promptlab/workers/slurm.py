@@ -1,7 +1,7 @@
 """A sweep as one job of a Slurm cluster: submitted here, drawn there, its log shown here.
 
 Takes a function that draws and what it needs; returns what it returned. On one node it draws with
-local workers, on several with a Ray cluster inside of the job. Knows no plan and no run folder.
+local workers, on several with a Ray cluster inside the job. Knows no plan and no run folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from promptlab.workers.worker import find_modules
 
 log = logging.getLogger(__name__)
 
-Draw = Callable[..., Any]  # takes the values of `workers` inside of the job, then the arguments
+Draw = Callable[..., Any]  # takes the values of `workers` inside the job, then the arguments
 LOOK_S = 1.0  # between two looks at the job and its log
 PATIENCE_S = 300.0  # for the nodes of a job to find each other
 

@@ -1,6 +1,6 @@
 """The worker: one model in memory, block after block, finished images out.
 
-Takes blocks and a function that sends messages; runs inside of a process or an actor, and knows not
+Takes blocks and a function that sends messages; runs inside a process or an actor, and knows not
 which. Encodes its images itself.
 """
 
