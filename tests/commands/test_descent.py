@@ -149,13 +149,13 @@ def test_three_generations_of_the_embedded_model_come_out_again_bit_for_bit(proj
 
     run("sweep", "subject=a fox", "style=noto", "seeds=[5]", "temperature=0.9")
     (first,) = project.rows()
-    run("vary", first["image_id"], "seeds=2", "strength=0.3,1")
+    run("vary", first["image_id"], "seeds=1", "strength=0.3,1")
     children = project.rows()
-    assert len({row["sha256"] for row in children}) == 4
-    run("vary", children[0]["image_id"], "seeds=2", "strength=0.6", "style=openmoji")
+    assert len({row["sha256"] for row in children}) == 2
+    run("vary", children[0]["image_id"], "seeds=1", "strength=0.6", "style=openmoji")
     run("upscale")
-    assert [(row["style"], row["width"]) for row in project.rows()] == [("openmoji", 640)] * 2
-    for folder, number in zip(project.runs, (1, 4, 2, 2), strict=True):
+    assert [(row["style"], row["width"]) for row in project.rows()] == [("openmoji", 640)]
+    for folder, number in zip(project.runs, (1, 2, 1, 1), strict=True):
         same = f"{number} of {number} images are bit for bit the same.\n"
         assert project.run("verify", str(folder)).out == same
     # The whole image drawn anew has the bits of an image without a parent.
