@@ -17,6 +17,7 @@ import re
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -44,7 +45,7 @@ def picture(*content: Any, size: tuple[int, int]) -> bytes:
     return file.getvalue()
 
 
-class Fake:
+class Fake(ABC):
     """A server on a port of its own; `faults` are met by drawing requests, by their number."""
 
     def __init__(
@@ -100,13 +101,13 @@ class Fake:
         """What the images drawn so far are billed with."""
         return len(self.billed) * self.price_usd
 
+    @abstractmethod
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer:
         """Return the answer to a request that has passed the door."""
-        raise NotImplementedError
 
+    @abstractmethod
     def is_drawing(self, method: str, path: str) -> bool:
         """Tell whether a request asks for an image: those meet the faults."""
-        raise NotImplementedError
 
     def bill(self, prompt: str, seed: int | None) -> None:
         """Note an image that is paid."""
