@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.errors import TrackingError
+from promptlab.records import RunRecord, WorkerShare
 from promptlab.store.schema import AxisColumn
 from promptlab.tracking.layout import (
     arm_metrics,
@@ -19,7 +20,7 @@ from promptlab.tracking.layout import (
     make_layout,
     small_image,
 )
-from promptlab.tracking.report_run import report_metrics
+from promptlab.tracking.report_run import report_metrics, worker_metrics
 from tests.tracking.holding import make_database
 
 ROW = {
@@ -134,3 +135,15 @@ def test_metrics_name_money_and_unread_prompts_only_where_there_are_any():
     assert further_metrics([ROW, {**ROW, "cost_usd": None, "unseen": ""}]) == {}
     assert arm_metrics([ROW, *paid]).items() >= further_metrics(paid).items()
     assert report_metrics([ROW, *paid]).items() >= further_metrics(paid).items()
+
+
+def test_what_each_worker_did_is_a_metric_of_its_own():
+    shares = {"gpu 0": WorkerShare(30, 12.5, 1), "gpu 1": WorkerShare(10, 12.0, 0)}
+    assert worker_metrics(RunRecord(workers=shares)) == {
+        "worker.gpu 0.images": 30.0,
+        "worker.gpu 0.seconds": 12.5,
+        "worker.gpu 0.restarts": 1.0,
+        "worker.gpu 1.images": 10.0,
+        "worker.gpu 1.seconds": 12.0,
+        "worker.gpu 1.restarts": 0.0,
+    }

@@ -109,11 +109,28 @@ def test_a_sweep_says_what_each_worker_did_and_keeps_it(project: Project):
     assert table(project) == undisturbed(project, *GRID)
 
 
+def test_a_plan_warns_of_workers_on_different_devices(project: Project, monkeypatch):
+    cards = ["NVIDIA H100", "NVIDIA A10"]
+    monkeypatch.setattr("promptlab.workers.opening.local_kinds", lambda: cards)
+    told = project.run("sweep", *GRID, *LOCAL, "--plan")
+    assert "workers on different devices (NVIDIA H100, NVIDIA A10)" in told.out
+    monkeypatch.setattr("promptlab.workers.opening.local_kinds", lambda: cards[:1])
+    assert "different devices" not in project.run("sweep", *GRID, *LOCAL, "--plan").out
+
+
 def test_the_run_of_one_kind_of_workers_is_resumed_by_another(project: Project):
     project.run("sweep", *GRID, "workers=this")
     again = project.run("sweep", *GRID, *LOCAL)
     assert "32 already here, nothing to do" in again.out
     assert len(project.runs) == 1
+
+
+def test_a_run_that_several_workers_began_is_resumed_by_this_process_alone(project: Project):
+    project.run("sweep", *GRID, *LOCAL, "model.fails_on=robot")
+    again = project.run("sweep", "--retry-failed", str(project.runs[-1]), "workers=this")
+    assert "workers.num" not in again.err
+    assert "16 already here, 16 images to draw" in again.out
+    assert "Workers:" not in again.out
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def recorded_arguments(run_folder: str, given: Sequence[str] | None = None) -> l
     """Return the arguments of the command that began a run.
 
     Those that were recorded without their credential are left out; to resume the run, they must be
-    among the `given` ones.
+    among the `given` ones. Workers that are given replace those that began it, whole: an option of
+    the one kind is a mistake with another.
     """
     recorded = read_run(run_folder).record.argv
     if recorded is None:
@@ -79,4 +80,11 @@ def recorded_arguments(run_folder: str, given: Sequence[str] | None = None) -> l
                 f"{argument} was recorded without its credential. Give it again, after the other "
                 f"arguments: {key_of_override(argument)}=…"
             )
-    return [argument for argument in recorded if argument not in lacking]
+    left_out = set(lacking)
+    if any(_is_on_workers(argument) for argument in given or ()):
+        left_out.update(filter(_is_on_workers, recorded))
+    return [argument for argument in recorded if argument not in left_out]
+
+
+def _is_on_workers(argument: str) -> bool:
+    return key_of_override(argument).split(".")[0] == "workers"
