@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from promptlab.workers.host import Hear
 from promptlab.workers.local import local_kinds
 from promptlab.workers.messages import Block, Gone, Message
 from promptlab.workers.options import WorkerOptions
+from promptlab.workers.orphans import watch
 from promptlab.workers.worker import describe, find_modules, work
 
 log = logging.getLogger(__name__)
@@ -112,6 +114,7 @@ class Cluster:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._is_joined = self._is_started = False
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     def describe(self, node: Mapping[str, Any] | None, may_download: bool) -> Numerics:
         """Return the numerics that a worker of the cluster draws with.
@@ -153,6 +156,7 @@ class Cluster:
             log.info("Starting Ray on this machine.")
             ray.init(address="local", include_dashboard=False, **_QUIET)
             self._is_started = True
+            self._watch_over_ray()
         num_cpus, num_gpus = self._needs()
         has = ray.cluster_resources()
         room = has.get("GPU", 0) / num_gpus if num_gpus else has.get("CPU", 0) / (num_cpus or 1)
@@ -171,6 +175,15 @@ class Cluster:
             import ray
 
             ray.shutdown()
+        if self._watcher is not None:
+            self._watcher.communicate()
+
+    def _watch_over_ray(self) -> None:
+        """Have all that Ray started here ended if this process is killed."""
+        import psutil
+
+        children = psutil.Process().children(recursive=True)
+        self._watcher = watch([child.pid for child in children])
 
     def _needs(self) -> tuple[float, float]:
         """Return the CPUs and GPUs of one worker."""
