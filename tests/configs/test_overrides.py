@@ -106,11 +106,12 @@ def test_any_prompt_is_readable_for_hydra_or_refused_with_the_form_to_type(text)
 @pytest.mark.parametrize(
     ("arguments", "pasted"),
     [
-        (["subject=a fox, red"], ["-m 'subject=a fox, red'", "'subject=\"a fox, red\"'"]),
-        (["subject={a|b},c"], ["'subject=\"{a|b},c\"'"]),
-        (["subject=choice({a|b},c d)"], ['\'subject=choice("{a|b}","c d")\'']),
-        (["subject=[{a|b},c]"], ['\'subject=["{a|b}","c"]\'', "'subject=\"[{a|b},c]\"'"]),
-        (["exclude=[{style: a!, subject: b}]"], ["'exclude=[{style: \"a!\", subject: b}]'"]),
+        (["subject=a fox, red"], ["-m subject='a fox, red'", "subject='\"a fox, red\"'"]),
+        (["subject={a|b},c"], ["subject='\"{a|b},c\"'"]),
+        (["subject=choice({a|b},c d)"], ['subject=\'choice("{a|b}","c d")\'']),
+        (["subject=[{a|b},c]"], ['subject=\'["{a|b}","c"]\'', "subject='\"[{a|b},c]\"'"]),
+        (["exclude=[{style: a!, subject: b}]"], ["exclude='[{style: \"a!\", subject: b}]'"]),
+        (['subject=a sign, "open"'], ["""subject="'a sign, \\"open\\"'\""""]),
     ],
 )
 def test_what_is_ambiguous_is_an_error_with_the_quoted_form_ready_to_paste(arguments, pasted):

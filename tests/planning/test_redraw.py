@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from promptlab.configs.quoting import quote
+from promptlab.configs.quoting import quote, quote_for_shell
 from promptlab.identity import canonical_json
 from promptlab.planning.language import parse_pattern
 from promptlab.planning.redraw import (
     RecordedModel,
     hydra_value,
-    quote_for_shell,
     recorded_model,
     redraw_command,
     redraw_overrides,

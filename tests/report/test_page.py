@@ -93,6 +93,19 @@ def test_thumbnails_of_several_processes_are_those_of_one_in_the_same_order(foxe
     assert list(make_thumbnails(iter(sources), len(sources), 32, 2)) == alone
 
 
+def test_the_processes_ignore_modules_of_the_working_directory(foxes, tmp_path, monkeypatch):
+    for name in ("types", "random", "pickle", "PIL"):
+        (tmp_path / f"{name}.py").write_text("open('was_run', 'w'); raise SystemExit('not ours')")
+    monkeypatch.setattr("promptlab.report.thumbnails.MIN_FOR_PROCESSES", 1)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    rows = read_run(foxes).rows()[:2]
+    sources = [Source(r["image_id"], r["sha256"], Path(foxes, r["path"])) for r in rows]
+    monkeypatch.chdir(tmp_path)
+    assert len(list(make_thumbnails(iter(sources), len(sources), 32, 2))) == len(sources)
+    assert not Path("was_run").exists()
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 def test_a_picture_that_cannot_be_read_is_left_out_with_a_warning(tmp_path, caplog):
     root = make_run(tmp_path / "run", embed_images=False)
     broken = Path(root, read_run(root).rows(["path"])[0]["path"])

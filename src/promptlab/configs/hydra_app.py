@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from promptlab.configs.explain import explained_errors
 from promptlab.configs.locations import packaged_conf
+from promptlab.configs.misread import check_flags, check_words
 from promptlab.configs.overrides import open_slots, overrides_last, prepare_arguments
 from promptlab.errors import ConfigError
 
@@ -110,8 +111,13 @@ def _hydra_for(
         version.setbase(VERSION_BASE)
         parser = get_args_parser()
         parser.prog = "promptlab sweep"
-        args = parser.parse_args(prepare_arguments(overrides_last(arguments)))
-        _check_flags(args)
+        typed = overrides_last(arguments)
+        args, unknown = parser.parse_known_args(typed)
+        check_flags(arguments, unknown)
+        _check_together(args)
+        if not args.shell_completion:  # its arguments are a shell's, no overrides
+            check_words(arguments, args.overrides)
+        args = parser.parse_args(prepare_arguments(typed))
         OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
         search_path = create_config_search_path(args.config_path or packaged_conf())
         if args.config_dir is not None:
@@ -120,12 +126,12 @@ def _hydra_for(
             folder = f"file://{os.path.abspath(args.config_dir)}"
             search_path.prepend("command-line", folder, anchor="schema")
         hydra = Hydra.create_main_hydra2("sweep", search_path)
-        if not args.shell_completion:  # its arguments are a shell's, no overrides
+        if not args.shell_completion:
             args.overrides = open_slots(args.overrides, hydra.config_loader)
         yield hydra, args, parser
 
 
-def _check_flags(args: argparse.Namespace) -> None:
+def _check_together(args: argparse.Namespace) -> None:
     flags = {
         "--run": args.run,
         "--multirun": args.multirun,

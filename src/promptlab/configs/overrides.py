@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from promptlab.configs.quoting import quote
+from promptlab.configs.quoting import join_command, quote, quote_override
 from promptlab.configs.settings import DEFAULT_LIMIT, RESERVED_KEYS, TEXT_KEYS, keys_of
 from promptlab.configs.written import is_rewritten
 from promptlab.errors import ConfigError, PlanTooLargeError
@@ -45,7 +44,7 @@ class UnreadableError(ConfigError):
     """An argument that has to be written otherwise, with the forms to write instead."""
 
     def __init__(self, problem: str, **forms: str) -> None:
-        super().__init__(f"{problem} {_list_forms(forms, shlex.quote)}")
+        super().__init__(f"{problem} {_list_forms(forms, quote_override)}")
         self.problem = problem
         self.forms = forms  # what a form is for, as words joined by _ → the override
 
@@ -54,7 +53,7 @@ class UnreadableError(ConfigError):
 
         def command(form: str) -> str:
             words = [*arguments[:place], form, *arguments[place + 1 :]]
-            return f"promptlab sweep {shlex.join(words)}"
+            return join_command(["promptlab", "sweep", *words])
 
         return ConfigError(f"{self.problem} {_list_forms(self.forms, command)}")
 
@@ -209,11 +208,12 @@ def _check_single(arguments: Sequence[str], place: int, prepared: str) -> None:
     match = _OVERRIDE.fullmatch(argument)
     if match is None or argument.startswith("-") or not _is_simple_sweep(prepared):
         return
-    one_text = [*arguments[:place], f"{match['key']}={_quote(match['value'])}"]
+    quoted = f"{match['key']}={_quote(match['value'])}"
+    one_text = [*arguments[:place], quoted, *arguments[place + 1 :]]
     raise ConfigError(
         f"{argument}: a comma separates values, and several values make a sweep. To sweep them: "
-        f"promptlab sweep -m {shlex.join(arguments)}; for one text with a comma: promptlab sweep "
-        f"{shlex.join([*one_text, *arguments[place + 1 :]])}"
+        f"{join_command(['promptlab', 'sweep', '-m', *arguments])}; for one text with a comma: "
+        f"{join_command(['promptlab', 'sweep', *one_text])}"
     )
 
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from promptlab.configs.quoting import quote
+from promptlab.configs.quoting import join_command, quote, quote_for_shell
 from promptlab.planning.language import Pattern
 from promptlab.records import IMPORTED, RunRecord
 
 # Settings that decide where and how fast an image is drawn, and never change its pixels.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
-_EXPANDED = re.compile(r'["$`\\!]')  # characters that a shell expands in double quotes
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
 _TYPED_WORDS = frozenset({"null", "true", "false", "nan", "inf", "infinity"})
 
@@ -76,7 +74,7 @@ def redraw_command(
     if row.get("device") == IMPORTED:
         return f"# imported: {quote_for_shell(row['model'])} drew it elsewhere"
     overrides = redraw_overrides(row, model, words)
-    return " ".join(["promptlab", "sweep", *map(quote_override, overrides)])
+    return join_command(["promptlab", "sweep", *overrides])
 
 
 def redraw_overrides(
@@ -105,35 +103,6 @@ def redraw_overrides(
         *(f"{name}={hydra_value(value)}" for name, value in {**settings, **params}.items()),
         f"seeds=[{row['seed']}]",
     ]
-
-
-def quote_override(override: str) -> str:
-    """Return an override as one word for a shell, with quotes around the value alone."""
-    key, equals, value = override.partition("=")
-    if not equals or quote_for_shell(key) != key:
-        return quote_for_shell(override)
-    return f"{key}={quote_for_shell(value)}"
-
-
-def quote_for_shell(word: str) -> str:
-    """Return one word for a shell, in printable characters on one line.
-
-    A prompt may hold line breaks and terminal codes: these are written as escapes that bash, zsh
-    and ksh read ($'…').
-    """
-    if word.isprintable():
-        if "'" in word and not _EXPANDED.search(word):
-            return f'"{word}"'
-        return shlex.quote(word)
-    escaped = "".join(
-        f"\\{char}"
-        if char in "\\'"
-        else char
-        if char.isprintable()
-        else "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8"))
-        for char in word
-    )
-    return f"$'{escaped}'"
 
 
 def hydra_value(value: Any) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +27,7 @@ NATIVE_QUALITY = 90  # of one that is small already: the page may have no other 
 METHOD = 2  # WebP's effort: 4 is twice as slow for 5 % fewer bytes
 MIN_FOR_PROCESSES = 400  # below, starting processes takes longer than they save
 TASK_SIZE = 32  # images handed to a process at once
+_SAFE_PATH = "PYTHONSAFEPATH"  # Python's own variable: -P for processes whose command is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,9 @@ def make_thumbnails(
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+    with _safe_path():  # a pool begins with a process that tracks its semaphores
+        pool = ProcessPoolExecutor(num_processes, mp_context=context)
+    with pool:
         tasks = _windowed_map(pool, sources, max_px, window=4 * num_processes)
         yield from (thumbnail for task in tasks for thumbnail in task if thumbnail is not None)
 
@@ -113,11 +117,29 @@ def _windowed_map(
     remaining = iter(sources)
     running: collections.deque = collections.deque()
     while task := list(itertools.islice(remaining, TASK_SIZE)):
-        running.append(pool.submit(_make_many, task, max_px))
+        with _safe_path():
+            running.append(pool.submit(_make_many, task, max_px))
         if len(running) >= window:
             yield running.popleft().result()
     while running:
         yield running.popleft().result()
+
+
+@contextlib.contextmanager
+def _safe_path() -> Iterator[None]:
+    """Let processes that start here ignore the working directory's modules, which are the user's.
+
+    A spawned process looks there first, before it takes over our own path.
+    """
+    given = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if given is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = given
 
 
 class ThumbnailCache:

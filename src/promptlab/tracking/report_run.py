@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from promptlab.configs.quoting import join_command
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.records import RunRecord
@@ -143,7 +144,7 @@ def describe_run(record: RunRecord, report_page: str) -> str:
     sizes = [f"{len(values):,} × {axis}" for axis, values in record.axes.items()]
     lines = [f"{', '.join(sizes) or 'One cell'}: {record.num_images:,} images."]
     if record.command:
-        lines.append(f"    {shlex.join(redact(list(record.command)))}")
+        lines.append(f"    {join_command(redact(list(record.command)))}")
     lines.append(
         f"[The contact sheet is an artifact of the run `report`.]({report_page}) In the chart view "
         "each card is one image axis value with all runs side by side; its slider is the seed."
