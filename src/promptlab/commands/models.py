@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from promptlab.configs.explain import close_names
-from promptlab.configs.vocabulary import Option, find_options, read_option
+from promptlab.configs.vocabulary import Option, find_options, opening_comment, read_option
 from promptlab.errors import ConfigError, PromptlabError
 from promptlab.models.protocol import CompleteModel
 from promptlab.models.registry import open_model
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name is None:
         for option in options.values():
             print(f"{option.name}{'  (yours)' if option.is_own else ''}")
-            print(textwrap.indent(describe_file(option), "    "))
+            print(textwrap.indent(opening_comment(option), "    "))
         print(
             "\n`promptlab models NAME` says what a model accepts. Your own: conf/model/NAME.yaml."
         )
@@ -42,21 +42,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def describe_file(option: Option) -> str:
-    """Return the comment that opens a config file."""
-    lines = option.path.read_text(encoding="utf-8", errors="replace").splitlines()
-    comments = []
-    for line in lines:
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @"):
-            comments.append(line.removeprefix("#").strip())
-    return " ".join(comments) or "no description"
-
-
 def describe_model(option: Option) -> Iterator[str]:
     """Yield lines on one model."""
-    yield f"{option.name}: {describe_file(option)}"
+    yield f"{option.name}: {opening_comment(option)}"
     content = read_option(option)
     model = open_model(content.get("model", content))
     yield f"  config       {option.path}"

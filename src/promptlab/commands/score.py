@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptlab.commands.models import describe_file
 from promptlab.commands.pick import bring_up_to_date
-from promptlab.configs.vocabulary import find_options
+from promptlab.configs.vocabulary import find_options, opening_comment
 
 if TYPE_CHECKING:
     from promptlab.scores.scoring import Tally
@@ -53,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """Score the runs and print what each scorer did."""
     if args.list:
         for option in find_options("scorer").values():
-            print(f"{option.name:<14}{'(yours) ' if option.is_own else ''}{describe_file(option)}")
+            print(
+                f"{option.name:<14}{'(yours) ' if option.is_own else ''}{opening_comment(option)}"
+            )
         return 0
     from tqdm import tqdm
 

@@ -77,6 +77,18 @@ def read_option(option: Option) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def opening_comment(option: Option) -> str:
+    """Return the comment that opens an option's file."""
+    lines = option.path.read_text(encoding="utf-8", errors="replace").splitlines()
+    comments = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @"):
+            comments.append(line.removeprefix("#").strip())
+    return " ".join(comments) or "no description"
+
+
 def _folder(group: str, is_own: bool) -> Path:
     if group == "sweeps":
         return Path("sweeps").resolve() if is_own else Path(packaged_sweeps())

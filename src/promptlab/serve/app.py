@@ -1,0 +1,201 @@
+"""The routes of the queue, and the app that holds them and those of the pages.
+
+Takes what a server shares, returns an ASGI app. Each route names the role that it wants; an app
+with one that does not fails when it is made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from promptlab.errors import PromptlabError
+from promptlab.serve import door
+from promptlab.serve.choices import list_choices
+from promptlab.serve.door import Guarded, read_json, visitor_of
+from promptlab.serve.queue import Entry, QueueFullError
+from promptlab.serve.server import KEEPALIVE_S, Server
+from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
+
+MAX_ENTRY_ID = 2**63 - 1  # of SQLite
+
+
+class App(Starlette):
+    """Starlette behind the door, which also stands before its own answers to errors."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the whole app."""
+        return door.Door(super().build_middleware_stack(), self.state.server.access)
+
+
+def make_app(server: Server, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """Return the app of a server, with further routes; raises TypeError for one without a role."""
+    every = [*QueueRoutes(server).routes(), *routes]
+    open_doors = [route for route in every if not isinstance(route, Guarded)]
+    if open_doors:
+        raise TypeError(f"A route names no role: {open_doors[0]!r}. Expected a Guarded route.")
+    app = App(
+        routes=every,
+        exception_handlers={
+            HTTPException: door.explain_http,
+            PromptlabError: door.explain,
+            QueueFullError: _explain_full,
+            ClientDisconnect: _explain_disconnect,
+            Exception: door.confess,
+        },
+    )
+    app.state.server = server
+    app.router.redirect_slashes = False
+    return app
+
+
+class QueueRoutes:
+    """The queue's routes."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._document: tuple[int, bytes] = (-1, b"")
+
+    def routes(self) -> list[Guarded]:
+        """Return the routes."""
+        return [
+            Guarded("/api/queue", self.show, role="view"),
+            Guarded("/api/queue", self.add, role="run", methods=["POST"]),
+            Guarded("/api/queue/events", self.follow, role="view"),
+            Guarded("/api/plan", self.plan, role="run", methods=["POST"]),
+            Guarded("/api/queue/{entry_id}/cancel", self.cancel, role="run", methods=["POST"]),
+            Guarded("/api/queue/{entry_id}/move", self.move, role="run", methods=["POST"]),
+            Guarded("/api/queue/{entry_id}/again", self.again, role="run", methods=["POST"]),
+            Guarded("/api/choices", self.choices, role="view"),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        """Answer with the queue as it is."""
+        return Response(await self._read(), media_type="application/json")
+
+    async def follow(self, request: Request) -> Response:
+        """Answer with an event for every change of the queue, the first at once."""
+
+        async def events() -> AsyncGenerator[bytes]:
+            async with aclosing(self.server.changes(KEEPALIVE_S)) as changes:
+                async for is_change in changes:
+                    yield event("queue", await self._read()) if is_change else b": here\n\n"
+
+        return StreamingResponse(events(), media_type="text/event-stream")
+
+    async def plan(self, request: Request) -> Response:
+        """Answer with what a wish would draw."""
+        argv = await self._argv(request)
+        planned = await self.server.plan(argv)
+        return JSONResponse(
+            {
+                "line": line_of(argv),
+                "num_images": planned.num_images,
+                "num_cells": planned.num_cells,
+                "num_pending": planned.num_pending,
+                "prompts": list(planned.prompts),
+                "summary": planned.summary,
+            }
+        )
+
+    async def add(self, request: Request) -> Response:
+        """Queue a wish that can be planned."""
+        argv = await self._argv(request)
+        return JSONResponse(document_of(await self._enqueue(argv, request)), 201)
+
+    async def again(self, request: Request) -> Response:
+        """Queue an entry's line once more, with other seeds."""
+        entry = await self._entry(request)
+        body = await read_json(request)
+        await run_in_threadpool(check, entry.argv)  # the owner's own lines may hold more
+        argv = await run_in_threadpool(with_other_seeds, entry.argv, body.get("seeds"))
+        return JSONResponse(document_of(await self._enqueue(argv, request, entry.of)), 201)
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel an entry."""
+        entry = await self._entry(request)
+        if not await run_in_threadpool(self.server.queue.cancel, entry.entry_id):
+            raise HTTPException(409, f"Entry {entry.entry_id} has ended already.")
+        return await self._entry_response(entry.entry_id)
+
+    async def move(self, request: Request) -> Response:
+        """Move a waiting entry before another, or behind all."""
+        entry = await self._entry(request)
+        before = (await read_json(request)).get("before")
+        if before is not None and (type(before) is not int or not 0 < before <= MAX_ENTRY_ID):
+            raise HTTPException(400, "before: expected the number of an entry, or null.")
+        if not await run_in_threadpool(self.server.queue.move, entry.entry_id, before):
+            raise HTTPException(409, "Only entries that wait can be moved, among each other.")
+        return await self._entry_response(entry.entry_id)
+
+    async def choices(self, request: Request) -> Response:
+        """Answer with the styles, templates and models."""
+        return JSONResponse(await run_in_threadpool(list_choices))
+
+    async def _enqueue(self, argv: tuple[str, ...], request: Request, of: str = "") -> Entry:
+        who = visitor_of(request).name
+        return await self.server.enqueue(argv, who=who, source="page", of=of)
+
+    async def _argv(self, request: Request) -> tuple[str, ...]:
+        wish = (await read_json(request)).get("wish")
+        if not isinstance(wish, dict):
+            raise HTTPException(400, 'Expected {"wish": {…}}.')
+        return await run_in_threadpool(argv_of, wish)
+
+    async def _entry(self, request: Request) -> Entry:
+        number = request.path_params["entry_id"]
+        entry = None
+        if number.isascii() and number.isdecimal() and len(number) < 19:
+            entry = await run_in_threadpool(self.server.queue.get, int(number))
+        if entry is None:
+            raise HTTPException(404, "There is no such entry.")
+        return entry
+
+    async def _entry_response(self, entry_id: int) -> Response:
+        entry = await run_in_threadpool(self.server.queue.get, entry_id)
+        assert entry is not None
+        return JSONResponse(document_of(entry))
+
+    async def _read(self) -> bytes:
+        """Return the queue as JSON; however many ask, it is written once a version."""
+        version = await run_in_threadpool(self.server.queue.version)
+        if version != self._document[0]:
+            entries = await run_in_threadpool(self.server.queue.entries)
+            listed = {"version": version, "entries": [document_of(entry) for entry in entries]}
+            self._document = version, json.dumps(listed, ensure_ascii=False).encode()
+        return self._document[1]
+
+
+def event(name: str, data: bytes) -> bytes:
+    """Return a server-sent event; its data is JSON on one line."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def document_of(entry: Entry) -> dict[str, Any]:
+    """Return what a client may know of an entry: no paths and no leases."""
+    kept = (
+        *("entry_id", "status", "who", "source", "num_images", "num_pending", "num_drawn"),
+        *("num_failed", "error", "created_at", "started_at", "ended_at", "of", "is_cancelling"),
+    )
+    run = None if entry.run_folder is None else os.path.basename(entry.run_folder.rstrip("/"))
+    document = {name: getattr(entry, name) for name in kept}
+    return {**document, "line": line_of(entry.argv), "run": run}
+
+
+async def _explain_full(request: Request, error: Exception) -> Response:
+    return door.error_response(request, 429, str(error), {"retry-after": "60"})
+
+
+async def _explain_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it

@@ -1,0 +1,148 @@
+"""What the routes of one server share.
+
+Takes the queue, the rules of access and what plans and draws; tells routes when the queue changes.
+Knows no route.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from starlette.concurrency import run_in_threadpool
+
+from promptlab.serve.access import Access
+from promptlab.serve.queue import Entry, Queue, QueueFullError
+
+POLL_S = 0.4  # between looks at the queue, while somebody waits for a change
+KEEPALIVE_S = 15.0  # a stream says something at least so often
+MAX_PLANS = 3  # at once; a process each
+MAX_PLANS_WAITING = 12
+
+
+class Planned(Protocol):
+    """What a plan says of a command line."""
+
+    @property
+    def num_images(self) -> int:
+        """Return the number of images."""
+
+    @property
+    def num_cells(self) -> int:
+        """Return the number of cells."""
+
+    @property
+    def num_pending(self) -> int:
+        """Return the number of images that no run has drawn yet."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """Return the first prompts."""
+
+    @property
+    def summary(self) -> str:
+        """Return what `--plan` prints."""
+
+
+class Planner(Protocol):
+    """Plans a command line in a process of its own."""
+
+    def plan(self, argv: tuple[str, ...], timeout_s: float = 30.0) -> Planned:
+        """Return the plan; raises PromptlabError with the command's own message."""
+
+
+@dataclass
+class Server:
+    """What the routes share."""
+
+    runs_dir: str
+    queue: Queue
+    children: Planner
+    access: Access
+    is_closing: bool = False  # streams end
+    _plans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_PLANS))
+    _num_plans: int = 0
+    _version: int = -1
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _poller: asyncio.Task[None] | None = None
+    _num_listeners: int = 0
+
+    async def plan(self, argv: tuple[str, ...]) -> Planned:
+        """Return the plan of a line that has been checked; raises what the plan says against it."""
+        if self._num_plans >= MAX_PLANS + MAX_PLANS_WAITING:
+            raise QueueFullError("Too many plans are being made. Try again in some seconds.")
+        self._num_plans += 1
+        try:
+            async with self._plans:
+                return await run_in_threadpool(self.children.plan, argv)
+        finally:
+            self._num_plans -= 1
+
+    async def enqueue(
+        self,
+        argv: tuple[str, ...],
+        *,
+        who: str,
+        source: str,
+        of: str = "",
+        is_urgent: bool = False,
+    ) -> Entry:
+        """Plan a line that has been checked and queue it, unless the plan refuses it."""
+        planned = await self.plan(argv)
+
+        def add() -> Entry:
+            return self.queue.add(
+                argv,
+                who=who,
+                source=source,
+                num_images=planned.num_images,
+                of=of,
+                is_urgent=is_urgent,
+            )
+
+        return await run_in_threadpool(add)
+
+    async def changes(self, timeout_s: float = KEEPALIVE_S) -> AsyncGenerator[bool]:
+        """Yield True at once and after each change of the queue, False after a time without one.
+
+        Ends when the server does. However many listen, the queue is asked once.
+        """
+        seen: int | None = None
+        self._num_listeners += 1
+        try:
+            if self._poller is None or self._poller.done():
+                self._version = await run_in_threadpool(self.queue.version)
+                self._poller = asyncio.create_task(self._poll())
+            while not self.is_closing:
+                if seen is not None and seen == self._version:
+                    async with self._changed:
+                        try:
+                            async with asyncio.timeout(timeout_s):
+                                await self._changed.wait()
+                        except TimeoutError:
+                            yield False
+                            continue
+                if seen != self._version:
+                    seen = self._version
+                    yield True
+        finally:
+            self._num_listeners -= 1
+
+    async def _poll(self) -> None:
+        while self._num_listeners and not self.is_closing:
+            await asyncio.sleep(POLL_S)
+            version = await run_in_threadpool(self.queue.version)
+            if version != self._version or self.is_closing:
+                async with self._changed:
+                    self._version = version
+                    self._changed.notify_all()
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Let all streams end."""
+        self.is_closing = True
+        async with self._changed:
+            self._changed.notify_all()
