@@ -18,11 +18,12 @@ from typing import Any
 from promptlab.configs.explain import close_names
 from promptlab.configs.locations import packaged_conf
 from promptlab.configs.overrides import prepare_override
+from promptlab.configs.quoting import quote_override
 from promptlab.configs.settings import RESERVED_KEYS
 from promptlab.configs.vocabulary import find_options, list_options, read_option
 from promptlab.errors import ConfigError, PromptlabError
 from promptlab.planning.language import Pattern
-from promptlab.planning.redraw import hydra_value, quote_override
+from promptlab.planning.redraw import hydra_value
 from promptlab.planning.seeds import MAX_SEED, parse_seeds
 
 MAX_CHARACTERS = 64_000  # of all arguments together
