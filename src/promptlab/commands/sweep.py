@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from promptlab.configs.hydra_app import run_hydra, scratch_folder
@@ -16,6 +17,7 @@ from promptlab.errors import ConfigError, PromptlabError
 
 if TYPE_CHECKING:
     from promptlab.configs.settings import Job
+    from promptlab.flow.sweep import Invocation
     from promptlab.verdicts.lineage import Lineage
 
 
@@ -24,10 +26,12 @@ def run_arguments(arguments: Sequence[str]) -> int:
     return draw_arguments(arguments)[0]
 
 
-def draw_arguments(arguments: Sequence[str]) -> tuple[int, str]:
+def draw_arguments(
+    arguments: Sequence[str], invocation: Invocation | None = None
+) -> tuple[int, str]:
     """Run a sweep as its command line says; return its exit code and its run folder.
 
-    With steps after it, the exit code is that of all.
+    With steps after it, the exit code is that of all. `invocation` holds what no command line says.
     """
     from promptlab.commands import chain
     from promptlab.flow.earlier import lineage_of_picks, recorded_arguments, split_flags
@@ -52,7 +56,8 @@ def draw_arguments(arguments: Sequence[str]) -> tuple[int, str]:
         argv = ["--from-images", image_ids, *overrides]
         bases, own = bases_of_images(image_ids, overrides)
         overrides = ["--multirun", *own]
-    task = SweepTask(argv, flags.plan, folder, flags.retry_failed is not None, lineage, bases)
+    retry_failed = flags.retry_failed is not None
+    task = SweepTask(argv, flags.plan, folder, retry_failed, lineage, bases, invocation)
     try:
         run_hydra(task, overrides)
     except ConfigError as error:
@@ -90,6 +95,7 @@ class SweepTask:
         retry_failed: bool,
         lineage: Lineage | None = None,
         bases: Sequence[Sequence[str]] = (),
+        invocation: Invocation | None = None,
     ) -> None:
         self.arguments = tuple(arguments)
         self.is_plan_only = is_plan_only
@@ -97,6 +103,7 @@ class SweepTask:
         self.retry_failed = retry_failed
         self.lineage = lineage
         self.bases = bases  # overrides before each job's own, once each
+        self.invocation = invocation
         self.steps: Sequence[Sequence[str]] = ()  # after the sweep
         self.drawn_folder = ""  # "": nothing was drawn
         self.runs_dir = "runs"
@@ -126,10 +133,12 @@ class SweepTask:
 
         settings = settings_from_jobs(jobs)
         self.steps, self.runs_dir = read_steps(settings.then), settings.runs_dir
-        invocation = Invocation(
+        given = self.invocation or Invocation()
+        invocation = replace(
+            given,
             argv=self.arguments,
             is_plan_only=self.is_plan_only,
-            run_folder=self.run_folder or _chosen_folder(hydra_folder),
+            run_folder=self.run_folder or given.run_folder or _chosen_folder(hydra_folder),
             retry_failed=self.retry_failed,
             lineage=self.lineage,
         )

@@ -16,6 +16,7 @@ from promptlab.flow.enlarging import Enlarging, enlarged
 from promptlab.flow.panning import Until, draw_rounds
 from promptlab.flow.sources import Sources
 from promptlab.flow.summary import Session
+from promptlab.flow.watching import Watch
 from promptlab.models.complete import has_own
 from promptlab.models.http.ledger import Ledger
 from promptlab.paths import RunPaths
@@ -38,6 +39,7 @@ class Drawing:
     store: Store
     sources: Sources
     workers: Workers
+    watch: Watch = field(default_factory=Watch)
     ledger: Ledger = field(default_factory=Ledger)
     session: Session = field(default_factory=Session)
 
@@ -55,6 +57,7 @@ class Drawing:
                 if drawn.facts.status == "failed":
                     log.warning("%s", summary.describe_failure(drawn))
                 count(worker)
+                self.watch.drawn(self.session, self.store.num_pending)
 
             try:
                 works = list(self._works(part or self.plan))

@@ -28,6 +28,7 @@ from promptlab.flow.runs import choose_run_folder, file_exists, keep_log, read_s
 from promptlab.flow.sources import Sources
 from promptlab.flow.stages import StageOptions
 from promptlab.flow.summary import Session, SweepSummary
+from promptlab.flow.watching import Watch
 from promptlab.models.registry import open_model, open_model_for_plan
 from promptlab.paths import RunPaths
 from promptlab.planning.expand import check_limit, expand
@@ -60,6 +61,8 @@ class Invocation:
     #   else a new folder below runs_dir
     retry_failed: bool = False  # draw failed rows again
     lineage: Lineage | None = None  # draw only what descends from these picked cells
+    watch: Watch = Watch()  # hears of the plan and of each image
+    flush_s: float | None = None  # images are acknowledged so often; None: as store.flush_s says
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,11 @@ def run_sweep(jobs: Sequence[Job], invocation: Invocation | None = None) -> Outc
     options = StageOptions(settings)
     if options[WorkerOptions].kind == "slurm" and not invocation.is_plan_only:
         elsewhere = draw_elsewhere(
-            run_sweep, jobs, invocation, settings.runs_dir, options[WorkerOptions]
+            run_sweep,
+            jobs,
+            replace(invocation, watch=Watch()),
+            settings.runs_dir,
+            options[WorkerOptions],
         )
         assert isinstance(elsewhere, Outcome)
         return elsewhere
@@ -105,6 +112,8 @@ def _run_with(
         retry_failed=invocation.retry_failed,
         runs_dir=settings.runs_dir,
     )
+    if invocation.flush_s is not None:
+        store_options = replace(store_options, flush_s=invocation.flush_s)
     folder = choose_run_folder(plan, settings, invocation.run_folder)
     plan = folder.plan
     enlarging = open_upscaler(settings, open_model)
@@ -112,9 +121,11 @@ def _run_with(
     if invocation.is_plan_only:
         plan = replace(plan, notes=(*plan.notes, *summary.describe_kinds(workers.kinds())))
         found = survey(folder.paths if folder.exists else None, plan, store_options)
-        print(describe_plan(plan, settings, found, folder))
+        text = describe_plan(plan, settings, found, folder)
         if enlarging is not None:
-            print(f"\nAfterwards: {enlarging.describe(enlarging.count(plan))}")
+            text += f"\n\nAfterwards: {enlarging.describe(enlarging.count(plan))}"
+        print(text)
+        invocation.watch.planned(plan, found.num_pending, text, folder.paths, ())
         return Outcome(plan, Session())
 
     spending.check_prices(plan, settings)
@@ -133,11 +144,13 @@ def _run_with(
             ) as store,
             keep_log(paths),
         ):
-            log.info("%s", summary.describe_start(plan, store, paths))
+            start = summary.describe_start(plan, store, paths)
+            log.info("%s", start)
+            invocation.watch.planned(plan, store.num_pending, start, paths, store.pending_rows())
             if store.num_pending:
                 tracking.begin()
             ledger.read()
-            drawing = Drawing(plan, store, sources, workers, ledger)
+            drawing = Drawing(plan, store, sources, workers, invocation.watch, ledger)
             drawing.draw()
             drawing.pan(until, paths)
             drawing.enlarge(enlarging, paths)

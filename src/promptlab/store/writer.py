@@ -13,6 +13,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from promptlab.errors import StoreError
 from promptlab.identity import canonical_json
@@ -20,6 +21,7 @@ from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells
 from promptlab.png import drop_texts
 from promptlab.records import (
+    CELL_COLUMNS,
     Cell,
     CellColumns,
     Drawn,
@@ -68,6 +70,16 @@ class Store:
         """Return what one model has to draw: each image once, in the plan's order."""
         with self._lock:
             return list(self._requests[model_key].values())
+
+    def pending_rows(self) -> Iterator[dict[str, Any]]:
+        """Yield what is known of the images still to draw: columns of images.parquet by name."""
+        with self._lock:
+            waiting = [(image_id, *each) for image_id, of in self._waiting.items() for each in of]
+        for image_id, cell, seed in waiting:
+            columns = self._cell_columns(cell, seed)
+            axes = {a.column: columns.axes.get(a.name) for a in self._folder.axes}
+            own = {name: getattr(columns, name) for name in CELL_COLUMNS}
+            yield {"image_id": image_id, "status": "pending", **own, **axes}
 
     @property
     def num_pending(self) -> int:

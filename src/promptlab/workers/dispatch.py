@@ -56,7 +56,6 @@ class Seat:
     is_given_up: bool = False
     num_starts_in_vain: int = 0  # in a row, without an image
     block: tuple[Work, int] | None = None  # that the model draws: whose and how many
-    began_at: float = 0.0  # the block
     heard_at: float = 0.0
     answered_at: float = 0.0  # when it last had an image or got its first block
 
@@ -132,7 +131,7 @@ class Dispatcher:
         if not seat.open:
             seat.answered_at = now
         seat.open.update((request.image_id, (work, request)) for request in requests)
-        seat.is_free, seat.block, seat.began_at = False, (work, len(requests)), now
+        seat.is_free, seat.block = False, (work, len(requests))
         seat.host.send(Block(call, tuple(map(work.prepare, requests))))
 
     def _step(self) -> None:
@@ -154,13 +153,12 @@ class Dispatcher:
         match message:
             case Image():
                 self._take_image(seat, message)
-            case Idle():
+            case Idle(seconds):
                 if seat.block is not None:
                     work, size = seat.block
-                    self._sizes.note_block(work, name, size, seat.heard_at - seat.began_at)
+                    self._sizes.note_block(work, name, size, seconds)
                 seat.is_free, seat.block = True, None
             case Loaded(numerics):
-                seat.began_at = seat.heard_at
                 self._compare(name, numerics)
             case Line(level, text):
                 log.log(level, "%s: %s", name, text)

@@ -55,6 +55,8 @@ class Image:
 class Idle:
     """The model has drawn its block and wants another; images may still be on their way."""
 
+    seconds: float  # that the model took for the block, loading left out
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

@@ -1,12 +1,14 @@
 """Who draws, by the options: this process, or a team of workers behind one dispatcher.
 
-Takes options, returns Workers: from outside all are the same.
+Takes options, returns Workers: from outside all are the same. Below `promptlab serve`, the team of
+kind auto is the server's own resident workers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -21,6 +23,7 @@ from promptlab.workers.dispatch import Deliver, Dispatcher
 from promptlab.workers.host import Host
 from promptlab.workers.local import local_hosts, local_kinds
 from promptlab.workers.options import WorkerOptions
+from promptlab.workers.resident import DESK, resident_hosts
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ class Team:
     def __init__(
         self,
         options: WorkerOptions,
-        find_hosts: Callable[[], Sequence[Host]],
+        find_hosts: Callable[[int], Sequence[Host]],
         find_kinds: Callable[[], Sequence[str]],
         describe: Describe | None = None,
     ) -> None:
@@ -92,7 +95,9 @@ class Team:
         """Draw everything with workers that are started for it."""
         if not works:
             return
-        dispatcher = Dispatcher(self._find_hosts(), Blocks(works), deliver, self._options)
+        blocks = Blocks(works)
+        hosts = self._find_hosts(blocks.num_left)
+        dispatcher = Dispatcher(hosts, blocks, deliver, self._options)
         self.restarts = dispatcher.restarts
         dispatcher.run()
 
@@ -101,12 +106,15 @@ class Team:
 def open_workers(options: WorkerOptions = WorkerOptions()) -> Iterator[Workers]:  # noqa: B008
     """Return who draws; nothing is started before it is needed."""
     kind, num = options.kind, options.num
+    if kind == "auto" and os.environ.get(DESK):
+        yield Team(options, lambda num_images: resident_hosts(num_images, num), local_kinds)
+        return
     if kind == "auto":
         kind = "local" if num or len(visible_gpus()) > 1 else "this"
     if kind == "local":
-        yield Team(options, lambda: local_hosts(num), local_kinds)
+        yield Team(options, lambda num_images: local_hosts(num), local_kinds)
     elif kind == "ray":
         with contextlib.closing(Cluster(options)) as cluster:
-            yield Team(options, cluster.hosts, cluster.kinds, cluster.describe)
+            yield Team(options, lambda num_images: cluster.hosts(), cluster.kinds, cluster.describe)
     else:
         yield ThisProcess()

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,9 +80,10 @@ def _draw_all(blocks: Iterable[Block], send: Send) -> None:
                 stack.enter_context(resident(model))
                 loaded = block.model
                 send(Loaded(describe_numerics(block.model.numerics.device)))
+            began_at = time.monotonic()
             for result in draw(model, block.requests):
                 take(result, block.model.numerics)
-            send(Idle())
+            send(Idle(time.monotonic() - began_at))
 
 
 def open_call(call: ModelCall) -> CompleteModel:
