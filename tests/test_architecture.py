@@ -21,7 +21,7 @@ PACKAGES = ("src/promptlab", "src/hydra_plugins", "benchmarks", "training")
 # floors stand between its neighbours': what is named longest decides.
 FLOORS = (
     ("",),
-    ("cli", "commands", "api", "__main__"),
+    ("cli", "commands", "api", "__main__", "serve.child"),
     ("serve",),
     ("flow",),
     ("tracking",),

@@ -61,7 +61,7 @@ class Invocation:
     #   else a new folder below runs_dir
     retry_failed: bool = False  # draw failed rows again
     lineage: Lineage | None = None  # draw only what descends from these picked cells
-    watch: Watch = Watch()  # hears of the plan and of each image
+    watch: Watch = field(default_factory=Watch)  # hears of the plan and of each image
     flush_s: float | None = None  # images are acknowledged so often; None: as store.flush_s says
 
 

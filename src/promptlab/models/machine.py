@@ -18,7 +18,7 @@ def find_device() -> str:
 
     torch is imported only if the system has a driver.
     """
-    if not _has_driver():
+    if not has_driver():
         return "cpu"
     import torch
 
@@ -27,7 +27,7 @@ def find_device() -> str:
 
 def visible_gpus() -> list[str]:
     """Return what names each CUDA device that torch sees, as CUDA_VISIBLE_DEVICES has it."""
-    if not _has_driver():
+    if not has_driver():
         return []
     import torch
 
@@ -37,7 +37,8 @@ def visible_gpus() -> list[str]:
     return [name.strip() for name in names]
 
 
-def _has_driver() -> bool:
+def has_driver() -> bool:
+    """Tell whether the system may have a CUDA driver; imports nothing."""
     if sys.platform == "linux":
         return any(map(os.path.exists, CUDA_FILES))
     return sys.platform != "darwin"

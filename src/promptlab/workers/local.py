@@ -12,6 +12,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 
 from promptlab.machine import cpu_name, usable_cores
 from promptlab.models.machine import visible_gpus
@@ -21,9 +22,13 @@ from promptlab.workers.messages import Block, Gone
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def local_hosts(num: int | None) -> list[LocalHost]:
-    """Return hosts for so many workers; None: one a GPU. GPUs, or else cores, are shared out."""
-    gpus = visible_gpus()
+def local_hosts(num: int | None, gpus: Sequence[str] | None = None) -> list[LocalHost]:
+    """Return hosts for so many workers; None: one a GPU. GPUs, or else cores, are shared out.
+
+    `gpus` as `visible_gpus` returns them; None: it is asked.
+    """
+    if gpus is None:
+        gpus = visible_gpus()
     count = num or max(1, len(gpus))
     env = dict(os.environ)
     for name in _THREADS:

@@ -107,18 +107,21 @@ class ResidentHost:
         except _NO_ANSWER as error:
             hear(Gone(f"the server's workers cannot be reached: {error}", is_final=True))
             return
-        with contextlib.suppress(EOFError, OSError), connection:
-            with self._lock:
-                if life != self._life:
-                    return  # left meanwhile
-                self._connection = connection
-            while True:
+        with self._lock:
+            is_left = life != self._life  # meanwhile
+            self._connection = None if is_left else connection
+        with contextlib.suppress(EOFError, OSError):
+            while not is_left:
                 message = connection.recv()
                 if isinstance(message, Image):
                     opened.discard(message.image_id)
                 elif isinstance(message, Gone):
                     self._share.num_left += len(opened)  # they are handed out again
                 hear(message)
+        with self._lock:
+            connection.close()
+            if self._connection is connection:
+                self._connection = None
         hear(Gone("the server has closed this seat"))
 
     def send(self, block: Block | None) -> None:
