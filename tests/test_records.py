@@ -1,8 +1,13 @@
 """sweep.yaml comes back as it was written, whichever version wrote it."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
+from promptlab.identity import escape_surrogates
 from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS, ModelRecord, RunRecord
 
 RECORD = RunRecord(
@@ -29,6 +34,25 @@ git: null
 def test_a_record_comes_back_as_it_was_written():
     assert RunRecord.from_yaml(RECORD.to_yaml()) == RECORD
     assert yaml.safe_load(RECORD.to_yaml()) == RECORD.to_plain()
+
+
+@given(st.text(st.characters(codec=None), max_size=5))
+@example("\x85\u2028\u2029")  # line ends of YAML
+@example("\udce9")
+@settings(max_examples=15)
+def test_any_text_in_a_record_is_written_as_utf_8_and_stays_what_it_was_if_it_is_utf_8(text):
+    record = replace(
+        RECORD,
+        sweep=text,
+        command=(text,),
+        config={f"key {text}": {"prompt": text, "list": [text]}},
+        axes={"subject": (text,)},
+        models={"tiny": ModelRecord(name=text)},
+    )
+    found = RunRecord.from_yaml(record.to_yaml().encode("utf-8"))
+    if text == escape_surrogates(text):
+        assert found == record
+    assert RunRecord.from_yaml(found.to_yaml()) == found
 
 
 def test_a_record_of_before_has_the_defaults_of_what_it_lacks():

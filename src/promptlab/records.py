@@ -5,6 +5,7 @@ Knows nothing of Hydra, torch, files or MLflow. Everything here is immutable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Scalar = str | int | float | bool | None
 Status = Literal["ok", "flagged", "failed"]
 
+_UNUSUAL_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 IMPORTED = "imported"  # the device of images that were drawn elsewhere and imported
 
 # The Arrow type of a field's column in images.parquet, by Arrow's name.
@@ -291,8 +293,16 @@ class RunRecord:
         """Return the text of sweep.yaml."""
         import yaml
 
+        class Dumper(yaml.SafeDumper):
+            """Quotes texts whose line ends YAML would read as spaces."""
+
+        def represent(dumper: Dumper, text: str) -> yaml.ScalarNode:
+            style = '"' if _UNUSUAL_LINE_ENDS.search(text) else None
+            return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+        Dumper.add_representer(str, represent)
         return yaml.dump(
-            self.to_plain(), Dumper=yaml.SafeDumper, sort_keys=False, allow_unicode=True, width=100
+            self.to_plain(), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100
         )
 
 

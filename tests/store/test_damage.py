@@ -41,12 +41,13 @@ def test_a_part_damaged_anywhere_is_set_aside_and_its_images_drawn_again(
     assert len(model.drawn) == 10
 
 
-def test_only_the_damaged_hundred_of_a_large_part_is_drawn_again(paths, caplog):
+@pytest.mark.parametrize("column", ["sha256", "image.bytes"])
+def test_only_the_damaged_hundred_of_a_large_part_is_drawn_again(paths, caplog, column):
     plan = make_plan(seeds=range(100))
     draw_plan(paths, plan)
     expected = essence(read_run(paths).rows())
     (name,) = parts_of(paths)
-    damage(paths, name, "sha256", row_group=2)
+    damage(paths, name, column, row_group=2)
     model = Painter()
     with caplog.at_level(logging.WARNING):
         draw_plan(paths, make_plan(seeds=range(100), model=model))

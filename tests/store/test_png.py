@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from promptlab.png import compress, drop_texts
+from promptlab.png import compress, drop_texts, read_latent
 from promptlab.store.png import Label, read_facts, wrap
 
 FACTS = {
@@ -64,6 +64,18 @@ def test_a_foreign_png_has_no_facts():
     buffer = io.BytesIO()
     Image.new("RGB", (2, 2)).save(buffer, "png")
     assert read_facts(buffer.getvalue()) == {}
+
+
+def test_the_latent_is_in_a_chunk_that_old_files_have_and_that_editors_of_pixels_drop():
+    png = compress(np.zeros((2, 2, 3), np.uint8), b"tokens")
+    kind = png[37:41]  # after the signature, the header and a length
+    assert kind == b"plLT"
+    is_optional, is_private, is_reserved, is_safe_to_copy = (bool(byte & 32) for byte in kind)
+    assert (is_optional, is_private) == (True, True)
+    assert (is_reserved, is_safe_to_copy) == (False, False)
+    labelled = wrap(png, Label(FACTS, PARAMS_LINE), 2, 2)
+    assert read_latent(labelled) == read_latent(drop_texts(labelled)) == b"tokens"
+    assert read_latent(compress(np.zeros((2, 2, 3), np.uint8))) == b""
 
 
 def test_the_same_image_is_the_same_file_whenever_it_is_drawn():

@@ -126,6 +126,23 @@ def test_images_are_found_by_id_from_file_or_parquet(run):
     assert dict(run.iter_images([image_id])) == {image_id: from_file}
 
 
+def test_a_run_that_is_looked_at_again_is_as_it_is_now_in_all_that_it_tells(paths):
+    def told(run):
+        images = {row["image_id"]: run.image_bytes(row["image_id"]) for row in run.rows()}
+        assert images == dict(run.iter_images())
+        return run.num_rows, run.axes, run.sweep, run.record, images
+
+    draw_and_stop(paths, make_plan(), num_images=3)
+    run = read_run(paths)
+    before = told(run)
+    draw_and_stop(paths, make_plan(axes={"light": ["dusk", "noon"]}, sweep="another name"))
+    assert told(run) == before
+    run.refresh()
+    now = told(run)
+    assert now == told(read_run(paths))
+    assert not any(old == new for old, new in zip(before, now, strict=True))
+
+
 def test_an_unknown_column_is_an_error_that_lists_them(run):
     with pytest.raises(StoreError, match=r"no column colour.*image_id, cell_id"):
         run.table(["colour"])

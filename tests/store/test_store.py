@@ -1,5 +1,6 @@
 """A plan goes in; every request has one row and one whole image, now and after any resume."""
 
+import contextlib
 import itertools
 import json
 import logging
@@ -20,7 +21,7 @@ from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import PlannedModel
 from promptlab.png import read_text
-from promptlab.records import Request, Result, Source
+from promptlab.records import ModelRecord, Request, Result, Source, WorkerShare
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts
@@ -325,6 +326,24 @@ def test_the_writing_thread_ends_with_the_store(paths):
     assert not [t for t in threading.enumerate() if t.name == "promptlab-store"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [([True], ["x"]), ([0.1], ["x"]), (["x"], [3]), ([3], [0.1]), ([3], [True]), ([3], [2**70])],
+    ids=repr,
+)
+def test_a_run_in_two_sessions_has_the_rows_of_one_whatever_the_kinds_of_its_values(
+    tmp_path, first, second
+):
+    def rows_of(name, *plans):
+        paths = RunPaths(str(tmp_path / name))
+        for values in plans:
+            draw_plan(paths, make_plan(("a fox",), ("noto",), (0,), axes={"light": values}))
+        run = read_run(paths)
+        return {row["cell_id"]: row["light"] for row in run.rows()}, run.axes
+
+    assert rows_of("two", first, second) == rows_of("one", [*first, *second])
+
+
 def test_a_later_plan_of_the_same_folder_widens_its_columns(paths):
     draw_plan(paths, make_plan(axes={"top_k": [1, 2]}))
     draw_plan(paths, make_plan(axes={"top_k": [2, 2.5]}))
@@ -482,6 +501,39 @@ def test_a_resumed_run_keeps_its_id_and_the_time_it_was_made(paths):
     assert read_run(paths).record.resumed_at[:1] == record.resumed_at
     assert len(read_run(paths).record.resumed_at) == 2
     assert record.further == {"new": 1}  # a key of a newer promptlab
+
+
+def test_a_resumed_run_keeps_all_that_its_earlier_sessions_noted(paths):
+    """Beside what the command says anew, sweep.yaml only grows."""
+    share = WorkerShare(images=3, seconds=1.5, restarts=1)
+    with contextlib.suppress(KeyboardInterrupt), open_store(paths, make_plan()) as store:
+        store.note_workers({"gpu 0": share})
+        raise KeyboardInterrupt
+    enlarger = ModelRecord(name="enlarger", needs_source=True, is_deterministic=True)
+    first = read_run(paths).record
+    noted = replace(
+        first,
+        axes={**first.axes, "light": ("dusk", "noon")},
+        models={
+            "painter": replace(first.models["painter"], is_deterministic=False),
+            "enlarger": enlarger,
+        },
+        models_config={"enlarger": {"scale": 4}},
+    )
+    with open(paths.sweep_yaml, "w") as file:
+        file.write(noted.to_yaml())
+    painter = Painter()
+    painter.is_deterministic = None  # this session does not know
+    other = make_plan(subjects=("a fox", "a cat"), model=painter)
+    with open_store(paths, other) as store:
+        store.note_workers({"gpu 0": share, "gpu 1": WorkerShare(images=1)})
+    record = read_run(paths).record
+    assert record.workers == {"gpu 0": share + share, "gpu 1": WorkerShare(images=1)}
+    assert record.axes["light"] == ("dusk", "noon")
+    assert record.axes["subject"] == ("a fox", "a robot", "a cat")
+    assert record.models["enlarger"] == enlarger
+    assert record.models["painter"].is_deterministic is False
+    assert record.models_config == {"enlarger": {"scale": 4}}
 
 
 def test_a_batchs_bytes_are_counted_from_zero_after_each_write(paths, monkeypatch):
