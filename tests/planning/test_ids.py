@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from promptlab.configs.settings import Job, Settings
+from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand, narrow
+from promptlab.planning.parents import Parent
 from promptlab.planning.plan import Plan, PlannedModel
 from promptlab.planning.requests import make_request
-from promptlab.records import Source
-from tests.painters import PaintModel
+from promptlab.records import Numerics, Scalar, Source
+from tests.painters import PARAMETERS, OverpaintModel, PaintModel
 
 STYLE = {"pattern": "{prompt} in the style of {ink}"}
 
@@ -52,21 +55,96 @@ def test_the_ids_of_a_fixed_plan_are_these():
     ]
 
 
+@dataclass
+class ChoosingModel(OverpaintModel):
+    """Chooses its steps itself where none are asked for."""
+
+    chosen: int = 10
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Steps beside those of the family."""
+        return {**PARAMETERS, "steps": Parameter(int, None)}
+
+    def settle(self, params: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Fill in the steps."""
+        return {**params, "steps": params["steps"] or self.chosen}
+
+
+def ids_of(
+    *,
+    config: Mapping[str, Any] | None = None,
+    names: Mapping[str, str] | None = None,
+    model: Mapping[str, Any] | None = None,
+    padded_batch: int | None = None,
+    sweep: str = "golden",
+    source: Source | None = None,
+    number: int = 0,
+) -> dict[str, str]:
+    """Return all ids of one image of a plan of two cells."""
+    values: dict[str, Any] = {
+        "model": {"_target_": "paint"},
+        "template": {"pattern": "{subject}"},
+        "style": STYLE,
+        "subject": "a {colour: red|blue} fox",
+        "ink": "ink",
+        **({} if source is None else {"parent": source.image_id}),
+        **(config or {}),
+    }
+    choices = {"model": "mine", "template": "plain", "style": "inky", **(names or {})}
+    row = dict.fromkeys(("arm_id", "cell_id", "subject", "style", "template", "prompt"), "x")
+    plan = expand(
+        [Job(0, (), {}, values, choices)],
+        Settings(sweep),
+        lambda node: ChoosingModel(**(model or {})),
+        find_parent=lambda image_id: Parent(source, {**row, "seed": 0}, {}),
+        describe=lambda node: Numerics("cpu", (model or {}).get("dtype", "float32"), padded_batch),
+    )
+    cell = plan.cells[number]
+    request = plan.request(cell, cell.seeds[0])
+    return {"image": request.image_id, "cell": cell.cell_id, "arm": cell.arm_id}
+
+
+RED, BLUE = Source("0" * 16, "a" * 64), Source("0" * 16, "b" * 64)
+BARE = {"subject": None, "style": {"pattern": "{prompt}"}, "ink": None}
+ALL, NONE = "image cell arm", ""
+
+
+@pytest.mark.parametrize(
+    ("counting", "one", "other"),
+    [
+        (ALL, {}, {"model": {"fingerprint": "f" * 16}}),
+        (ALL, {}, {"model": {"name": "paint2"}}),
+        (ALL, {}, {"model": {"dtype": "bfloat16"}}),
+        (ALL, {}, {"padded_batch": 8}),
+        (ALL, {}, {"config": {"temperature": 0.5}}),
+        (ALL, {}, {"config": {"ink": "oil"}}),
+        ("image cell", {}, {"config": {"subject": "a cat"}}),
+        ("image cell", {}, {"number": 1}),  # a blue fox
+        ("image cell", {"source": RED}, {"source": BLUE}),
+        ("image cell", {"source": RED, "config": BARE}, {"source": BLUE, "config": BARE}),
+        ("image cell", {}, {"source": RED}),
+        ("cell arm", {}, {"names": {"style": "of_ink"}}),  # the same prompt
+        ("cell arm", {}, {"names": {"template": "bare"}}),
+        ("image", {}, {"config": {"seeds": [7]}}),
+        ("image", {}, {"model": {"chosen": 20}}),
+        (NONE, {}, {"model": {"device": "cuda"}}),
+        (NONE, {}, {"names": {"model": "yours"}}),
+        (NONE, {}, {"sweep": "another"}),
+        (NONE, {"source": RED}, {"source": replace(RED, image_id="1" * 16)}),
+    ],
+)
+def test_what_changes_changes_the_ids_that_count_it_and_no_others(counting, one, other):
+    ids, others = ids_of(**one), ids_of(**other)
+    assert [name for name in ids if ids[name] != others[name]] == counting.split()
+
+
 OTHERS = {"name": "other", "seeds": 3, "subject": "a {red|green} fox", "ink": "oil", "top_k": 3}
 
 
 @pytest.mark.parametrize("key", OTHERS)
 def test_another_sweep_has_another_id(key):
     assert make_plan(**{key: OTHERS[key]}).sweep_id != make_plan().sweep_id
-
-
-@pytest.mark.parametrize("change", [{"fingerprint": "f" * 16}, {"dtype": "bfloat16"}], ids=str)
-def test_other_weights_or_another_number_format_are_other_arms_and_cells(change):
-    plan, other = make_plan(), make_plan(model=replace(PaintModel(), **change))
-    for name in ("cell_id", "arm_id"):
-        assert {getattr(c, name) for c in plan.cells}.isdisjoint(
-            getattr(c, name) for c in other.cells
-        )
 
 
 def test_the_same_cells_with_other_parents_are_another_sweep():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from promptlab.configs.settings import Job, Settings
-from promptlab.errors import ConfigError, ParameterError
+from promptlab.errors import ConfigError, ParameterError, PlanTooLargeError
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand
 from promptlab.planning.parents import Parent
@@ -104,6 +104,27 @@ def test_samples_of_two_axes_keep_what_both_chose():
         job.config["sample"] = {"steps": 1, "temperature": 1}
     (cell,) = make_plan(SteppedModel(), *jobs).cells
     assert cell.params["steps"] in (3, 5)
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [{"seeds": "0-3"}, {"seeds": "2-5"}],  # one cell of six seeds
+        [{"seeds": 3, "subject": "{a|b|c}"}, {"seeds": 4, "subject": "{a|b|c}"}],
+        [{"seeds": 3, "steps": 5}, {"seeds": 2, "steps": 6}, {"seeds": [9], "steps": 5}],
+        [{"seeds": 2, "exclude": [{"colour": "red"}], "subject": "a {colour: red|blue|dark} fox"}],
+    ],
+    ids=str,
+)
+def test_a_plan_is_refused_where_it_holds_more_images_than_its_limit_and_only_there(jobs):
+    def of(limit: int) -> Plan:
+        made = [make_job(number, **job) for number, job in enumerate(jobs)]
+        return expand(made, Settings("test", limit=limit), lambda node: SteppedModel())
+
+    number = of(1000).num_images
+    assert of(number).num_images == number
+    with pytest.raises(PlanTooLargeError, match=rf"holds {number} images.* limit={number}"):
+        of(number - 1)
 
 
 def test_another_padded_batch_is_another_sweep():

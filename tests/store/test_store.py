@@ -328,7 +328,14 @@ def test_the_writing_thread_ends_with_the_store(paths):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [([True], ["x"]), ([0.1], ["x"]), (["x"], [3]), ([3], [0.1]), ([3], [True]), ([3], [2**70])],
+    [
+        ([True], ["x"]),
+        ([0.1, 2.0, 1e30], ["x"]),
+        (["x"], [3]),
+        ([3], [0.1]),
+        ([3], [True]),
+        ([3], [2**70]),
+    ],
     ids=repr,
 )
 def test_a_run_in_two_sessions_has_the_rows_of_one_whatever_the_kinds_of_its_values(
