@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,7 +14,15 @@ import pytest
 from promptlab.cli import main
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import sync
-from tests.models.http.fakes import OpenAiFake, ReplicateFake, random_faults
+from tests.models.http.fakes import (
+    WORKFLOW,
+    A1111Fake,
+    ComfyFake,
+    OpenAiFake,
+    ReplicateFake,
+    random_faults,
+)
+from tests.store.sweeping import essence
 from tests.tracking.holding import make_database
 
 KEY = "sk-Tr0ub4dor-of-the-environment"
@@ -175,6 +184,31 @@ def test_a_killed_sweep_pays_for_no_image_twice_that_it_can_know_of(project, hos
     assert not (run / "requests/answers").exists()
 
 
+@pytest.mark.parametrize("kind", [ComfyFake, pytest.param(A1111Fake, marks=pytest.mark.slow)])
+def test_a_killed_sweep_over_an_own_server_ends_as_an_undisturbed_one(project, kind):
+    project.write("workflow_api.json", json.dumps(WORKFLOW))
+    with kind(delay_s=0.02) as fake:
+        model = (
+            ("model=comfyui", "model.workflow=workflow_api.json")
+            if kind is ComfyFake
+            else ("model=a1111", "width=64", "height=64")
+        )
+        begun = (*model, f"model.base_url={fake.url}", "subject=a fox", "seeds=30", "tracking=null")
+        process = project.start("sweep", *begun, "store.flush_s=0.05")
+        wait_for(lambda: any(project.path.glob("runs/*/images.parquet/part-*")))
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        (run,) = project.runs
+        num_kept = len(project.rows(run))
+        assert 0 < num_kept < 30, "killed in the middle"
+        assert sweep(*begun) == 0
+        assert f"{num_kept} already here" in project.capsys.readouterr().out
+        assert sweep(*begun, "runs_dir=alone") == 0
+    (alone,) = (project.path / "alone").glob("*")
+    assert len(project.rows(run)) == 30
+    assert essence(project.rows(run)) == essence(project.rows(alone))
+
+
 def test_twenty_random_faults_in_a_sweep_of_three_hundred_within_its_budget(project, hosted):
     fake = hosted(OpenAiFake(random_faults(300, 20, 7)), "gpt")
     begun = ("model=gpt", "subject=a fox", "seeds=300", "model.price=0.01", "budget=2.5")
@@ -238,10 +272,6 @@ def test_draws_without_a_seed_are_reused_by_their_number(project, hosted):
 
 
 def test_any_input_of_a_workflow_is_an_axis_on_the_command_line(project):
-    import json
-
-    from tests.models.http.fakes import WORKFLOW, ComfyFake
-
     project.write("workflow_api.json", json.dumps(WORKFLOW))
     with ComfyFake() as fake:
         begun = ("model=comfyui", "model.workflow=workflow_api.json", f"model.base_url={fake.url}")
