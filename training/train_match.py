@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -207,12 +207,17 @@ def step_loss(
 
 
 def train(
-    pictures: Pictures, num_steps: int, batch_size: int, out: Path, checkpoint_every: int = 200
+    pictures: Pictures,
+    num_steps: int,
+    batch_size: int,
+    out: Path,
+    checkpoint_every: int = 200,
+    size: MatchSize = MatchSize(),  # noqa: B008  frozen
 ) -> MatchNetwork:
     """Train until `num_steps`, from the checkpoint in `out` if one exists."""
     vocabulary = json.loads((PACKAGE_DIR / "vocab.json").read_text("utf-8"))
     torch.manual_seed(SEED)
-    model = MatchNetwork(MatchSize(num_words=max(vocabulary.values()) + 1))
+    model = MatchNetwork(replace(size, num_words=max(vocabulary.values()) + 1))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = TwoOptimizers(model, NOT_HIDDEN, 0.02, 2e-3, weight_decay=0.02)
     out.mkdir(parents=True, exist_ok=True)
