@@ -11,11 +11,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from promptlab.commands.score import describe
 from promptlab.errors import ConfigError, ModelError, WeightsMissingError
 from promptlab.scores.command import CommandScorer
 from promptlab.scores.judge import MAX_QUESTIONS, Judge
 from promptlab.scores.protocol import Item, Score
-from promptlab.scores.scoring import score_run
+from promptlab.scores.scoring import Tally, score_run
 from promptlab.scores.text_in_image import TextInImage, likeness, quoted_text
 from tests.report.runs import make_run
 from tests.scores.scorers import flat, noise
@@ -197,6 +198,7 @@ def test_the_judge_asks_for_questions_once_a_prompt_and_counts_yes(endpoint, mon
     assert str(MAX_QUESTIONS) in asked[0]["body"]["messages"][0]["content"]
     assert {request["key"] for request in FakeJudge.seen} == {"Bearer sk-secret"}
     assert judge.cost_usd == pytest.approx(5 * (1000 * 1 + 100 * 2) / 1e6)
+    assert describe(Tally(judge, num_scored=3)) == "judge: 3 scored, $0.0060"
     assert "sk-secret" not in judge.fingerprint
 
 

@@ -103,6 +103,9 @@ def describe(tally: Tally) -> str:
         parts.append(f"{tally.num_known:,} known")
     if tally.num_failed:
         parts.append(f"{tally.num_failed:,} failed ({tally.first_error})")
+    cost_usd = getattr(tally.scorer, "cost_usd", None)  # of a judge whose prices are known
+    if cost_usd is not None:
+        parts.append(f"${cost_usd:.4f}")
     return f"{tally.scorer.name}: {', '.join(parts)}"
 
 
