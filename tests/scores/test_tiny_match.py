@@ -8,10 +8,12 @@ import pytest
 from promptlab.models.dalle import open_folder
 from promptlab.models.registry import packaged_words
 from promptlab.records import Request
+from promptlab.report.shares import find_shares
 from promptlab.scores.bias import audit, describe_audit
 from promptlab.scores.measures import Look
 from promptlab.scores.protocol import Item
 from promptlab.scores.registry import default_scorers, open_embedder, open_scorer
+from promptlab.scores.summary import write_summary
 from promptlab.scores.tiny_match.scorer import WEIGHTS, TinyMatch, TinyVectors
 from tests.report.runs import make_run
 from tests.scores.scorers import noise
@@ -150,6 +152,15 @@ def test_the_audit_counts_the_nearest_word_of_every_image(tmp_path):
     text = "\n".join(describe_audit(rows))
     assert "nearest words by eye" in text
     assert "and no more" in text
+    write_summary(root, rows)
+    (on_page,) = find_shares([read_run(root)])
+    assert "what eye sees" in on_page["warning"]
+    assert [group["name"] for group in on_page["groups"]] == ["all images", "a fox", "a robot"]
+    for group in on_page["groups"]:
+        first, second = (share for _, share, *_ in group["words"])
+        assert first >= second
+    write_summary(root)
+    assert find_shares([read_run(root)]) == [on_page], "scores renewed without words keep them"
 
 
 def test_an_audit_with_what_reads_no_words_is_refused(project):

@@ -13,7 +13,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
@@ -73,11 +73,12 @@ def sheet_document(
     arrangement: Arrangement,
     made_at: str,
     relatives: Relatives = Relatives(),  # noqa: B008  frozen
+    shares: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return everything on the page but pixels and commands, as one JSON-ready value.
 
     `bases` are the URLs of the runs' folders, None where the page cannot reach one; `relatives`
-    are images of other runs.
+    are images of other runs; `shares` what a bias audit found.
     """
     return {
         "schema": 2,
@@ -114,6 +115,7 @@ def sheet_document(
         "sort": data.sorting_score.name if data.sorting_score else None,
         "picks": [asdict(pick) for pick in data.picks],
         "said": {image_id: [asdict(p) for p in said] for image_id, said in data.said.items()},
+        "shares": list(shares),
         "relatives": dict(relatives.links),
         "offspring": dict(relatives.offspring),
         "defaults": {

@@ -301,6 +301,7 @@ class _Builder:
         output: Path | None = None,  # None: a page that links to nothing
     ) -> str:
         from promptlab.report.relatives import Relatives, find_relatives
+        from promptlab.report.shares import find_shares
 
         relatives = Relatives()
         if output is not None:
@@ -308,7 +309,15 @@ class _Builder:
         shapes = {i: ThumbnailShape.of(t) for i, t in self.thumbnails.items()}
         chunk = whole_chunk(self.data, shapes, names)
         return page.script_json(
-            page.sheet_document(self.data, chunk, bases, self.arrangement, self.made_at, relatives)
+            page.sheet_document(
+                self.data,
+                chunk,
+                bases,
+                self.arrangement,
+                self.made_at,
+                relatives,
+                find_shares(self.runs),
+            )
         )
 
     def files(self, index: str, output: Path) -> SheetFiles:

@@ -16,10 +16,9 @@ from promptlab.errors import ConfigError
 from promptlab.scores.agreement import rate
 from promptlab.scores.embeddings import embed_run
 from promptlab.scores.protocol import Embedder
-from promptlab.scores.summary import ALL, SummaryRow
+from promptlab.scores.summary import ALL, SHARE, SummaryRow
 from promptlab.store import Run
 
-SHARE = "share of "  # + word: the measure
 WARNING = "These shares say what {name} sees, with its own errors and biases, and no more."
 
 

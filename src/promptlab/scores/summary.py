@@ -26,6 +26,7 @@ NUM_RESAMPLED = 1000
 SEED = 0  # of the resampling
 FIXED_AXES = ("subject", "style", "template", "model")
 ALL = "all"  # the axis of what holds for the whole run
+SHARE = "share of "  # + word: the measure of a bias audit
 MAX_LISTED = 12  # values of an axis in the text
 
 
@@ -204,12 +205,15 @@ def summary_path(paths: RunPaths) -> str:
 
 
 def write_summary(run_root: str, further: Sequence[SummaryRow] = ()) -> list[SummaryRow]:
-    """Write scores_summary.parquet of a run, with further rows behind, and return its rows."""
+    """Write scores_summary.parquet of a run, with further rows behind, and return its rows.
+
+    Without further ones the shares of words that an earlier audit found stay.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     run = read_run(run_root)
-    rows = [*summarize(run), *further]
+    rows = [*summarize(run), *(further or read_shares(run.paths))]
     kinds = {"str": pa.string(), "int": pa.int64(), "int | None": pa.int64()}
     schema = pa.schema([(f.name, kinds.get(str(f.type), pa.float64())) for f in fields(SummaryRow)])
     columns = {f.name: pa.array([getattr(row, f.name) for row in rows], f.type) for f in schema}
@@ -218,6 +222,18 @@ def write_summary(run_root: str, further: Sequence[SummaryRow] = ()) -> list[Sum
     pq.write_table(table, buffer)
     open_storage(run_root).write_files({summary_path(run.paths): buffer.getvalue()})
     return rows
+
+
+def read_shares(paths: RunPaths) -> list[SummaryRow]:
+    """Return the shares of words that the run's last bias audit found; none without one."""
+    import pyarrow.parquet as pq
+
+    path = summary_path(paths)
+    try:
+        rows = pq.read_table(io.BytesIO(open_storage(path).read_bytes(path))).to_pylist()
+    except FileNotFoundError:
+        return []
+    return [SummaryRow(**row) for row in rows if row["measure"].startswith(SHARE)]
 
 
 def describe_summary(rows: Sequence[SummaryRow]) -> list[str]:

@@ -7,6 +7,7 @@ import { button, byId, el, select, userText } from "./dom.js";
 import { keyList } from "./keys.js";
 import { ranks } from "./layout.js";
 import { metricsOf } from "./margins.js";
+import { sharesOf } from "./shares.js";
 import { SIZES, moveAxis, placeOfAxis } from "./state.js";
 import { formatCount, formatPercent, short } from "./text.js";
 
@@ -67,6 +68,7 @@ export function makeDrawer(app) {
           button("Undo the last verdict (U)", app.judge.undo, { text: "Undo" }),
         ),
       ),
+      ...(sheet.shares.length ? [section("Nearest words", ...sharesOf(sheet))] : []),
       section("Keys", keyList()),
       section("About", about()),
     );
