@@ -221,6 +221,16 @@ def test_a_full_queue_says_so(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> 
     queue.add(["x"])
 
 
+def test_what_is_sent_twice_is_queued_once(queue: Queue, tmp_path: Path) -> None:
+    first = queue.add(["x"], request_id="abc")
+    other = Queue(tmp_path / ".serve" / "queue.sqlite")
+    assert other.add(["x"], request_id="abc").entry_id == first.entry_id
+    lease, _ = claim(queue)
+    queue.finish(lease, "done")
+    assert queue.add(["x"], request_id="abc").status == "done"
+    assert queue.add(["x"]).entry_id != queue.add(["x"]).entry_id
+
+
 def test_racing_threads_claim_each_entry_once(queue: Queue, clock: Clock, tmp_path: Path) -> None:
     ids = [queue.add(["x"]).entry_id for _ in range(60)]
     barrier = threading.Barrier(4)

@@ -28,6 +28,7 @@ from promptlab.serve.queue import Entry, QueueFullError
 from promptlab.serve.server import KEEPALIVE_S, Server
 from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
 
+MAX_CLIENT_ID = 100  # characters
 MAX_ENTRY_ID = 2**63 - 1  # of SQLite
 
 
@@ -96,7 +97,7 @@ class QueueRoutes:
 
     async def plan(self, request: Request) -> Response:
         """Answer with what a wish would draw."""
-        argv = await self._argv(request)
+        argv, _ = await self._wish(request)
         planned = await self.server.plan(argv)
         return JSONResponse(
             {
@@ -111,8 +112,9 @@ class QueueRoutes:
 
     async def add(self, request: Request) -> Response:
         """Queue a wish that can be planned."""
-        argv = await self._argv(request)
-        return JSONResponse(document_of(await self._enqueue(argv, request)), 201)
+        argv, request_id = await self._wish(request)
+        added = await self._submit(argv, request, request_id=request_id)
+        return JSONResponse(document_of(added), 201)
 
     async def again(self, request: Request) -> Response:
         """Queue an entry's line once more, with other seeds."""
@@ -120,7 +122,8 @@ class QueueRoutes:
         body = await read_json(request)
         await run_in_threadpool(check, entry.argv)  # the owner's own lines may hold more
         argv = await run_in_threadpool(with_other_seeds, entry.argv, body.get("seeds"))
-        return JSONResponse(document_of(await self._enqueue(argv, request, entry.of)), 201)
+        added = await self._submit(argv, request, entry.of)
+        return JSONResponse(document_of(added), 201)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel an entry."""
@@ -143,15 +146,21 @@ class QueueRoutes:
         """Answer with the styles, templates and models."""
         return JSONResponse(await run_in_threadpool(list_choices))
 
-    async def _enqueue(self, argv: tuple[str, ...], request: Request, of: str = "") -> Entry:
+    async def _submit(
+        self, argv: tuple[str, ...], request: Request, of: str = "", request_id: str = ""
+    ) -> Entry:
         who = visitor_of(request).name
-        return await self.server.enqueue(argv, who=who, source="page", of=of)
+        return await self.server.submit(argv, who=who, source="page", of=of, request_id=request_id)
 
-    async def _argv(self, request: Request) -> tuple[str, ...]:
+    async def _wish(self, request: Request) -> tuple[tuple[str, ...], str]:
+        """Return the arguments of a request's wish, and the id that its client gave it."""
         wish = (await read_json(request)).get("wish")
         if not isinstance(wish, dict):
             raise HTTPException(400, 'Expected {"wish": {…}}.')
-        return await run_in_threadpool(argv_of, wish)
+        client_id = wish.pop("client_id", "")
+        if not isinstance(client_id, str) or len(client_id) > MAX_CLIENT_ID:
+            raise HTTPException(400, "client_id: expected a random word.")
+        return await run_in_threadpool(argv_of, wish), client_id
 
     async def _entry(self, request: Request) -> Entry:
         number = request.path_params["entry_id"]

@@ -51,7 +51,8 @@ CREATE TABLE IF NOT EXISTS entries (
     ended_at REAL,
     of TEXT NOT NULL,
     is_urgent INTEGER NOT NULL,
-    num_lost INTEGER NOT NULL DEFAULT 0
+    num_lost INTEGER NOT NULL DEFAULT 0,
+    request_id TEXT UNIQUE
 );
 CREATE INDEX IF NOT EXISTS entries_of_status ON entries (status, is_urgent, position);
 CREATE TABLE IF NOT EXISTS changes (num INTEGER NOT NULL);
@@ -179,9 +180,19 @@ class Queue:
         num_images: int | None = None,
         of: str = "",
         is_urgent: bool = False,
+        request_id: str = "",
     ) -> Entry:
-        """Let a command line wait behind the others of its urgency; raises QueueFullError."""
+        """Let a command line wait behind the others of its urgency; raises QueueFullError.
+
+        A client that does not know whether it was heard asks again with the same `request_id` and
+        gets the entry that exists.
+        """
         with self._writing() as database:
+            found = database.execute(
+                f"SELECT {_COLUMNS} FROM entries WHERE request_id = ?", (request_id or None,)
+            ).fetchone()
+            if found is not None:
+                return _entry(found)
             (num_waiting,) = database.execute(
                 "SELECT count(*) FROM entries WHERE status = 'waiting'"
             ).fetchone()
@@ -192,8 +203,8 @@ class Queue:
                 )
             row = database.execute(
                 "INSERT INTO entries (argv, who, source, position, num_images, created_at, of, "
-                "is_urgent) VALUES (?, ?, ?, "
-                "(SELECT coalesce(max(position), 0) + 1 FROM entries), ?, ?, ?, ?) "
+                "is_urgent, request_id) VALUES (?, ?, ?, "
+                "(SELECT coalesce(max(position), 0) + 1 FROM entries), ?, ?, ?, ?, ?) "
                 f"RETURNING {_COLUMNS}",
                 (
                     json.dumps(list(argv)),
@@ -203,6 +214,7 @@ class Queue:
                     self._clock(),
                     of,
                     is_urgent,
+                    request_id or None,
                 ),
             ).fetchone()
         return _entry(row)

@@ -18,8 +18,7 @@ from promptlab.serve.queue import Entry, Queue, QueueFullError
 
 POLL_S = 0.4  # between looks at the queue, while somebody waits for a change
 KEEPALIVE_S = 15.0  # a stream says something at least so often
-MAX_PLANS = 3  # at once; a process each
-MAX_PLANS_WAITING = 12
+MAX_PLANS = 12  # that are waited for
 
 
 class Planned(Protocol):
@@ -62,7 +61,6 @@ class Server:
     children: Planner
     access: Access
     is_closing: bool = False  # streams end
-    _plans: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_PLANS))
     _num_plans: int = 0
     _version: int = -1
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -71,16 +69,15 @@ class Server:
 
     async def plan(self, argv: tuple[str, ...]) -> Planned:
         """Return the plan of a line that has been checked; raises what the plan says against it."""
-        if self._num_plans >= MAX_PLANS + MAX_PLANS_WAITING:
+        if self._num_plans >= MAX_PLANS:
             raise QueueFullError("Too many plans are being made. Try again in some seconds.")
         self._num_plans += 1
         try:
-            async with self._plans:
-                return await run_in_threadpool(self.children.plan, argv)
+            return await run_in_threadpool(self.children.plan, argv)
         finally:
             self._num_plans -= 1
 
-    async def enqueue(
+    async def submit(
         self,
         argv: tuple[str, ...],
         *,
@@ -88,8 +85,12 @@ class Server:
         source: str,
         of: str = "",
         is_urgent: bool = False,
+        request_id: str = "",
     ) -> Entry:
-        """Plan a line that has been checked and queue it, unless the plan refuses it."""
+        """Plan a line that has been checked and queue it, unless the plan refuses it.
+
+        The same `request_id` twice is one entry.
+        """
         planned = await self.plan(argv)
 
         def add() -> Entry:
@@ -100,6 +101,7 @@ class Server:
                 num_images=planned.num_images,
                 of=of,
                 is_urgent=is_urgent,
+                request_id=request_id,
             )
 
         return await run_in_threadpool(add)

@@ -28,17 +28,17 @@ from promptlab.planning.seeds import MAX_SEED, parse_seeds
 
 MAX_CHARACTERS = 64_000  # of all arguments together
 MAX_ARGUMENTS = 100
-FIELDS = frozenset(
-    {
-        *("line", "prompt", "subject", "template", "style", "model", "seeds", "params", "name"),
-        *("images", "parents"),
-    }
+FIELDS = (
+    *("line", "prompt", "subject", "template", "style", "model", "seeds", "params", "name"),
+    *("images", "parents"),
 )
+_SINGULAR = {f"{key}s": key for key in ("prompt", "subject", "template", "style", "model")}
 GROUPS = ("template", "style", "model")
 _TEXTS = frozenset({"subject", "template.pattern", "style.pattern", "negative_prompt"})
 _RULES = frozenset({"zip", "exclude", "only", "sample"})
 
 _OVERRIDE = re.compile(r"([A-Za-z][A-Za-z0-9_]*(?:\.pattern)?)=(.*)", re.DOTALL)
+_PARAMETER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _IMAGE_ID = re.compile(r"[0-9a-f]{6,64}")
 _FROM_IMAGES = re.compile(r"--from-images=[0-9a-f]{6,64}(?:,[0-9a-f]{6,64})*")
 _OPTION = re.compile(r"[\w-]+(?:/[\w-]+)*")  # of a group
@@ -46,6 +46,7 @@ _GLOB = re.compile(r"[\w*?-]+(?:/[\w*?-]+)*")
 _NAME = re.compile(r"\w[\w .,'-]{0,63}")
 _SEEDS = re.compile(r"[\d,\s-]+")
 _PATHLIKE = re.compile(r"[/\\~:@$%]|^\.|\.\.")  # what a path or an address cannot do without
+_ESCAPED = re.compile(r"(?<![^\s=])\$'((?:[^'\\]|\\.)*)'")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
 _parsing = threading.Lock()  # ANTLR's caches are shared by all parsers
 
@@ -59,13 +60,14 @@ def argv_of(wish: Mapping[str, Any]) -> tuple[str, ...]:
 
     A wish is {"line": a command line as pasted} or fields: `subject` (a pattern of the sweep
     language) or `prompt` (the whole prompt, as written), `style`, `template`, `model`, each one or
-    a list; `seeds`; `params` (key → value or list); `name`; `images` (image_ids that it varies) or
-    `parents` (image_ids that it is drawn from).
+    a list, also in the plural; `seeds`; `params` (key → value or list); `name`; `images`
+    (image_ids that it varies) or `parents` (image_ids that it is drawn from).
     """
+    wish = {_SINGULAR.get(key, key): value for key, value in wish.items()}
     unknown = [key for key in wish if key not in FIELDS]
     if unknown:
         raise WishRefusedError(
-            f"Unknown field {unknown[0]!r}. Expected some of {', '.join(sorted(FIELDS))}."
+            f"Unknown field {unknown[0][:100]!r}. Expected some of {', '.join(FIELDS)}."
         )
     if "line" in wish:
         if len(wish) > 1:
@@ -86,8 +88,10 @@ def argv_of(wish: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(params, Mapping):
         raise WishRefusedError("params: expected keys and values.")
     for key, given in params.items():
-        if key in RESERVED_KEYS:
-            raise WishRefusedError(f"params.{key}: expected a parameter of the model or a slot.")
+        if key in RESERVED_KEYS or not _PARAMETER.fullmatch(key):
+            raise WishRefusedError(
+                f"params: {key[:100]!r} is neither a parameter of a model nor a slot."
+            )
         values[key] = _several(key, given)
     if "parents" in wish:
         values["parent"] = [_text("parents", one) for one in _several("parents", wish["parents"])]
@@ -272,13 +276,24 @@ def _check_option(group: str, value: Any, argument: str) -> None:
 def _words(line: str) -> list[str]:
     """Return the arguments of a pasted line."""
     try:
-        words = shlex.split(line.replace("\\\n", " "))
+        words = shlex.split(_ESCAPED.sub(_unescaped, line.replace("\\\n", "")))
     except ValueError as error:
         raise WishRefusedError(f"The line is no command of a shell: {error}.") from None
     for word in ("promptlab", "sweep"):
         if words[:1] == [word]:
             words = words[1:]
     return words
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """Return what bash reads in $'…', as line_of writes it, in plain quotes."""
+
+    def character(escape: re.Match[str]) -> str:
+        return chr(int(escape[1], 16)) if escape[1] else escape[2]
+
+    content = match[1].encode("utf-8").decode("latin-1")
+    content = re.sub(r"\\x([0-9a-f]{2})|\\(.)", character, content)
+    return shlex.quote(content.encode("latin-1").decode("utf-8", "replace"))
 
 
 def _several(key: str, value: Any) -> list[Any]:
