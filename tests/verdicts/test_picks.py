@@ -64,15 +64,19 @@ def test_a_persons_later_verdict_replaces_only_that_persons(tmp_path):
         (["x", "f", "x"], (None, False, True)),
         (["x", "f"], (None, True, False)),
         (["x", "n"], (None, False, True)),  # a note is no vote
+        ([1, "x5", 2], (2, False, False)),  # nor are the stars of a reject
+        (["x5", "x1", 3], (3, False, True)),
+        (["x5", "x1"], (None, False, True)),
+        (["xf", "f", 2], (2, True, False)),
     ],
 )
 def test_verdicts_of_several_people_are_combined_by_one_rule(said, combined):
     verdicts = [
         Pick(
             A,
-            rating=word if isinstance(word, int) else None,
-            is_favourite=word == "f",
-            is_reject=word == "x",
+            rating=next((int(each) for each in str(word) if each.isdigit()), None),
+            is_favourite="f" in str(word),
+            is_reject="x" in str(word),
             note="hm" if word == "n" else "",
             who=f"person {number}",
             picked_at=at(number),

@@ -81,6 +81,8 @@ def test_a_table_of_one_column_and_json_lines_of_texts_need_no_column(folder):
         ("tab.csv", 'id\tprompt\n1\ta fox, red\n2\t"a; b"\n'),
         ("comma.csv", 'id,prompt\n1,"a fox, red"\n2,a; b\n'),
         ("windows.csv", 'id;prompt\r\n1;a fox, red\r\n2;"a; b"\r\n'),
+        ("a;b.csv", 'id; no,prompt\n1;0,"a fox, red"\n2,a; b\n'),  # in doubt a comma
+        ("a\tb.csv", 'id;the\tname;prompt\n1;x;a fox, red\n2;\t;"a; b"\n'),
     ],
 )
 def test_the_header_says_what_separates_a_tables_cells(folder, name, text):

@@ -136,6 +136,33 @@ def test_a_choice_may_take_several_values_of_a_wildcard(project):
     ]
 
 
+def test_of_several_files_of_one_name_the_nearest_is_the_list_and_a_text_file_before_others(
+    tmp_path,
+):
+    """Each step adds a file that comes before those of the steps before it."""
+    files = {}
+    for place in ("model/beast.txt", "extra/beast.yaml", "extra/beast.txt"):
+        write_list(tmp_path / place, place)
+        files["beast"] = tmp_path / "model" / "beast.txt"
+        assert listed(tmp_path, files) == [place]
+    for suffix in ("yaml", "txt"):
+        place = f"wildcards/beast.{suffix}"
+        write_list(tmp_path / place, place)
+        assert listed(tmp_path, files) == [place]
+
+
+def write_list(file: Path, value: str) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"- {value}\n" if file.suffix != ".txt" else f"{value}\n")
+
+
+def listed(folder: Path, files: dict[str, Path]) -> list[str]:
+    extra = [path for path in [folder / "extra"] if path.is_dir()]
+    wildcards = Wildcards.of_project(folder, *extra, files=files)
+    job = JobPattern(parse_pattern("__beast__"), {}, {})
+    return [point.prompt for point in Grid([job], GridOptions.parse(), wildcards).points()]
+
+
 def test_a_project_shadows_the_package(project):
     wildcards = Wildcards.of_project(project)
     assert "colour" in wildcards.list_names()
