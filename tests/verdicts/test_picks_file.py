@@ -1,0 +1,61 @@
+"""A file of picks finds the run that it is about, wherever that is by now, and no other one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from promptlab.errors import ReportError
+from promptlab.store import read_run
+from promptlab.verdicts.picks_file import runs_of_picks
+from tests.report.runs import make_run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Two runs of different images, the second one under two names."""
+    for name, subject in (("first", "a fox"), ("second", "an owl")):
+        make_run(tmp_path / name, subjects=[subject], styles=["noto"], num_seeds=1)
+    shutil.copytree(tmp_path / "second", tmp_path / "copy")
+    return tmp_path
+
+
+def naming(runs: Path, *names: str, root: str | None = None) -> str:
+    """Return the text of a file that a page of these runs saved."""
+    named = [
+        {"root": root or str(runs / name), "run_id": read_run(str(runs / name)).record.run_id}
+        for name in names
+    ]
+    return json.dumps({"runs": named})
+
+
+def found(runs: Path, text: str, *held: str) -> set[str]:
+    """Return the names of the folders that are found; the picks are on images of `held`."""
+    ids = {row["image_id"] for name in held for row in read_run(str(runs / name)).rows()}
+    return {Path(root).name for root in runs_of_picks(text, ids, str(runs))}
+
+
+@pytest.mark.parametrize("names", [("first",), ("second",), ("copy",), ("first", "second")])
+def test_the_runs_that_a_file_names_are_meant_and_not_their_copies(runs, names):
+    assert found(runs, naming(runs, *names), *names) == set(names)
+
+
+def test_a_run_that_was_moved_is_found_where_it_is_now(runs):
+    text = naming(runs, "first")
+    (runs / "first").rename(runs / "moved")
+    assert found(runs, text, "moved") == {"moved"}
+
+
+def test_a_folder_that_holds_another_run_by_now_is_not_taken_for_the_one_that_is_named(runs):
+    text = naming(runs, "first", root=str(runs / "second"))
+    assert found(runs, text, "first") == {"first"}
+
+
+def test_a_file_that_names_no_run_is_about_those_that_hold_its_images(runs):
+    assert found(runs, "{}", "first") == {"first"}
+    assert found(runs, '{"runs": [{"root": "", "run_id": ""}]}', "second") == {"second", "copy"}
+    with pytest.raises(ReportError, match="None of the 1 picked images"):
+        runs_of_picks("{}", ["0" * 16], str(runs))

@@ -1,0 +1,76 @@
+"""Scores are kept by image and scorer: what is newer replaces what is older, and nothing else."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from promptlab.verdicts.scores import (
+    Scorer,
+    ScoreRow,
+    read_scores,
+    record_scores,
+    scored_ids,
+)
+
+A, B, C = (letter * 16 for letter in "abc")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def values(run: Path) -> dict[str, tuple[float | None, ...]]:
+    scores = read_scores([f"{run}/scores.parquet"], [A, B, C])
+    return {score.name: score.values for score in scores}
+
+
+def test_values_of_other_weights_are_gone_even_of_images_that_were_not_asked_about_again(run):
+    record_scores(run, Scorer("taste", "1"), {A: 0.1, B: 0.2})
+    record_scores(run, Scorer("sharp", "1"), {B: 0.3})
+    record_scores(run, Scorer("taste", "2"), {A: 0.9})
+    assert values(run) == {"taste": (0.9, None, None), "sharp": (None, 0.3, None)}
+    assert scored_ids(run, Scorer("taste", "1"), with_failed=True) == set()
+    assert scored_ids(run, Scorer("taste", "2"), with_failed=True) == {A}
+
+
+def test_values_of_the_same_weights_stay_beside_new_ones_and_newer_ones_replace_them(run):
+    taste = Scorer("taste", "1")
+    record_scores(run, taste, {A: 0.1, B: 0.2})
+    record_scores(run, taste, {B: 0.5, C: 0.7})
+    assert values(run) == {"taste": (0.1, 0.5, 0.7)}
+
+
+def test_an_answer_without_a_value_is_an_answer_and_one_that_failed_may_be_asked_again(run):
+    taste = Scorer("taste", "1")
+    record_scores(run, taste, {A: None, C: math.nan}, {B: "no picture"})
+    assert values(run) == {}
+    assert scored_ids(run, taste, with_failed=True) == {A, B}
+    assert scored_ids(run, taste, with_failed=False) == {A}
+    record_scores(run, taste, {B: 0.5})
+    assert values(run) == {"taste": (None, 0.5, None)}
+    assert scored_ids(run, taste, with_failed=False) == {A, B}
+
+
+@pytest.mark.parametrize("scale", [{}, {"is_higher_better": False, "low": 0.0, "high": 2.0}])
+def test_a_scorers_scale_is_the_one_it_has_or_as_far_as_its_values_go(run, scale):
+    record_scores(run, Scorer("taste", **scale), {A: 0.25, B: 0.75})
+    (score,) = read_scores([f"{run}/scores.parquet"], [A, B, C])
+    assert (score.low, score.high) == ((0.0, 2.0) if scale else (0.25, 0.75))
+    order = sorted(range(3), key=score.badness)
+    assert order == ([0, 1, 2] if scale else [1, 0, 2]), "the one without a value is last"
+
+
+def test_a_row_is_what_the_scorer_said(run):
+    import pyarrow.parquet as pq
+
+    record_scores(run, Scorer("taste", "1"), {A: 0.5, B: None}, {C: "no picture"})
+    rows = [ScoreRow(**row) for row in pq.read_table(f"{run}/scores.parquet").to_pylist()]
+    assert rows == [
+        ScoreRow(A, "taste", "1", 0.5),
+        ScoreRow(B, "taste", "1", None),
+        ScoreRow(C, "taste", "1", None, "no picture"),
+    ]
