@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from promptlab.errors import PromptlabError, SweepInterruptedError
+from promptlab.errors import EXIT_INTERRUPTED, PromptlabError, SweepInterruptedError
 from promptlab.identity import escape_surrogates
 from promptlab.redaction import redact_text
 from promptlab.version import __version__
@@ -47,7 +47,6 @@ LOOKALIKES = {
     **{"→": "->", "…": "...", "×": "x", "·": "-", "–": "-"},
     **{"“": '"', "”": '"', "’": "'"},
 }
-EXIT_INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,6 +5,8 @@ expected, what came, and what to do. Entry points print the message alone; a tra
 defect in promptlab. Knows nothing of any other module.
 """
 
+EXIT_INTERRUPTED = 130  # as a shell reports a process ended by Ctrl-C
+
 
 class PromptlabError(Exception):
     """A mistake or a circumstance that the message explains; the base of all others."""

@@ -6,7 +6,6 @@ import json
 import queue
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +14,10 @@ import yaml
 
 from promptlab.cli import main
 from promptlab.serve.children import Child, Children, PlanRefusedError
-from promptlab.serve.desk import Desk
-from promptlab.store import read_run
-from tests.conftest import PAINT, ROOT
+from tests.serve.conftest import rows_of, runs_of
 from tests.store.sweeping import essence
 
 GRID = ("-m", "model=paint", "tracking=null", "subject=a fox,a robot", "seeds=3")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Enter a folder that knows the model `paint`; all tests share it and its children."""
-    path = tmp_path_factory.mktemp("served")
-    (path / "conf/model").mkdir(parents=True)
-    (path / "conf/model/paint.yaml").write_text(PAINT.format(name="paint"), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("PYTHONPATH", str(ROOT))
-        yield path
-
-
-@pytest.fixture(scope="module")
-def children(folder: Path) -> Iterator[Children]:
-    """Open children with a desk of one worker."""
-    desk = Desk(1)
-    desk.start()
-    found = Children("runs", desk, folder / ".serve")
-    yield found
-    found.close()
-    desk.stop()
-
-
-def runs_of(name: str) -> list[Path]:
-    """Return the run folders of a sweep."""
-    return sorted(Path("runs").glob(f"*_{name}"))
-
-
-def rows_of(run: Path) -> list[dict[str, Any]]:
-    return read_run(str(run)).rows()
 
 
 class Heard:
@@ -99,6 +63,7 @@ def test_a_command_line_that_cannot_be_drawn_is_refused_in_its_own_words(childre
     assert children.plan(GRID).num_images == 6
 
 
+@pytest.mark.slow
 def test_a_plan_that_takes_too_long_is_given_up(children: Children):
     with pytest.raises(PlanRefusedError, match="not ready after"):
         children.plan(GRID, timeout_s=0.0)
@@ -149,6 +114,7 @@ def test_an_interrupted_child_keeps_what_it_drew_and_another_resumes(children: C
     assert len(rows_of(run)) == 40
 
 
+@pytest.mark.slow
 def test_a_child_waits_for_a_run_folder_that_another_writes(children: Children):
     argv = (*GRID, "name=twice", "model.delay_s=0.1", "seeds=8")
     _, first = start(children, *argv)
@@ -175,6 +141,7 @@ def test_a_child_that_draws_ends_at_once_when_its_server_dies(children: Children
     assert heard.wait_for("ended")["code"] == -1
 
 
+@pytest.mark.slow
 def test_a_child_writes_into_the_folder_of_its_server(children: Children, folder: Path):
     runs_dir = folder / "other, 'runs'"
     elsewhere = Children(str(runs_dir), children._desk, folder / "logs")
@@ -188,7 +155,7 @@ def test_a_child_writes_into_the_folder_of_its_server(children: Children, folder
 
 def test_the_server_imports_nothing_heavy():
     code = (
-        "import sys, promptlab.serve.desk, promptlab.serve.children; "
+        "import sys, promptlab.serve.desk, promptlab.serve.runner; "
         "print([m for m in ('torch', 'mlflow', 'pandas', 'hydra') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,9 +21,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptlab.cli import EXIT_INTERRUPTED
 from promptlab.commands.sweep import draw_arguments
-from promptlab.errors import PromptlabError, RunLockedError, SweepInterruptedError
+from promptlab.errors import (
+    EXIT_INTERRUPTED,
+    PromptlabError,
+    RunLockedError,
+    SweepInterruptedError,
+)
 from promptlab.flow.summary import Session, shorten
 from promptlab.flow.sweep import Invocation
 from promptlab.flow.watching import Watch
