@@ -46,19 +46,7 @@ def make_run(
 ) -> str:
     """Write a run folder and return its path."""
     model = model or PaintModel(size=48)
-    axes = dict(axes or {})
-    params = {**DEFAULTS, **(params or {})}
-    cells = tuple(
-        _cells(subjects, styles, range(num_seeds), axes, params, model, tuple(parent_ids), prompt)
-    )
-    spanned = {"subject": subjects, "style": styles, **axes, "seed": range(num_seeds)}
-    plan = Plan(
-        sweep=sweep,
-        sweep_id=identity.hash_id([sweep, [cell.cell_id for cell in cells]]),
-        axes=tuple(Axis(name, tuple(v)) for name, v in spanned.items() if len(v) > 1),
-        cells=cells,
-        models={model.name: PlannedModel.of(model)},
-    )
+    plan = make_plan(subjects, styles, num_seeds, axes, params, model, sweep, parent_ids, prompt)
     root.parent.mkdir(parents=True, exist_ok=True)
     options = StoreOptions(embed_images=embed_images, reuse=False)
     with open_store(
@@ -68,6 +56,34 @@ def make_run(
             result = _result(request, model.size, fails_on, unseen, grain, unpainted)
             store.add(finish(result, Numerics(model.device, model.dtype)))
     return str(root)
+
+
+def make_plan(
+    subjects: Sequence[str] = SUBJECTS,
+    styles: Sequence[str] = STYLES,
+    num_seeds: int = 2,
+    axes: Mapping[str, Sequence[Scalar]] | None = None,
+    params: Mapping[str, Scalar] | None = None,
+    model: PaintModel | None = None,
+    sweep: str = "foxes",
+    parent_ids: Sequence[str] = (),
+    prompt: str = "{subject}, {style}",
+) -> Plan:
+    """Return the plan of a run: subjects × styles × seeds, and any further axes."""
+    model = model or PaintModel(size=48)
+    axes = dict(axes or {})
+    params = {**DEFAULTS, **(params or {})}
+    cells = tuple(
+        _cells(subjects, styles, range(num_seeds), axes, params, model, tuple(parent_ids), prompt)
+    )
+    spanned = {"subject": subjects, "style": styles, **axes, "seed": range(num_seeds)}
+    return Plan(
+        sweep=sweep,
+        sweep_id=identity.hash_id([sweep, [cell.cell_id for cell in cells]]),
+        axes=tuple(Axis(name, tuple(v)) for name, v in spanned.items() if len(v) > 1),
+        cells=cells,
+        models={model.name: PlannedModel.of(model)},
+    )
 
 
 def _cells(

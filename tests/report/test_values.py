@@ -41,8 +41,10 @@ def test_a_pack_of_later_images_begins_at_the_first_of_them():
     feed = SheetFeed(["subject"])
     drawn = [{**row, "status": "ok"} for row in PLANNED]
     shapes = {row["image_id"]: ThumbnailShape(0, 16, 16, is_native=True) for row in PLANNED}
-    assert feed.add(drawn[:4], shapes, "one.js").packs == [(0, 4, "one.js")]
-    assert feed.add(drawn[4:], shapes, "two.js").packs == [(4, 2, "two.js")]
+    first = {i: shapes[i] for i in list(shapes)[:4]}
+    last = {i: shapes[i] for i in list(shapes)[4:]}
+    assert feed.add(drawn[:4], first).packs == [([0, 1, 2, 3], 4, "")]
+    assert feed.add(drawn[4:], last).packs == [([4, 5], 2, "")]
 
 
 def verdict(image_id: str, hour: int, **fields: object) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A server's engine room: a folder with the model `paint`, a desk with one worker, children."""
+"""A server's engine room and its pages: children at a desk with one worker; a browser."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from promptlab.serve.children import Children
 from promptlab.serve.desk import Desk
 from promptlab.store import read_run
 from tests.conftest import PAINT, ROOT
+from tests.report.conftest import browse, chromium  # noqa: F401  fixtures
+from tests.serve.drawing import Drawing, Site
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,22 @@ def children(folder: Path) -> Iterator[Children]:
     yield found
     found.close()
     desk.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A server of an empty folder of runs."""
+    site = Site(tmp_path / "runs").start()
+    yield site
+    site.stop()
+
+
+@pytest.fixture
+def drawing(site: Site) -> Iterator[Drawing]:
+    """A run of 4 subjects × 3 styles × 2 seeds in the queue, of which nothing is drawn yet."""
+    drawing = Drawing(site.runs_dir / "20261128_1200_foxes", site.queue)
+    yield drawing
+    drawing.close()
 
 
 def runs_of(name: str) -> list[Path]:

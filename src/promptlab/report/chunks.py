@@ -86,7 +86,8 @@ class SheetChunk:
     row: RowColumns = field(default_factory=RowColumns)
     image: ImageColumns = field(default_factory=ImageColumns)
     scores: dict[str, list[float | None]] = field(default_factory=dict)  # by name: [image]
-    packs: list[tuple[int, int, str]] = field(default_factory=list)  # first image, count, URL
+    # first image (or all of them), count, URL; "": inside the page, or of the page's server
+    packs: list[tuple[int | list[int], int, str]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         """Return the chunk as the page reads it."""
@@ -98,6 +99,31 @@ class SheetChunk:
             "scores": self.scores,
             "packs": self.packs,
         }
+
+    def extend(self, other: SheetChunk) -> None:
+        """Take in a later chunk: a page that reads this one then shows what both say."""
+        for mine, others in ((self.values, other.values), (self.texts, other.texts)):
+            for name, new in others.items():
+                mine.setdefault(name, []).extend(new)
+        for name in self.scores.keys() | other.scores.keys():
+            scores = self.scores.setdefault(name, [None] * len(self.image.at))
+            scores += other.scores.get(name) or [None] * len(other.image.at)
+        _extend_columns(self.row, other.row)
+        _extend_columns(self.image, other.image)
+        self.packs += other.packs
+
+
+def _extend_columns(mine: RowColumns | ImageColumns, others: RowColumns | ImageColumns) -> None:
+    for column in fields(mine):
+        new = getattr(others, column.name)
+        if not isinstance(new, dict):
+            getattr(mine, column.name).extend(new)
+            continue
+        for name, values in new.items():
+            if column.name == "parents":
+                mine.parents[name] = values  # type: ignore[union-attr]
+            else:
+                getattr(mine, column.name).setdefault(name, []).extend(values)
 
 
 def whole_chunk(
@@ -149,8 +175,9 @@ def _short_sha(sha256: str | None) -> str | None:
 class SheetFeed:
     """The numbers of one run's page that grows while images are drawn.
 
-    Rows are mappings with the columns of images.parquet. A row is known by its cell and seed: the
-    plan's rows come first with status "pending", and the drawn ones take their numbers.
+    Rows are mappings with the columns of images.parquet, and axes by name. A row is known by its
+    cell and seed: the plan's rows come first with status "pending", and the drawn ones take their
+    numbers.
     """
 
     def __init__(self, axes: Sequence[str]) -> None:
@@ -160,16 +187,25 @@ class SheetFeed:
         self._image_numbers: dict[str, int] = {}
         self._cell_numbers: dict[str, int] = {}
 
-    def add(
-        self,
-        rows: Iterable[Mapping[str, Any]],
-        shapes: Mapping[str, ThumbnailShape] | None = None,
-        pack_name: str = "",
-    ) -> SheetChunk:
-        """Return the chunk of some rows; `shapes` by image_id, `pack_name` the URL of their pack.
+    @classmethod
+    def after(cls, data: SheetData) -> SheetFeed:
+        """Return the feed of a page that has the data of one run already."""
+        feed = cls([axis.name for axis in data.axes])
+        for axis in data.axes:
+            feed._codes[axis.name] = {text: code for code, text in enumerate(axis.values)}
+        for name, column in data.texts.items():
+            feed._text_codes[name] = {text: code for code, text in enumerate(column.values)}
+        feed._row_numbers = {request: row for row, request in enumerate(data.requests)}
+        for number, image_id in enumerate(data.image_ids):
+            feed._image_numbers.setdefault(image_id, number)
+        for (cell_id, _), cell in zip(data.requests, data.cell_of_row.tolist(), strict=True):
+            feed._cell_numbers[cell_id] = cell
+        return feed
 
-        The images of a pack have to be new ones, or consecutive ones of the plan.
-        """
+    def add(
+        self, rows: Iterable[Mapping[str, Any]], shapes: Mapping[str, ThumbnailShape] | None = None
+    ) -> SheetChunk:
+        """Return the chunk of some rows; `shapes` are by image_id, and have a pack together."""
         chunk = SheetChunk()
         for name in self._codes:
             chunk.row.codes[name] = []
@@ -177,10 +213,13 @@ class SheetFeed:
             chunk.row.texts[name] = []
         for name in NUMBER_COLUMNS:
             chunk.row.numbers[name] = []
+        shapes = shapes or {}
         for row in rows:
-            self._add_row(chunk, row, (shapes or {}).get(row["image_id"], NO_THUMBNAIL))
-        if pack_name and chunk.image.at:
-            chunk.packs.append((min(chunk.image.at), len(chunk.image.at), pack_name))
+            self._add_row(chunk, row, shapes.get(row["image_id"], NO_THUMBNAIL))
+        images = list(dict.fromkeys(self._image_numbers[image_id] for image_id in shapes))
+        for start in range(0, len(images), PACK_SIZE):
+            pack = images[start : start + PACK_SIZE]
+            chunk.packs.append((pack, len(pack), ""))
         return chunk
 
     def _add_row(self, chunk: SheetChunk, row: Mapping[str, Any], shape: ThumbnailShape) -> None:

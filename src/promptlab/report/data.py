@@ -82,6 +82,7 @@ class SheetData:
     image_run: np.ndarray  # int32 [image]: the run whose folder holds it
     image_sha256: tuple[str | None, ...]  # [image]: of the pixels
     enlarged: np.ndarray  # int32 [image]: the image that stands in its place, enlarged; or -1
+    requests: tuple[tuple[str, int], ...]  # [row]: cell_id and seed
     num_from_default: np.ndarray  # int32 [row]: axes on which it differs from its model's defaults
     cell_of_row: np.ndarray  # int32 [row]: rows of one number are candidates of one cell
     look: np.ndarray  # int32 [row]: place among its cell's candidates, ordered by look
@@ -174,6 +175,7 @@ def collect(runs: Sequence[Run], sort: str | None = None) -> SheetData:
             "cost_usd": [row["cost_usd"] for row in rows],
         },
         parents={i: ids for i, row in enumerate(rows) if (ids := _parents(row))},
+        requests=tuple((row["cell_id"], row["seed"]) for row in rows),
         scores=read_scores([run.paths.scores_parquet for run in runs], images["image_ids"]),
         sort=sort,
         num_from_default=_count_from_default(axes, len(rows)),

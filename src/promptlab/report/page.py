@@ -139,32 +139,39 @@ def data_script(document_json: str) -> str:
     return f"promptlabSheet({document_json});\n"
 
 
+def page_policy(is_served: bool = False) -> str:
+    """Return the Content-Security-Policy of a page: a file fetches nothing, a served page does."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            # the one script by its hash; packs are loaded by that script, hence trusted by it
+            f"script-src 'sha256-{_sha256(_program())}' 'strict-dynamic'",
+            f"style-src 'sha256-{_sha256(_join(STYLES))}'",
+            "img-src 'self' file: data: blob:",
+            *(["connect-src 'self'"] if is_served else []),
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
 def page_parts(
-    title: str, document_json: str | None, packs: Iterable[str], data_url: str = ""
+    title: str,
+    document_json: str | None,
+    packs: Iterable[str],
+    data_url: str = "",
+    is_served: bool = False,
 ) -> Iterator[str]:
     """Yield the page's HTML, piece by piece, so that a large page never exists twice in memory.
 
     With `document_json` None the data comes from `data_url`. `packs` are those inside the page.
     """
-    script = _program()
-    style = _join(STYLES)
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            # the one script by its hash; packs are loaded by that script, hence trusted by it
-            f"script-src 'sha256-{_sha256(script)}' 'strict-dynamic'",
-            f"style-src 'sha256-{_sha256(style)}'",
-            "img-src 'self' file: data: blob:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
     values = {
         "title": html.escape(title),
-        "policy": html.escape(policy, quote=True),
+        "policy": html.escape(page_policy(is_served), quote=True),
         "data_url": html.escape(data_url, quote=True),
-        "style": style,
-        "script": script,
+        "style": _join(STYLES),
+        "script": _program(),
     }
     before, after = (Template(part) for part in _read("page.html").split("$data\n"))
     yield before.substitute(values)

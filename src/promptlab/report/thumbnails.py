@@ -148,13 +148,19 @@ class ThumbnailCache:
     def __init__(self, run_root: str, max_px: int) -> None:
         self.path = Path(run_root, FOLDER, f"{max_px}px.sqlite")
 
-    def read(self) -> dict[tuple[str, str], Thumbnail]:
-        """Return what is kept, by (image_id, sha256); what cannot be read is made again."""
+    def read(self, image_ids: Sequence[str] | None = None) -> dict[tuple[str, str], Thumbnail]:
+        """Return what is kept, all or some, by (image_id, sha256).
+
+        What cannot be read is made again.
+        """
         if not self.path.is_file():
             return {}
+        query, values = f"select {_COLUMNS} from thumbnails", list(image_ids or ())
+        if image_ids is not None:
+            query += f" where image_id in ({', '.join('?' * len(values))})"
         try:
             with contextlib.closing(sqlite3.connect(self.path)) as connection:
-                rows = connection.execute(f"select {_COLUMNS} from thumbnails").fetchall()
+                rows = connection.execute(query, values).fetchall()
                 return {(row[0], row[1]): Thumbnail(*row) for row in rows}
         except (sqlite3.Error, TypeError) as error:
             log.warning("Making the thumbnails of %s again: %s", self.path, error)

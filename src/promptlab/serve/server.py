@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from promptlab.serve.access import Access
 from promptlab.serve.queue import Entry, Queue, QueueFullError
+from promptlab.serve.rooms import Rooms
 
 POLL_S = 0.4  # between looks at the queue, while somebody waits for a change
 KEEPALIVE_S = 15.0  # a stream says something at least so often
@@ -61,11 +62,15 @@ class Server:
     children: Planner
     access: Access
     is_closing: bool = False  # streams end
+    rooms: Rooms = field(init=False)  # of the runs that are looked at
     _num_plans: int = 0
     _version: int = -1
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     _poller: asyncio.Task[None] | None = None
     _num_listeners: int = 0
+
+    def __post_init__(self) -> None:
+        self.rooms = Rooms(self.runs_dir, self.queue)
 
     async def plan(self, argv: tuple[str, ...]) -> Planned:
         """Return the plan of a line that has been checked; raises what the plan says against it."""
@@ -146,5 +151,6 @@ class Server:
     async def close(self) -> None:
         """Let all streams end."""
         self.is_closing = True
+        await self.rooms.close()
         async with self._changed:
             self._changed.notify_all()

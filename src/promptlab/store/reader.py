@@ -77,6 +77,21 @@ class Run:
         for name in ("record", "_keys_table", "_path_from_id"):
             self.__dict__.pop(name, None)
 
+    def read_news(self, columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Look again, and return the rows of the parts that are new, in the order of drawing.
+
+        Compaction writes rows anew, so one may have been there before.
+        """
+        known = {part.name for part in self._parts.parts}
+        self.refresh()
+
+        def read() -> list[dict[str, Any]]:
+            new = [part for part in self._parts.parts if part.name not in known]
+            tables = [self._read_part(part, self.axes, columns) for part in new]
+            return [row for table in tables if table is not None for row in table.to_pylist()]
+
+        return self._retrying(read)
+
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return one row per request, in the order of drawing.
 
@@ -143,8 +158,10 @@ class Run:
     def image_bytes(self, image_id: str) -> bytes | None:
         """Return an image's PNG, from its file or else from Parquet; None if there is none."""
         path = self._path_from_id.get(image_id)
-        if path is None:
-            return None
+        return None if path is None else self.image_at(image_id, path)
+
+    def image_at(self, image_id: str, path: str) -> bytes | None:
+        """Return the PNG of an image whose path is known from its row."""
         try:
             return self._storage.read_bytes(self.paths.join(path))
         except FileNotFoundError:

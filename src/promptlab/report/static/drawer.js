@@ -60,7 +60,7 @@ export function makeDrawer(app) {
       ),
       section("Judge",
         toggleOf("Blind: hide labels until judged", "blind", "B"),
-        labelled("Your name", el("input", { type: "text", class: "text", dir: "auto", "aria-label": "Your name", value: app.who(), onchange: (event) => app.setWho(event.target.value.slice(0, 200)) })),
+        labelled("Your name", el("input", { type: "text", class: "text", dir: "auto", "aria-label": "Your name", value: app.name(), onchange: (event) => app.setWho(event.target.value.slice(0, 200)) })),
         ...people(),
         el("div", { class: "button-row" },
           button("Save the verdicts as a file", () => app.exchange.save(), { text: "Save verdicts" }),

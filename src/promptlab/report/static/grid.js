@@ -114,6 +114,26 @@ export function makeGrid(app) {
     render();
   }
 
+  /** Show a layout that has more rows of data: what stays in its place is not made anew. */
+  function update(newLayout) {
+    const now = measure(app, newLayout, scroller.clientWidth, scroller.clientHeight);
+    const isSame = layout && placesOfLines(layout) === placesOfLines(newLayout) && ["headW", "headH", "cellW", "cellH", "slotW", "slotH", "captionH"].every((name) => now[name] === size[name]);
+    if (!isSame) {
+      reset(newLayout);
+      return;
+    }
+    layout = newLayout;
+    size = now;
+    for (const line of live.values()) for (const [col, cell] of line.cells) bindCell(cell, line.row, col);
+    recount();
+  }
+
+  /** What a layout's lines are, as one text. */
+  function placesOfLines({ rows, cols, lines, isWall, numSlots, slotColumns }) {
+    const texts = (isWall ? [lines] : [rows, cols]).map((side) => side.map((line) => line.codes.join()).join(";"));
+    return [isWall, numSlots, slotColumns, ...texts].join("|");
+  }
+
   function cornerLabel() {
     const names = (places) => places.map((name) => `${name} ${sheet.axisByName.get(name).prefix}`.trim()).join(" · ") || "all";
     const { rows, cols, inner } = app.state;
@@ -314,6 +334,7 @@ export function makeGrid(app) {
 
   return {
     reset,
+    update,
     refreshVerdicts,
     setFlip,
     render,

@@ -15,6 +15,10 @@ export function makeJudge(app) {
 
   /** Give a verdict on rows of data: `how` is a function of picks. */
   function judge(how, rows, ...rest) {
+    if (app.sync && !app.sync.mayJudge) {
+      say("This link may look, and not judge");
+      return;
+    }
     const ids = [...new Set(rows.map((row) => idOf(sheet, row)))];
     picks[how](ids, ...rest);
     const isUnsigned = !app.who() && sheet.said[ids[0]];

@@ -137,6 +137,14 @@ export function makeLightbox(app) {
     refresh({ keepsZoom: true });
   }
 
+  /** Rows of data were drawn: the image that is shown may be one of them, or beside them. */
+  function arrive(rows) {
+    if (!dialog) return;
+    place = app.grid.placeOf(row) || place;
+    if (rows.has(row) && document.activeElement !== parts.note) refresh({ keepsZoom: true });
+    else if (place && app.grid.membersAt(place.row, place.col).some((member) => rows.has(member))) fill();
+  }
+
   // ---------------------------------------------------------------- walking
 
   function walk(down, across) {
@@ -281,6 +289,7 @@ export function makeLightbox(app) {
 
   return {
     open,
+    arrive,
     update: () => dialog && fill(),
     focusNote: () => dialog && parts.note.focus(),
     isOpen: () => dialog !== null,

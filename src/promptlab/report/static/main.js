@@ -16,6 +16,7 @@ import { makeHoverBar, makeJudge } from "./judge.js";
 import { listenToKeys, openHelp } from "./keys.js";
 import { computeLayout } from "./layout.js";
 import { makeLightbox } from "./lightbox.js";
+import { makeLive } from "./live.js";
 import { cellStats, rangeOf } from "./margins.js";
 import { memory } from "./memory.js";
 import { makePacks } from "./packs.js";
@@ -25,6 +26,7 @@ import { openRounds } from "./rounds.js";
 import { makeSelection } from "./selection.js";
 import { readHash, writeHash } from "./state.js";
 import { openSurvey } from "./survey.js";
+import { makeSync, signature } from "./sync.js";
 import { makeToolbar } from "./toolbar.js";
 import { makeTray } from "./tray.js";
 
@@ -32,18 +34,22 @@ function start(source) {
   const sheet = makeSheet(source);
   const storageKey = `promptlab-picks:${sheet.sheet_id}`;
   const app = { sheet, state: readHash(sheet, location.hash), heatRange: null, unfinishedRounds: new Map() };
+  const { served } = sheet;
   let who = memory.read("promptlab-who") || ""; // also where the browser keeps nothing
-  app.who = () => who;
+  app.name = () => who;
+  app.who = () => (served ? signature(served, who) : who);
   app.setWho = (name) => {
     who = name;
     memory.write("promptlab-who", name);
     app.relayout();
   };
   app.packs = makePacks(sheet);
+  app.sync = served ? makeSync(sheet, { onState: () => app.toolbar.updateVerdicts(), picks: () => app.picks, who: () => app.who() }) : null;
   app.picks = makePicks(sheet, {
-    kept: memory.read(storageKey) || [],
-    save: (verdicts) => memory.write(storageKey, verdicts),
+    kept: app.sync ? app.sync.kept : memory.read(storageKey) || [],
+    save: app.sync ? app.sync.save : (verdicts) => memory.write(storageKey, verdicts),
     who: () => app.who(),
+    isSent: Boolean(app.sync),
   });
   app.equals = makeEquals(sheet);
   app.blind = makeBlind(app);
@@ -94,6 +100,18 @@ function start(source) {
   app.pictureOf = (image) => {
     const enlarged = app.state.enlarged ? sheet.image.enlarged[image] : -1;
     return enlarged >= 0 ? enlarged : image;
+  };
+
+  /** Show rows of data that were drawn just now; what is looked at stays where it is. */
+  app.arrive = (rows) => {
+    const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx());
+    app.heatRange = app.state.heat ? heatRange(layout) : null;
+    app.grid.update(layout);
+    app.cursor.settle();
+    app.toolbar.update(layout);
+    app.drawer.fill();
+    app.lightbox.arrive(rows);
+    showEmptiness(layout);
   };
 
   app.relayout = () => {
@@ -188,6 +206,7 @@ function start(source) {
   app.relayout();
   openFromState();
   app.grid.focus();
+  if (served) makeLive(app);
   window.promptlabGrid = { numLive: app.grid.numLive, numPacks: app.packs.numKept }; // for measuring
   document.documentElement.dataset.ready = "1";
 }
@@ -199,7 +218,8 @@ else {
   const script = document.createElement("script");
   script.src = document.body.dataset.sheet;
   script.onerror = () => {
-    byId("main").append(el("p", { class: "message", text: "The folder sheet/ is not beside this page: copy both, or ask for a single file with promptlab report --standalone." }));
+    const isServed = location.protocol.startsWith("http");
+    byId("main").append(el("p", { class: "message", text: isServed ? "The server does not send this run's data: load the page again." : "The folder sheet/ is not beside this page: copy both, or ask for a single file with promptlab report --standalone." }));
   };
   document.head.append(script);
 }

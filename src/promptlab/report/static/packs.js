@@ -1,15 +1,17 @@
 // Packs: thumbnails and commands of some images at a time, loaded when one of them comes near. They
 // are inside this file as JSON, or beside it as scripts: from disk a page may load scripts and
-// fetch nothing.
+// fetch nothing. A server makes them of the images asked for.
 
 import { byId } from "./dom.js";
 
 const MAX_LOADING = 6;
 const MAX_DECODED = 24; // whole images kept decoded
+const RETRY_MS = 3000; // after a pack that the server did not send
 const MAX_KEPT = 320; // packs in memory, ~20,000 thumbnails; the ones longest unused go first
 
 export function makePacks(sheet) {
   const packOfImage = []; // image -> number of its pack
+  const placeInPack = []; // image -> its place there
   let numKnown = 0; // packs
   const kept = new Map(); // number -> pack, in order of last use
   const waiting = new Map(); // number -> Map(token -> callback), newest last
@@ -18,10 +20,23 @@ export function makePacks(sheet) {
   /** The number of an image's pack; of several, the newest. */
   function packOf(image) {
     for (; numKnown < sheet.packs.length; numKnown += 1) {
-      const [first, count] = sheet.packs[numKnown];
-      for (let i = first; i < first + count; i += 1) packOfImage[i] = numKnown;
+      imagesOf(numKnown).forEach((image, place) => {
+        packOfImage[image] = numKnown;
+        placeInPack[image] = place;
+      });
     }
     return packOfImage[image];
+  }
+
+  function imagesOf(number) {
+    const [first, count] = sheet.packs[number];
+    return Array.isArray(first) ? first : Array.from({ length: count }, (_, i) => first + i);
+  }
+
+  /** Where a pack is, beside this page or on its server; "" for one inside. */
+  function urlOf(number) {
+    if (!sheet.served) return sheet.packs[number][2];
+    return `${sheet.served.pack}/${number}.js?ids=${imagesOf(number).map((image) => sheet.image.id[image]).join(",")}`;
   }
 
   function take(number) {
@@ -54,7 +69,7 @@ export function makePacks(sheet) {
 
   function load(number) {
     loading.add(number);
-    const name = sheet.packs[number][2];
+    const name = urlOf(number);
     if (!name) {
       // one a task: parsing many packs in one go would hold up scrolling
       setTimeout(() => keep(number, JSON.parse(byId(`pack-${number}`).textContent)), 0);
@@ -65,7 +80,8 @@ export function makePacks(sheet) {
     script.onload = () => script.remove();
     script.onerror = () => {
       script.remove();
-      keep(number, { t: [], c: [], isMissing: true });
+      if (!sheet.served) keep(number, { t: [], c: [], isMissing: true });
+      else setTimeout(() => (loading.delete(number), pump()), RETRY_MS);
     };
     document.head.append(script);
   }
@@ -99,7 +115,7 @@ export function makePacks(sheet) {
   }
 
   const dataUrl = (base64) => (base64 ? `data:image/webp;base64,${base64}` : "");
-  const placeOf = (image) => image - sheet.packs[packOf(image)][0];
+  const placeOf = (image) => placeInPack[image];
   const thumbUrl = (pack, image) => dataUrl(pack.t[placeOf(image)]);
   const wholeUrl = (pack, image) => dataUrl(pack.f && pack.f[placeOf(image)]);
   const commandOf = (pack, image) => pack.c[placeOf(image)] || "";
@@ -120,7 +136,7 @@ export function makePacks(sheet) {
     if (!decoded.has(url)) {
       const img = new Image();
       img.src = url;
-      decoded.set(url, img.decode().then(() => (ready.add(url), img), () => null));
+      decoded.set(url, img.decode().then(() => (ready.add(url), img), () => (decoded.delete(url), null)));
       if (decoded.size > MAX_DECODED) {
         const [oldest] = decoded.keys();
         decoded.delete(oldest);

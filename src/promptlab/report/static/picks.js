@@ -1,15 +1,16 @@
 // Picks: verdicts on images. Those baked into the page come from picks.parquet; those given here
-// are kept by `save`, which the page or a server provides, and leave as picks.json. The newer
-// verdict wins. Knows no element.
+// are kept by `save`, which the page or a server provides, and leave as picks.json or at once. The
+// newer verdict wins. Knows no element.
 
 import { idOf } from "./data.js";
 
 /**
  * `kept` are the verdicts given here before; `save(verdicts, changed)` gets all verdicts and those
  * that changed, and returns whether it kept them. `who` names the person who judges now; verdicts of
- * others, from their picks.json or from before, stay beside the own ones.
+ * others, from their picks.json or from before, stay beside the own ones. Where verdicts are sent at
+ * once, the server tells what it holds by then (`hear`), and one that is undone is a new one.
  */
-export function makePicks(sheet, { kept = [], save = () => false, who = () => "", now = () => new Date().toISOString() } = {}) {
+export function makePicks(sheet, { kept = [], save = () => false, who = () => "", now = () => new Date().toISOString(), isSent = false } = {}) {
   const baked = new Map(sheet.picks.map((pick) => [pick.image_id, pick]));
   const here = new Map(); // image_id -> Map(who -> verdict)
   const undoable = []; // groups of [image_id, who, what was here before]
@@ -39,6 +40,8 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
   /** The verdict on an image: the own one, else the newest given here, else what the run holds. */
   function of(id) {
     const given = here.get(id);
+    const mine = isSent && own(id);
+    if (mine) return mine;
     if (!given) return baked.get(id) || null;
     return given.get(who()) || [...given.values()].reduce((a, b) => (b.picked_at > a.picked_at ? b : a));
   }
@@ -80,7 +83,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
   /** Change the verdict on images; `change(now)` returns the fields that change. One undo. */
   function set(ids, change) {
     const name = who();
-    undoable.push(ids.map((id) => [id, name, here.get(id)?.get(name)]));
+    undoable.push(ids.map((id) => [id, name, isSent ? own(id) : here.get(id)?.get(name)]));
     for (const id of ids) {
       const before = { ...empty(id), ...own(id) };
       put(id, name, { ...before, ...change(before), who: name, picked_at: now() });
@@ -113,7 +116,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
   function undo() {
     const last = undoable.pop();
     if (!last) return null;
-    for (const [id, name, before] of last) put(id, name, before);
+    for (const [id, name, before] of last) put(id, name, isSent ? { ...(before || empty(id)), who: name, picked_at: now() } : before);
     const ids = last.map(([id]) => id);
     changed(ids);
     return ids;
@@ -145,9 +148,27 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
     return ids.length;
   }
 
+  /** Take in what the run holds by now: of each image, its newest verdicts and what they make. */
+  function hear(news) {
+    for (const { image_id: id, pick, said } of news) {
+      if (pick) baked.set(id, pick);
+      else baked.delete(id);
+      const standing = said.filter((each) => !isCleared(each));
+      if (standing.length > 1) sheet.said[id] = standing;
+      else delete sheet.said[id];
+      for (const each of said) {
+        const mine = here.get(id)?.get(each.who);
+        if (mine && mine.picked_at <= each.picked_at) put(id, each.who, null);
+        if (each.who === who()) revealed.add(id);
+      }
+    }
+    for (const listener of news.length ? listeners : []) listener(news.map((each) => each.image_id));
+  }
+
   return {
     of,
     ofRow,
+    hear,
     saidOf,
     rate,
     favour,

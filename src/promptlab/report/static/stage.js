@@ -1,6 +1,7 @@
 // The stage: one to twelve images side by side under one zoom, so that the same spot is compared;
 // a second image may lie over the first, as a wipe or a difference. Knows no verdicts.
 
+import { PENDING } from "./data.js";
 import { el } from "./dom.js";
 import { short } from "./text.js";
 
@@ -51,8 +52,9 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
     packs.cancel(pane.token);
     const picture = app.pictureOf(image); // in the same place: flipping moves nothing
     pane.image = picture;
-    pane.node.classList.toggle("is-failed", !sheet.image.width[image]);
     const row = sheet.rowOfImage[image];
+    pane.node.classList.toggle("is-failed", !sheet.image.width[image]);
+    pane.node.classList.toggle("is-pending", sheet.status[row] === PENDING);
     pane.width = sheet.numbers.width[row] || sheet.image.width[image] || 1;
     pane.height = sheet.numbers.height[row] || sheet.image.height[image] || 1;
     load(picture, pane.token, pane.img, () => pane.image === picture);

@@ -30,7 +30,7 @@ export function defaultState(sheet) {
     find: "",
     heat: "",
     margins: false,
-    blind: false,
+    blind: Boolean(sheet.served?.is_blind),
     theme: "",
     at: "", // image_id in the large view
     chosen: [], // image_ids, to survey or to judge together

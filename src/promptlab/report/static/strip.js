@@ -1,7 +1,7 @@
 // The strip of a cell's candidates below a large image. Its room is kept while it is empty, so that
 // nothing moves when images are flipped in place.
 
-import { describeRow, hasPixels } from "./data.js";
+import { PENDING, describeRow, hasPixels } from "./data.js";
 import { button, el } from "./dom.js";
 import { verdictText } from "./picks.js";
 
@@ -29,7 +29,7 @@ export function makeStrip(app, goTo) {
           title: label,
           onclick: () => goTo(member),
         },
-          hasPixels(sheet, member) ? img : el("span", { class: "failed", text: "failed" }),
+          hasPixels(sheet, member) ? img : el("span", { class: "failed", text: sheet.status[member] === PENDING ? "" : "failed" }),
           el("span", { class: "candidate-verdict", text: pick?.is_favourite ? "♥" : pick?.rating ? String(pick.rating) : "" }),
         );
       }),

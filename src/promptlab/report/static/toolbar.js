@@ -147,12 +147,25 @@ export function makeToolbar(app) {
   }
 
   function updateVerdicts() {
+    if (app.sync) updateSync();
+    else updateSave();
+    fillChips();
+  }
+
+  /** On a served page verdicts are saved at once: the button says how far that is. */
+  function updateSync() {
+    const isWaiting = app.sync.numWaiting() > 0;
+    parts.save.querySelector("span").textContent = app.sync.stateText();
+    parts.save.classList.toggle("has-picks", isWaiting);
+    parts.save.title = isWaiting && app.sync.trouble() ? `Not sent yet: ${app.sync.trouble()}. They are kept and sent later` : "Verdicts are kept with the run at once";
+  }
+
+  function updateSave() {
     const count = picks.numNew();
     const isLost = count > 0 && !picks.isKept();
     parts.save.querySelector("span").textContent = isLost ? `Save ${count}: not kept here` : count ? `Save ${count}` : "Save";
     parts.save.classList.toggle("has-picks", count > 0);
     parts.save.title = isLost ? "This view keeps no verdicts: save them before you close it" : "Save the verdicts";
-    fillChips();
   }
 
   build();

@@ -1,0 +1,168 @@
+"""Served sheets in a real browser: images arrive, verdicts are simply there."""
+
+import pytest
+
+from promptlab.store import read_run
+from promptlab.verdicts.picks import Pick, current_picks, record_picks
+
+pytestmark = pytest.mark.browser
+
+RUN = "20261128_1200_foxes"
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+    "device_scale_factor": 2,
+}
+SHOWN = """() => [...document.querySelectorAll('.slot:not([hidden]) img')].filter(
+    (img) => !img.hidden && img.naturalWidth).length"""
+
+
+@pytest.fixture
+def url(site):
+    return f"{site.address}/runs/{RUN}/"
+
+
+def wait_for_images(page, count):
+    page.wait(f"({SHOWN})() === {count}")
+
+
+def saved(page):
+    page.wait("document.querySelector('.toolbar-end').textContent.includes('Saved')")
+
+
+def forgive_the_dead_connection(page):
+    """Leave out what a browser itself logs of requests without a connection."""
+    dead = ("ERR_INTERNET_DISCONNECTED", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED")
+    page.problems[:] = [p for p in page.problems if not any(word in p for word in dead)]
+
+
+def test_images_arrive_in_their_cells_and_nothing_that_is_looked_at_moves(browse, drawing, url):
+    page = browse(viewport={"width": 500, "height": 420}).open(url, "#size=160&open=1")
+    wait_for_images(page, 0)
+    assert page.rows() == ["a fox", "a robot", "a lighthouse", "a tiger"], "the plan is there"
+    drawing.draw(1)
+    wait_for_images(page, 1)
+    page.page.evaluate("document.getElementById('scroller').scrollTop = 180")
+    page.page.wait_for_timeout(200)
+    node = page.page.query_selector(".row-head")
+    drawing.draw(23)
+    page.wait("document.querySelectorAll('.is-pending').length === 0")
+    assert page.page.evaluate("document.getElementById('scroller').scrollTop") == 180
+    assert node.is_visible(), "what was there was not made anew"
+    assert "24" in page.texts(".chip")[0]
+
+
+def test_an_open_image_stays_while_others_arrive(browse, drawing, url):
+    drawing.draw(2)
+    page = browse().open(url)
+    wait_for_images(page, 1)
+    page.page.locator(".slot").first.click()
+    title = page.title()
+    page.page.fill(".note", "half a thou")
+    drawing.draw(22)
+    page.wait("document.querySelectorAll('.slot.is-pending').length === 0")
+    assert page.title() == title
+    assert page.page.input_value(".note") == "half a thou"
+
+
+def test_the_bar_says_how_far_the_run_is(browse, drawing, url):
+    page = browse(**PHONE).open(url)
+    drawing.draw(6)
+    page.wait("document.querySelector('.live-text').textContent.startsWith('6 of 24')")
+    assert page.page.title().startswith("(6/24)")
+    assert page.page.locator(".live progress").get_attribute("value") == "6"
+
+
+def test_a_verdict_is_on_disk_and_survives_a_reload_and_is_on_a_second_device(browse, drawing, url):
+    drawing.draw(24)
+    phone = browse(**PHONE).open(url).settle()
+    laptop = browse().open(url).settle()
+    phone.page.locator(".slot").first.tap()
+    phone.page.locator(".verdict-bar .favour").tap()
+    saved(phone)
+    image_id = phone.page.evaluate("new URLSearchParams(location.hash.slice(1)).get('at')")
+    assert current_picks(drawing.root)[image_id].is_favourite
+    laptop.wait("document.querySelectorAll('.slot.is-favourite').length === 1")
+    phone.page.reload()
+    phone.wait("document.documentElement.dataset.ready === '1'")
+    phone.wait("document.querySelectorAll('.slot.is-favourite').length === 1")
+    laptop.focus_grid().keys("x")
+    saved(laptop)
+    phone.wait("document.querySelectorAll('.slot.is-reject').length === 1")
+    laptop.keys("u")
+    saved(laptop)
+    phone.wait("document.querySelectorAll('.slot.is-favourite').length === 1")
+    assert current_picks(drawing.root)[image_id].is_favourite, "undone is on disk as well"
+
+
+def test_verdicts_without_a_connection_are_kept_and_sent_later(browse, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle()
+    page.focus_grid()
+    page.page.context.set_offline(True)
+    page.keys("5", "ArrowRight", "4", "ArrowRight", "f")
+    page.wait("document.querySelector('.toolbar-end').textContent.includes('3 waiting')")
+    assert current_picks(drawing.root) == {}
+    page.page.context.set_offline(False)
+    saved(page)
+    assert len(current_picks(drawing.root)) == 3
+    forgive_the_dead_connection(page)
+
+
+def test_verdicts_outlive_a_tab_that_is_closed_without_a_connection(browse, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle()
+    page.focus_grid()
+    context = page.page.context
+    context.set_offline(True)
+    page.keys("3")
+    page.wait("document.querySelector('.toolbar-end').textContent.includes('1 waiting')")
+    page.page.close()
+    context.set_offline(False)
+    again = context.new_page()
+    again.goto(url)
+    again.wait_for_selector(".toolbar-end button:has-text('Saved')")
+    assert [pick.rating for pick in current_picks(drawing.root).values()] == [3]
+    forgive_the_dead_connection(page)
+
+
+def test_a_server_that_begins_anew_is_found_again(browse, drawing, site, url):
+    drawing.draw(3)
+    page = browse().open(url)
+    wait_for_images(page, 2)
+    site.stop()
+    page.wait("document.querySelector('.live-text').textContent.includes('No connection')")
+    drawing.draw(21)
+    site.start()
+    wait_for_images(page, 12)
+    forgive_the_dead_connection(page)
+
+
+def test_a_friend_rates_blind_and_the_owner_sees_how_far_they_agree(browse, site, drawing, url):
+    drawing.draw(24)
+    ids = [row["image_id"] for row in read_run(drawing.root).rows()]
+    record_picks(drawing.root, [Pick(image_id, rating=5, who="owner") for image_id in ids])
+    token = site.tokens.add("rate", "friends")
+    friend = browse(**PHONE)
+    cookie = {"name": f"promptlab_{site.port}", "value": token, "url": site.address}
+    friend.page.context.add_cookies([cookie])
+    friend.open(url).settle()
+    assert friend.columns() == ["?", "?", "?"]
+    assert not any("of 5" in label for label in friend.labels()), "the owner's stars are hidden"
+    friend.page.locator(".slot").first.tap()
+    friend.page.locator(".verdict-bar .star").nth(4).tap()
+    saved(friend)
+    owner = browse().open(url, "#margins=1").settle()
+    assert owner.texts(".agreement") == ["people agree: 100 % of 1"]
+
+
+def test_a_link_that_may_only_view_gives_no_verdicts(browse, site, drawing, url):
+    drawing.draw(24)
+    page = browse()
+    token = site.tokens.add("view", "visitor")
+    cookie = {"name": f"promptlab_{site.port}", "value": token, "url": site.address}
+    page.page.context.add_cookies([cookie])
+    page.open(url).settle().focus_grid().keys("5")
+    assert "may look" in page.toast()
+    assert current_picks(drawing.root) == {}
