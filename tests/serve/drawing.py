@@ -10,11 +10,12 @@ from pathlib import Path
 
 import uvicorn
 
+from promptlab.errors import PromptlabError
 from promptlab.finishing import finish
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
 from promptlab.records import Numerics, Result, RunRecord
-from promptlab.serve import live, verdicts
+from promptlab.serve import acts, live, pages, verdicts
 from promptlab.serve.access import Access, TokenFile
 from promptlab.serve.app import make_app
 from promptlab.serve.queue import Queue
@@ -80,11 +81,24 @@ class Drawing:
         self._stack.close()
 
 
-class Unplanned:
-    """A planner for tests that plan nothing."""
+@dataclass
+class Plan:
+    """What a planner says of any line: two subjects of two seeds."""
+
+    num_images: int = 4
+    num_cells: int = 2
+    num_pending: int = 3
+    prompts: tuple[str, ...] = ("a fox", "a robot")
+    summary: str = "2 cells × 2 seeds"
+
+
+class Planner:
+    """Plans all lines alike but those with the word `unplannable`: a real plan takes a process."""
 
     def plan(self, argv, timeout_s=30.0):
-        raise AssertionError("nothing is planned here")
+        if any("unplannable" in argument for argument in argv):
+            raise PromptlabError("Unknown word `unplannable`: expected another.")
+        return Plan()
 
 
 class ClosingServer(uvicorn.Server):
@@ -100,7 +114,7 @@ class Site:
     """A running server of a folder of runs."""
 
     runs_dir: Path
-    planner: object = field(default_factory=Unplanned)
+    planner: object = field(default_factory=Planner)
     port: int = 0
 
     def __post_init__(self):
@@ -113,7 +127,8 @@ class Site:
         self.address = f"http://127.0.0.1:{self.port}"
 
     def routes(self, server):
-        return [*live.routes(server), *verdicts.routes(server)]
+        rooms = (pages, live, verdicts, acts)
+        return [route for room in rooms for route in room.routes(server)]
 
     def start(self):
         server = Server(str(self.runs_dir), self.queue, self.planner, Access(self.tokens))

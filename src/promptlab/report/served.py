@@ -74,7 +74,7 @@ class ServedSheet:
         """Read the run; raises ReportError when it has neither a row nor a plan."""
         self.token = secrets.token_hex(4)  # another sheet of the same run has other numbers
         self.run = PlannedRun(root, pending)
-        self._record = self.run.record
+        self.record = self.run.record
         self._cache = ThumbnailCache(root, THUMBNAIL_PX)
         self._reading = threading.Lock()
         self._thumbnailing = threading.Lock()
@@ -108,7 +108,7 @@ class ServedSheet:
     @property
     def num_images(self) -> int:
         """How many images the sweep asks for."""
-        return max(self._record.num_images, len(self._states))
+        return max(self.record.num_images, len(self._states))
 
     def read_news(self) -> bool:
         """Look for rows that were drawn since; tell whether there are some."""
@@ -175,7 +175,7 @@ class ServedSheet:
         return page.Pack(
             thumbnails=[thumbnails.get(image_id) for image_id in image_ids],
             commands=[
-                redraw_command(row, recorded_model(self._record, row))
+                redraw_command(row, recorded_model(self.record, row))
                 if row and row["dtype"]
                 else ""
                 for row in rows
@@ -213,6 +213,10 @@ class ServedSheet:
     def row(self, image_id: str) -> Row | None:
         """Return the row of an image, None for an unknown one."""
         return self._row_from_id.get(image_id)
+
+    def seeds_of(self, cell_id: str) -> list[int]:
+        """Return the seeds of a cell, pending ones included."""
+        return [seed for cell, seed in list(self._states) if cell == cell_id]
 
     def png(self, image_id: str) -> bytes | None:
         """Return an image's PNG, None for one that is unknown, not drawn or gone."""
