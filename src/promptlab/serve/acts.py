@@ -67,7 +67,7 @@ def routes(server: Server) -> list[Guarded]:
             ]
         who = visitor_of(request).name
         entries = [
-            await server.enqueue(tuple(argv), who=who, source="sheet", of=image_id)
+            await server.submit(tuple(argv), who=who, source="sheet", of=image_id)
             for image_id, argv in lines
         ]
         return JSONResponse({"entries": [document_of(entry) for entry in entries]}, 201)

@@ -48,7 +48,7 @@ function start() {
       for (const item of outbox.items(QUEUE)) {
         if (state.refused.has(item.client_id)) continue;
         try {
-          const entry = await send(QUEUE, item);
+          const entry = await send(QUEUE, { wish: { ...item.wish, client_id: item.client_id } });
           outbox.drop(QUEUE, [item]);
           say(`Queued: ${countText(entry.num_images)}`);
         } catch (error) {
