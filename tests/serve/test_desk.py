@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from promptlab.errors import ModelError, ModelLostError
-from promptlab.serve.desk import PATIENCE_S, Desk, Sweep, turn
+from promptlab.serve.desk import Desk
+from promptlab.serve.seats import PATIENCE_S, Sweep, turn
 from promptlab.workers.blocks import Blocks, Work
 from promptlab.workers.dispatch import Dispatcher
 from promptlab.workers.options import WorkerOptions

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import json
 import logging
-import os
 import queue
 import secrets
 import shutil
@@ -22,15 +21,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
 from promptlab.models.machine import has_driver
-from promptlab.workers.local import LocalHost, local_hosts
+from promptlab.serve.seats import Seat, Sweep, Worker, turn
+from promptlab.workers.local import local_hosts
 from promptlab.workers.messages import Beat, Block, Gone, Idle, Image, Line, Loaded, Message, Ready
 from promptlab.workers.resident import DESK, DESK_KEY, Hello, Order
 
@@ -38,7 +36,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.25
 BEAT_S = 1.0  # between two signs of life to each seat
-PATIENCE_S = 300.0  # a sweep that has waited this long for a block goes before all others
 OFFER_S = 0.25  # a sweep that is asked for a block answers by then, or the next one is asked
 SILENT_S = 60.0  # a worker without a heartbeat is killed
 STALL_S = 5.0  # a desk that was away this long judges nobody by it
@@ -48,83 +45,6 @@ BACKLOG = 64  # connections that wait at the door
 _ASK_GPUS = (
     "import json; from promptlab.models.machine import visible_gpus as v; print(json.dumps(v()))"
 )
-
-
-@dataclass(eq=False)
-class Sweep:
-    """A client of the desk: the seats of one sweep."""
-
-    num_left: int  # images that it has yet to hand out
-    is_urgent: bool
-    number: int  # of its arrival
-    served_at: float  # when it had its last block, or arrived
-
-
-def turn(sweeps: Sequence[Sweep], now: float) -> Sweep:
-    """Return whose turn it is: urgent ones first, then the one with the fewest images left.
-
-    So a small sweep never waits for a large one. None waits for ever: after PATIENCE_S without a
-    block it gets one before all others.
-    """
-
-    def rank(sweep: Sweep) -> tuple[bool, bool, int, int]:
-        is_patient = now - sweep.served_at < PATIENCE_S
-        return is_patient, not sweep.is_urgent, sweep.num_left, sweep.number
-
-    return min(sweeps, key=rank)
-
-
-@dataclass(eq=False)
-class Seat:
-    """A sweep's place at one worker."""
-
-    connection: Connection
-    sweep: Sweep
-    outbox: queue.SimpleQueue[Message | None] = field(default_factory=queue.SimpleQueue)
-    order: Block | None = None  # handed in, not given to the worker yet
-    is_asked: bool = False  # it may hand in a block
-    is_greeted: bool = False
-    is_open: bool = True
-    seconds: float = 0.0  # that its last block took
-
-    def __post_init__(self) -> None:
-        self.writer = threading.Thread(target=_write, args=(self,), daemon=True)
-
-    @property
-    def is_wanting(self) -> bool:
-        """Whether it has a block, or will have one when it is asked."""
-        has_more = self.sweep.num_left > 0 and not self.is_asked
-        return self.is_open and (self.order is not None or has_more)
-
-    def ask(self) -> None:
-        """Ask for a block."""
-        self.outbox.put(Idle(self.seconds) if self.is_greeted else Ready())
-        self.is_asked = self.is_greeted = True
-
-    def close(self) -> None:
-        """Send what is on its way, then hang up."""
-        self.is_open = False
-        self.outbox.put(None)
-
-
-@dataclass(eq=False)
-class Worker:
-    """A resident worker as the desk sees it."""
-
-    host: LocalHost
-    state: str = "down"  # down, starting, free, asking or drawing
-    life: int = 0  # number of its start
-    holder: Seat | None = None  # for whom it starts, whom it asks, whose block it draws
-    since: float = 0.0  # the state, or a holder that has gone
-    heard_at: float = 0.0
-    fault: str = ""  # why the desk has killed it
-    seats: list[Seat] = field(default_factory=list)
-    owed: defaultdict[str, deque[Seat]] = field(default_factory=lambda: defaultdict(deque))
-    #   image_id -> who waits for it, in the order of their blocks
-
-    def enter(self, state: str, holder: Seat | None = None) -> None:
-        """Change the state."""
-        self.state, self.holder, self.since = state, holder, time.monotonic()
 
 
 class Desk:
@@ -274,11 +194,12 @@ class Desk:
             case Image(image_id):
                 waiting = worker.owed[image_id]
                 if waiting:
-                    _tell(waiting.popleft(), message)
+                    waiting.popleft().tell(message)
                 if not waiting:
                     del worker.owed[image_id]
             case Loaded() | Line():
-                _tell(worker.holder, message)
+                if worker.holder is not None:
+                    worker.holder.tell(message)
             case Gone():
                 self._lose(worker, message)
 
@@ -291,7 +212,7 @@ class Desk:
         if worker.holder is not None:
             seats.add(worker.holder)
         for seat in seats:
-            _tell(seat, gone)
+            seat.tell(gone)
             seat.close()
         worker.host.kill()
         worker.owed.clear()
@@ -344,7 +265,7 @@ class Desk:
         """Send signs of life, and kill workers that are silent or draw for nobody."""
         for worker in self._workers.values():
             for seat in worker.seats:
-                seat.outbox.put(Beat())
+                seat.tell(Beat())
             if not is_fair:
                 worker.heard_at = now
             elif worker.state in ("free", "asking", "drawing") and now - worker.heard_at > SILENT_S:
@@ -354,26 +275,6 @@ class Desk:
                 worker.fault = "its sweep has ended"
             if worker.fault:
                 worker.host.kill()
-
-
-def _tell(seat: Seat | None, message: Message) -> None:
-    if seat is not None and seat.is_open:
-        seat.outbox.put(message)
-
-
-def _write(seat: Seat) -> None:
-    """Send a seat's messages, on a thread of its own: a slow sweep must not stop the others.
-
-    Afterwards it hangs up; the thread that listens closes, for the descriptor may be taken anew.
-    """
-    with contextlib.suppress(OSError):
-        while (message := seat.outbox.get()) is not None:
-            seat.connection.send(message)
-    with (
-        contextlib.suppress(OSError),
-        socket.socket(fileno=os.dup(seat.connection.fileno())) as line,
-    ):
-        line.shutdown(socket.SHUT_RDWR)
 
 
 def _gpus() -> list[str]:
