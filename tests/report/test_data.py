@@ -130,6 +130,13 @@ def test_runs_are_named_by_what_differs_between_them(tmp_path):
     assert values == ("cold · temperature 0.25", "hot · temperature 2")
 
 
+def test_a_run_is_not_named_by_what_only_another_one_has(tmp_path):
+    drawn = make_run(tmp_path / "2026-11-28_01-04-11_chain")
+    varied = make_run(tmp_path / "2026-11-28_01-05-12_chain_varied", axes={"strength": [0.6]})
+    values = collect_runs(drawn, varied).axis("run").values
+    assert values == ("chain", "chain_varied · strength 0.6")
+
+
 def test_runs_whose_folders_have_the_same_name_stay_apart(tmp_path):
     a = make_run(tmp_path / "a" / "run")
     b = make_run(tmp_path / "b" / "run", params={"temperature": 0.5})

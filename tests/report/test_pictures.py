@@ -175,6 +175,34 @@ def test_labels_are_cut_to_their_lines_and_hold_no_controls():
     assert wrap("", font, 100, 2) == []
 
 
+def test_a_long_name_breaks_after_its_parts_and_not_within_a_word():
+    font = load_font(15)
+    width = font.getlength("supercondition_fac")
+    assert wrap("supercondition_factor 8", font, width, 3) == ["supercondition_", "factor 8"]
+    assert wrap("x" * 30, font, font.getlength("x" * 20), 3) == ["x" * 20, "x" * 10]
+
+
+def test_the_labels_of_columns_have_the_lines_that_they_need(tmp_path):
+    axes = {"temperature": [0.25, 0.5], "a_parameter_with_a_long_name": [1, 2]}
+    heights = []
+    for names in (["temperature"], [*axes]):
+        own = {name: axes[name] for name in names}
+        root = make_run(tmp_path / str(len(names)), styles=["noto"], num_seeds=1, axes=own)
+        with Image.open(write_contact_sheet(root).contact_sheet_png) as picture:
+            heights.append(picture.height)
+    assert heights[0] < heights[1]
+
+
+def test_a_wall_just_ends(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=5)
+    paint_over(root, COLORS[:5])
+    path = write_contact_sheet(root).contact_sheet_png
+    place = tiles_of(path, COLORS[:5])
+    with Image.open(path) as picture:
+        beyond = (max(x for x, _ in place.values()), max(y for _, y in place.values()))
+        assert picture.getpixel(beyond) == picture.getpixel((0, 0))
+
+
 def test_a_picture_with_tabs_shows_the_models_default_value(tmp_path):
     axes = {"temperature": [0.25, 0.5, 1.0, 2.0, 4.0]}
     root = make_run(

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from promptlab.store import Run
 
 FIXED_AXES = ("subject", "style", "template", "model")
+DEFAULT = "default"  # of a row without a value: its model takes its own
+ABSENT = "–"  # of a row whose model has no such parameter
 _TIMESTAMP = re.compile(r"^\d{4}-?\d{2}-?\d{2}[_T-]\d{2}[:-]?\d{2}([:-]?\d{2})?_")
 
 
@@ -56,7 +58,7 @@ def collect_axes(
             else:
                 text = row["params"] or "{}"
                 params = params_from_text.setdefault(text, json.loads(text))
-                values.append(params.get(name, "–"))
+                values.append(params.get(name, ABSENT))
         axis = make_axis(name, values, orders.get(name, ()))
         axes.append(replace(axis, default=_default_code(axis, runs)))
     axes.append(make_axis("seed", [row["seed"] for row in rows], ()))
@@ -90,7 +92,7 @@ def is_number(value: Any) -> bool:
 def axis_text(value: Any) -> str:
     """Return an axis value as people read it."""
     if value is None:
-        return "default"
+        return DEFAULT
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -105,7 +107,7 @@ def _default_code(axis: SheetAxis, runs: Sequence[Run]) -> int:
         for run in runs
         for model in run.record.models.values()
         if axis.name in model.defaults
-    } | {"default"}
+    } | {DEFAULT}
     return next((code for code, text in enumerate(axis.values) if text in defaults), -1)
 
 
@@ -140,10 +142,24 @@ def run_names(
             continue
         for axis in telling:
             value = axis.values[axis.codes[rows[0]]]
-            names[number] += f" · {axis.name} {value}" if axis.is_numeric else f" · {value}"
+            if value not in (DEFAULT, ABSENT):  # what only other runs have says nothing of this one
+                names[number] += f" · {axis.name} {value}" if _has_numbers(axis) else f" · {value}"
     if len(set(names)) < len(names):
         names = list(folders)
     return [f"{n} ({i + 1})" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+
+def _has_numbers(axis: SheetAxis) -> bool:
+    """Tell whether an axis has numbers alone, besides rows that do without it."""
+    return all(text in (DEFAULT, ABSENT) or _reads_as_number(text) for text in axis.values)
+
+
+def _reads_as_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _tells_run(axis: SheetAxis, run_of_row: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptlab.report.arrangement import Arrangement
-from promptlab.report.axes import SheetAxis
+from promptlab.report.axes import DEFAULT, SheetAxis
 from promptlab.report.data import SheetData
 from promptlab.verdicts.picks import Pick
 
@@ -84,7 +84,7 @@ def _lines(data: SheetData, names: Sequence[str], rows: np.ndarray) -> _Lines:
 def axis_label(axis: SheetAxis, code: int) -> str:
     """Return a value with what it needs to be understood: numbers name their axis."""
     value = axis.values[code]
-    return f"{axis.name} {value}" if axis.is_numeric or value == "default" else value
+    return f"{axis.name} {value}" if axis.is_numeric or value == DEFAULT else value
 
 
 def _wrapped(table: BestTable) -> BestTable:

@@ -124,9 +124,10 @@ def _take_line(words: list[str], font: Font, max_width: int) -> tuple[str, list[
     line = " ".join(words[:count])
     if count > 1 or font.getlength(line) <= max_width:
         return line, words[count:]
-    length = len(line)  # one word wider than the line: cut inside it
+    length = len(line)  # one word wider than the line: cut after one of its parts, or inside it
     while length > 1 and font.getlength(line[:length]) > max_width:
         length -= 1
+    length = max(line.rfind(mark, 0, length) + 1 for mark in "_/-") or length
     return line[:length], [line[length:], *words[1:]]
 
 
@@ -145,7 +146,7 @@ def draw_table(table: Table, measures: Measures) -> Image.Image:
     left, top = m.margin + m.row_head, m.margin + m.head
     for column, label in enumerate(table.column_labels):
         x = left + column * (m.cell + m.gap)
-        lines = wrap(label, font, m.cell, 2)
+        lines = wrap(label, font, m.cell, m.num_head_lines)
         y = top - m.gap - m.line * len(lines)
         _draw_lines(draw, lines, font, (x, y), m.theme.text, m.line, centered_in=m.cell)
     for row, label in enumerate(table.row_labels):
@@ -173,7 +174,8 @@ def _draw_cell(
     x, y = place
     image = table.picture(row, column, m.cell)
     if image is None:
-        draw.rectangle((x, y, x + m.cell - 1, y + m.cell - 1), fill=m.theme.empty)
+        if table.row_labels[row] or table.column_labels[column]:  # a wall just ends
+            draw.rectangle((x, y, x + m.cell - 1, y + m.cell - 1), fill=m.theme.empty)
         return
     picture.paste(image, (x + (m.cell - image.width) // 2, y + (m.cell - image.height) // 2))
     if table.caption is not None and m.caption_lines:

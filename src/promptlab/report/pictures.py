@@ -20,7 +20,15 @@ from promptlab.errors import ReportError
 from promptlab.paths import slugify
 from promptlab.report.arrangement import Arrangement, arrange
 from promptlab.report.best import BestTable, best_of_cells
-from promptlab.report.canvas import LIGHT, Measures, Table, draw_table, printable
+from promptlab.report.canvas import (
+    LIGHT,
+    Measures,
+    Table,
+    draw_table,
+    load_font,
+    printable,
+    wrap,
+)
 from promptlab.report.options import ReportOptions
 from promptlab.report.pixels import read_images
 
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 PNG_NAME = "contact_sheet.png"
 MAX_PNG_PIXELS = 16_000_000  # what every viewer opens; cells shrink first, then rows are left out
 ENLARGED_CELL_PX = 240  # of a sheet with enlarged images: sharp at twice a page's pixels
+MAX_HEAD_LINES = 3  # of a column's label
 CELL_PX = (160, 128, 96, 64, 48, 32, 24)
 PDF_PAGE_PX = (1754, 1240)  # A4 across at 150 dpi
 PDF_DPI = 150
@@ -197,12 +206,14 @@ def _cell_sizes(source: _Source, num_shown: int) -> tuple[int, ...]:
 def _measures(cell: int, table: BestTable) -> Measures:
     num_columns = len(table.column_labels)
     has_row_labels = any(table.row_labels)
+    font = 22 if cell >= ENLARGED_CELL_PX else 15 if cell >= 96 else 12
+    heads = (wrap(text, load_font(font), cell, MAX_HEAD_LINES) for text in table.column_labels)
     return Measures(
         cell=cell,
         gap=6 if cell >= 64 else 3,
-        font=22 if cell >= ENLARGED_CELL_PX else 15 if cell >= 96 else 12,
+        font=font,
         row_head=0 if not has_row_labels else 150 if num_columns > 2 and cell < 200 else 220,
-        num_head_lines=2 if any(table.column_labels) else 0,
+        num_head_lines=max(map(len, heads), default=0),
         caption_lines=2 if table.is_wall and cell >= 64 else 0,
     )
 
