@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo ui test test-slow lint format bench mutants docs clean
+.PHONY: help demo ui test test-slow lint format bench mutants docs gallery clean
 
 help:  ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 26 minute
 docs: $(VENV)/dev.stamp  ## build the documentation site into build/site, every link checked
 	$(BIN)/python docs/build.py
 	$(BIN)/python -m zensical build --strict
+
+gallery: $(VENV)/base.stamp  ## draw the published sheets of reports/ again, but for the demo; write their index
+	$(BIN)/python reports/build.py draw
 
 clean:  ## remove the environment and caches; never runs/ or mlflow.db
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

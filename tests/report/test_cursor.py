@@ -12,6 +12,7 @@ from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.report.thumbnails import ThumbnailCache
 from promptlab.store import read_run
 from tests.painters import PaintModel
+from tests.report.browsing import Page
 from tests.report.runs import make_run
 
 pytestmark = pytest.mark.browser
@@ -89,7 +90,7 @@ def test_the_ring_is_on_the_image_that_was_large_when_the_large_view_closes(brow
     assert [label.split(",")[0] for label in rated(page)] == ["subject 01 · noto · seed 2"]
 
 
-@pytest.mark.parametrize("control", ["stacks", "select", "slider", "chip"])
+@pytest.mark.parametrize("control", ["stacks", "select", "slider", "chip", "drawer"])
 def test_after_a_control_keys_judge_the_image_under_the_pointer(browse, long_sheet, control):
     page = browse().open(long_sheet)
     if control == "stacks":
@@ -99,8 +100,12 @@ def test_after_a_control_keys_judge_the_image_under_the_pointer(browse, long_she
         page.page.select_option('select[aria-label="Columns"]', "style")
     elif control == "slider":
         page.page.locator('.toolbar input[type="range"]').click()
+    elif control == "drawer":
+        page.keys("s")
+        page.page.click('#drawer input[aria-label^="Show style noto"]', click_count=2)
     else:
         page.page.click('.chip[data-view="unjudged"]')
+    assert page.page.evaluate("document.activeElement.id") == "plane", "before the mouse moves"
     page.slot("subject 01 · openmoji").first.hover()
     page.keys("f")
     assert page.ring().startswith("subject 01 · openmoji · seed 0")
@@ -109,6 +114,15 @@ def test_after_a_control_keys_judge_the_image_under_the_pointer(browse, long_she
         "all",
         "unjudged",
     )
+
+
+def test_the_mouse_on_an_image_takes_the_keys_from_a_control(browse, long_sheet):
+    page = browse().open(long_sheet)
+    page.page.focus('select[aria-label="Columns"]')
+    page.slot("subject 01 · noto").hover()
+    page.keys("f")
+    assert "favourite" in page.ring()
+    assert page.page.input_value('select[aria-label="Columns"]') == "style"
 
 
 def test_letters_go_into_the_search_and_not_to_the_images(browse, long_sheet):
@@ -174,6 +188,9 @@ def test_a_note_being_typed_survives_a_reload(browse, sheet):
     page = browse().open(sheet).focus_grid()
     page.keys("n")
     page.page.keyboard.type("half a sent")
+    other = Page(page.page.context.new_page()).open(sheet)  # as after a crash: nothing was left
+    assert any("has a note" in label for label in other.labels())
+    other.page.close()
     page.page.reload()
     page.wait("document.documentElement.dataset.ready === '1'")
     assert any("has a note" in label for label in page.labels())

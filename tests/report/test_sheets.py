@@ -72,6 +72,14 @@ def test_images_are_as_large_as_the_window_lets_them(browse, tmp_path):
     assert page.page.locator(".slot").first.bounding_box()["width"] > 400
 
 
+def test_three_columns_of_small_images_fill_a_wide_window(browse, tmp_path):
+    index = sheet_of(tmp_path, num_seeds=1, model=PaintModel(size=160))
+    page = browse(viewport={"width": 1600, "height": 1000}).open(index)
+    boxes = [slot.bounding_box() for slot in page.page.locator(".slot").all()]
+    assert max(box["x"] + box["width"] for box in boxes) > 1300
+    assert sum(box["y"] + box["height"] <= 1000 for box in boxes) >= 6, "two whole rows"
+
+
 def test_three_rows_are_seen_at_once(browse, tmp_path):
     index = sheet_of(tmp_path, subjects=["a fox", "a robot", "a yak"], num_seeds=1)
     page = browse().open(index)
@@ -84,7 +92,7 @@ def test_three_rows_are_seen_at_once(browse, tmp_path):
 
 def test_on_a_hidpi_screen_large_cells_show_the_file_and_small_ones_the_thumbnail(browse, tmp_path):
     index = sheet_of(tmp_path, model=PaintModel(size=512), num_seeds=1)
-    sharp = browse(device_scale_factor=2).open(index).settle()
+    sharp = browse(device_scale_factor=2).open(index, "#size=150").settle()
     widths = sharp.page.eval_on_selector_all(".slot img", "n => n.map(i => i.naturalWidth)")
     assert set(widths) == {512}
     plain = browse().open(index, "#size=150").settle()
@@ -92,9 +100,26 @@ def test_on_a_hidpi_screen_large_cells_show_the_file_and_small_ones_the_thumbnai
     assert set(widths) == {160}
 
 
+# The words of columns' labels that stand on more than one line.
+TORN_WORDS = """() => [...document.querySelectorAll('.col-head .label')].flatMap((label) => {
+  const walker = document.createTreeWalker(label, NodeFilter.SHOW_TEXT);
+  const torn = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    for (const word of node.data.matchAll(/\\p{L}+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((box) => box.top)).size > 1) torn.push(word[0]);
+    }
+  }
+  return torn;
+})"""
+
+
 def test_labels_break_between_words_and_drop_what_all_begin_with(browse, tmp_path):
     styles = [f"art/{name}" for name in ("abstract_expressionism", "art_deco", "high_contrast")]
-    page = browse().open(sheet_of(tmp_path, styles=styles, num_seeds=1), "#size=72")
+    index = sheet_of(tmp_path, styles=styles, num_seeds=1)
+    page = browse().open(index, "#size=72")
     assert page.columns() == ["abstract expressionism", "art deco", "high contrast"]
     for node in page.page.locator(".col-head .label").all():
         assert node.evaluate("n => n.scrollWidth <= n.clientWidth + 1 || n.offsetWidth > 0")
@@ -107,6 +132,7 @@ def test_labels_break_between_words_and_drop_what_all_begin_with(browse, tmp_pat
         )
     )
     assert lines == 2, "high / contrast"
+    assert browse().open(index, "#size=104").page.evaluate(TORN_WORDS) == []
 
 
 def test_any_sheet_is_a_wall_of_all_its_images_and_back(browse, sheet):
@@ -119,6 +145,23 @@ def test_any_sheet_is_a_wall_of_all_its_images_and_back(browse, sheet):
     assert len(again.labels()) == 24
     page.keys("w")
     assert page.rows() == ["a fox", "a robot", "a lighthouse", "a tiger"]
+
+
+def test_a_view_of_few_images_is_a_wall_until_the_person_wants_rows_and_columns(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    for name in ("a fox · noto", "a robot · twemoji", "a tiger · openmoji"):
+        page.slot(name).hover()
+        page.keys("f")
+    page.page.click('.chip[data-view="favourites"]')
+    tops = {slot.bounding_box()["y"] for slot in page.page.locator(".slot:visible").all()}
+    assert len(tops) == 1, "side by side, no empty cell between them"
+    assert page.texts(".wall-caption")[0].startswith("a foxnoto")
+    page.keys("w")
+    assert page.rows() == ["a fox", "a robot", "a tiger"], "lines without an image are folded away"
+    page.keys("w")
+    page.page.click('.chip[data-view="all"]')
+    page.keys("w")
+    assert len(page.rows()) == 4
 
 
 # -------------------------------------------------------------------- chips
@@ -145,6 +188,18 @@ def test_chips_count_and_filter_and_a_pick_means_one_thing(browse, tmp_path):
     ]
     page.page.click('.chip[data-view="failures"]')
     assert [label.split(",")[0] for label in page.labels()] == ["a fox · noto"]
+
+
+def test_unknown_words_are_marked_on_pictures_only_where_some_have_none(browse, tmp_path):
+    every = make_run(tmp_path / "every", unseen="foxes", num_seeds=1)
+    page = browse().open(write_contact_sheet(every).index_html)
+    assert set(page.texts(".slot .mark")) == {""}
+    assert "unknown words in every prompt" in page.page.inner_text(".summary")
+    other = make_run(tmp_path / "other", params={"temperature": 0.5}, num_seeds=1)
+    both = write_contact_sheet([every, other], ReportOptions(output=str(tmp_path / "both")))
+    page = browse().open(both.index_html)
+    assert "?" in page.texts(".slot .mark")
+    assert "unknown" not in page.page.inner_text(".summary")
 
 
 def test_the_threshold_of_a_pick_is_set_once(browse, tmp_path, monkeypatch):

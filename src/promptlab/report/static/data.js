@@ -49,6 +49,7 @@ export function makeSheet(source) {
     packs: [], // [first image, count, URL]
     rowOfImage: [],
     imageById: new Map(),
+    isAllUnknown: false, // whether the model did not see some word of every prompt
     hasEnlarged: false, // whether some image has an enlarged one in its place
     aspect: 1,
     nativeWidth: 0, // px of most images
@@ -88,6 +89,8 @@ function addChunk(sheet, chunk) {
   sheet.packs.push(...chunk.packs);
   sheet.numRows = sheet.status.length;
   sheet.numImages = sheet.image.id.length;
+  const drawn = sheet.status.map((_, row) => row).filter((row) => sheet.status[row] < FAILED);
+  sheet.isAllUnknown = drawn.length > 0 && drawn.every((row) => textOf(sheet, row, "unseen") !== "");
   sheet.hasEnlarged = sheet.image.enlarged.some((image) => image >= 0);
   sheet.rowOfImage = new Array(sheet.numImages).fill(-1);
   for (let i = sheet.numRows - 1; i >= 0; i -= 1) sheet.rowOfImage[sheet.imageOf[i]] = i;

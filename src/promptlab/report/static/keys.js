@@ -2,7 +2,7 @@
 
 import { el, openDialog } from "./dom.js";
 
-const TOGGLES = { o: "open", w: "wall", m: "margins", b: "blind", e: "enlarged" };
+const TOGGLES = { o: "open", m: "margins", b: "blind", e: "enlarged" };
 
 const KEYS = [
   ["1 … 5", "rate the image with the ring"],
@@ -75,7 +75,8 @@ export function listenToKeys(app) {
       return true;
     }
     if (app.cursor.move(event)) return true;
-    if (TOGGLES[key]) app.setState({ [TOGGLES[key]]: !app.state[TOGGLES[key]] });
+    if (key === "w") app.setState({ wall: !app.grid.layout().isUnrolled });
+    else if (TOGGLES[key]) app.setState({ [TOGGLES[key]]: !app.state[TOGGLES[key]] });
     else if (key === " ") app.pageFlip.press(event);
     else if (key === "p") app.setState({ view: app.state.view === "picks" ? "all" : "picks" });
     else if (key === "s") app.drawer.toggle();

@@ -7,11 +7,21 @@ import { isLowBetter, makeStats, metricValue } from "./margins.js";
 import { liking } from "./picks.js";
 
 const MAX_SPREAD = 400; // candidates shown at once in one open cell; the large view has them all
+const MOST_OF_A_WALL = 0.5; // of the cells: a filtered grid with more filled ones stays a grid
 const WALL_SLOT_PX = 132; // at this size the candidates of a few open cells fill the width
 
+/** The layout for the state; a view that leaves most cells empty is a wall, unless the person says otherwise. */
 export function computeLayout(sheet, picks, state, widthPx) {
   const visible = visibleRows(sheet, picks, state);
-  const places = placesOf(sheet, state);
+  const make = (places) => layOut(sheet, picks, state, visible, places, widthPx);
+  const layout = make(state.wall ? unrolledPlaces(sheet, state) : state);
+  const isFiltered = state.view !== "all" || state.find !== "";
+  const isSparse = layout.numCells <= MOST_OF_A_WALL * layout.rows.length * layout.cols.length;
+  const isUnrolled = state.wall ?? (isFiltered && isSparse && !layout.isWall);
+  return Object.assign(isUnrolled && !state.wall ? make(unrolledPlaces(sheet, state)) : layout, { isUnrolled });
+}
+
+function layOut(sheet, picks, state, visible, places, widthPx) {
   const rows = lineUp(sheet, state, places.rows, visible);
   const cols = lineUp(sheet, state, places.cols, visible);
   const inner = lineUp(sheet, state, places.inner, visible);
@@ -58,6 +68,8 @@ export function computeLayout(sheet, picks, state, widthPx) {
     cols: colOrder.order.map((i) => ({ ...cols.lines[i], stats: stats.cols.of(i) })),
     inner: inner.lines,
     isWall: false,
+    isUnrolled: false, // rows and columns as one wall
+    numCells: cells.size,
     numSlots: slots.inner * slots.spread,
     slotColumns: slotColumns(slots, widthPx / cols.length),
     maxStack,
@@ -99,9 +111,8 @@ export function computeLayout(sheet, picks, state, widthPx) {
   return isWall ? makeWall(layout, cols.length > 1 ? "cols" : "rows") : layout;
 }
 
-/** Where axes are shown: as chosen, or all of them along one line, each image a cell of its own. */
-function placesOf(sheet, state) {
-  if (!state.wall) return state;
+/** All axes along one line, each image a cell of its own. */
+function unrolledPlaces(sheet, state) {
   const rest = sheet.axes.filter((axis) => axis.values.length > 1 && !state.tabs.includes(axis.name)).map(({ name }) => name);
   return { rows: [...new Set([...state.rows, ...state.cols, ...state.inner, ...rest])], cols: [], inner: [] };
 }

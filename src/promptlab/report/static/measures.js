@@ -15,7 +15,8 @@ const SMALLEST_FITTING = 84; // below, images are too small to look at: scrollin
 const MAX_ROWS_FITTED = 3; // so few rows are shown at once
 const SMALLEST_FITTED_ROW = 200; // unless that makes images smaller than this
 const HEAD_PX = 48; // about the height of the columns' headers
-const LARGEST_FITTING = 320; // of small images; large ones grow to their own size
+const LARGEST_FITTING = 320; // of small images, if more would hide all but two rows; large ones grow to their own size
+const MOST_ENLARGED = 3; // times an image's own size, of a few columns in a wide window
 const CAPTION_LINE_PX = 15; // of the captions in a wall
 const MAX_CAPTION_LINES = 6;
 const MAX_ALONE_ENLARGED = 4; // times an image's own size, when it is alone
@@ -147,7 +148,8 @@ function fittingSize(sheet, layout, width, height, headW, part, isNarrow) {
   const isShort = layout.rows.length <= MAX_ROWS_FITTED && lines === 1;
   const rowH = (height - HEAD_PX) / layout.rows.length - 2 * CELL_PAD;
   const allRows = isShort ? Math.max(SMALLEST_FITTED_ROW, (rowH * sheet.aspect) / part) : Infinity;
-  return Math.min(fitting, allRows, largestOf(sheet, 2));
+  const twoRows = ((height - HEAD_PX) / 2 / lines - 2 * CELL_PAD) * sheet.aspect;
+  return Math.min(fitting, allRows, Math.max(largestOf(sheet, 2), Math.min(MOST_ENLARGED * sheet.nativeWidth, twoRows / part)));
 }
 
 /** How large an image is shown at most: its own size, or somewhat enlarged where it is small. */

@@ -92,7 +92,7 @@ export function makeSlots(app) {
     const { mark, shown } = { mark: slot.mark, shown: slot.shown };
     const run = sheet.marks ? sheet.marks[shown] : 0;
     const numFailed = slot.stack.filter((row) => sheet.status[row] === FAILED).length;
-    const isUnknown = textOf(sheet, shown, "unseen") !== "";
+    const isUnknown = !sheet.isAllUnknown && textOf(sheet, shown, "unseen") !== "";
     const equal = sheet.marks ? -1 : app.equals.firstOf(shown);
     const [text, title] =
       run && (run === rare() || run === ALONE) ? [{ [SAME]: "=", [DIFFERS]: "≠", [ALONE]: "1" }[run], MARK_TEXT[run]]

@@ -18,7 +18,7 @@ export function defaultState(sheet) {
     tabs: [...tabs], // one value at a time
     tab: {}, // axis -> code
     open,
-    wall: false, // every image with a caption, wrapped, instead of rows and columns
+    wall: null, // every image with a caption, wrapped, instead of rows and columns; null: where most cells are empty
     enlarged: true, // enlarged images stand in the place of what they enlarge
     fold: false, // near duplicates as one
     hidden: {}, // axis -> Set of codes

@@ -38,7 +38,7 @@ export function makeToolbar(app) {
       onchange: app.grid.focus,
     });
     parts.open = button("Open the stacks: every candidate in its cell (O)", () => set({ open: !app.state.open }), { text: "Open stacks", class: "toggle wide-only" });
-    parts.wall = button("Every image in one wall, wrapped (W)", () => set({ wall: !app.state.wall }), { text: "Wall", class: "toggle wide-only" });
+    parts.wall = button("Every image in one wall, wrapped (W)", () => set({ wall: !app.grid.layout().isUnrolled }), { text: "Wall", class: "toggle wide-only" });
     parts.enlarged = button("Enlarged images in the place of those that they enlarge (E)", () => set({ enlarged: !app.state.enlarged }), { text: "Enlarged", class: "toggle wide-only" });
     parts.cull = button("Judge all unjudged images, one after the other (A)", app.cull, { symbol: "cull", text: "Cull" });
     parts.save = button("Save the verdicts", () => app.exchange.save(), { symbol: "save", text: "Save" });
@@ -128,18 +128,20 @@ export function makeToolbar(app) {
     const { state } = app;
     parts.rows.value = state.rows[0] || "";
     parts.cols.value = state.cols[0] || "";
-    parts.axes.hidden = state.wall || sheet.axes.every((axis) => axis.values.length < 2);
+    parts.axes.hidden = layout.isUnrolled || sheet.axes.every((axis) => axis.values.length < 2);
     parts.size.value = Math.round(app.grid.size().base);
     parts.open.setAttribute("aria-pressed", String(state.open && layout.maxStack > 1));
     parts.open.querySelector("span").textContent = state.open ? "Close stacks" : "Open stacks";
     parts.open.hidden = layout.maxStack < 2;
-    parts.wall.setAttribute("aria-pressed", String(state.wall));
+    parts.wall.setAttribute("aria-pressed", String(layout.isUnrolled));
     parts.enlarged.setAttribute("aria-pressed", String(state.enlarged));
     parts.enlarged.hidden = !sheet.hasEnlarged;
-    parts.wall.hidden = layout.isWall && !state.wall;
+    parts.wall.hidden = layout.isWall && !layout.isUnrolled;
     const numFailed = sheet.status.filter((status) => status === 2).length;
     const shown = layout.numShown === sheet.numRows ? formatCount(sheet.numRows, "image") : `${layout.numShown.toLocaleString("en")} of ${formatCount(sheet.numRows, "image")}`;
-    parts.summary.textContent = numFailed ? `${shown}, ${numFailed.toLocaleString("en")} failed` : shown;
+    const failed = numFailed ? `${numFailed.toLocaleString("en")} failed` : "";
+    const unknown = sheet.isAllUnknown ? "unknown words in every prompt" : "";
+    parts.summary.textContent = [shown, failed, unknown].filter(Boolean).join(", ");
     if (document.activeElement !== parts.find) parts.find.value = state.find;
     document.documentElement.dataset.theme = state.theme;
     fillTabs();
