@@ -102,7 +102,7 @@ def test_after_a_control_keys_judge_the_image_under_the_pointer(browse, long_she
         page.page.locator('.toolbar input[type="range"]').click()
     elif control == "drawer":
         page.keys("s")
-        page.page.click('#drawer input[aria-label^="Show style noto"]', click_count=2)
+        page.page.click('#drawer input[type="checkbox"] >> nth=0', click_count=2)
     else:
         page.page.click('.chip[data-view="unjudged"]')
     assert page.page.evaluate("document.activeElement.id") == "plane", "before the mouse moves"

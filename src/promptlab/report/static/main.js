@@ -185,7 +185,7 @@ function start(source) {
       if (event.target.matches("select, input[type=checkbox]") && (isByMouse || bar !== "drawer")) app.grid.focus();
     });
     byId(bar).addEventListener("click", (event) => {
-      if (isByMouse && event.target.closest("button") && !document.querySelector("dialog[open]")) app.grid.focus();
+      if (isByMouse && event.target.closest("button, input[type=range]") && !document.querySelector("dialog[open]")) app.grid.focus();
     });
   }
 
