@@ -91,6 +91,7 @@ FLOORS = (
         "machine",
         "errors",
         "exports",
+        "extras",
         "progress",
         "version",
     ),

@@ -98,6 +98,24 @@ def test_doctor_says_what_is_here(project: Project):
     assert done.code == 0
 
 
+def test_doctor_says_what_each_model_lacks(project: Project, monkeypatch):
+    for package in ("diffusers", "peft", "spandrel"):
+        monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "secret")
+    out = project.run("doctor").out.splitlines()
+    lines = dict(line.split(None, 3)[2:] for line in out if " model " in line)
+    assert lines["diffusers"] == "needs diffusers, peft: pip install 'promptlab[diffusers]'"
+    assert lines["sdxl"] == lines["diffusers"]
+    assert lines["upscaler"] == "needs spandrel: pip install 'promptlab[upscale]'"
+    assert lines["gpt_image_2"].startswith("needs the environment variable OPENAI_API_KEY")
+    assert lines["replicate_flux_dev"] == "asks api.replicate.com"
+    assert lines["comfyui"].startswith("model.workflow is not set")
+    assert lines["min_dalle_mega"].startswith("not downloaded")
+    assert lines["tiny"].startswith("weights ")
+    assert "secret" not in str(lines)
+
+
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 
+PATIENCE_S = 5.0  # for readers of a file that is replaced
+_POLL_S = 0.02
 TEMPORARY_SUFFIX = ".tmp"  # with a leading dot: no reader takes such a file for a whole one
 
 
@@ -23,7 +27,7 @@ def replacing(path: str, *, is_durable: bool) -> Iterator[str]:
     with _aside(path) as aside:
         yield aside
         if is_durable:
-            with open(aside, "rb") as file:
+            with open(aside, "r+b") as file:  # Windows synchronizes only what may be written
                 os.fsync(file.fileno())
     if is_durable:
         sync_folders([path])
@@ -40,6 +44,22 @@ def write_files(data_from_path: Mapping[str, bytes], *, is_durable: bool) -> Non
                 os.fsync(file.fileno())
     if is_durable:
         sync_folders(data_from_path)
+
+
+def replace(old: str | os.PathLike[str], new: str | os.PathLike[str]) -> None:
+    """Give a file another name, in one step; a file that had that name is gone.
+
+    Windows refuses that while somebody reads either file, so that there it is tried for a while.
+    """
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            os.replace(old, new)
+            return
+        except PermissionError:
+            if sys.platform != "win32" or time.monotonic() > give_up_at:
+                raise
+        time.sleep(_POLL_S)
 
 
 def sync_folders(paths: Iterable[str]) -> None:
@@ -60,7 +80,7 @@ def _aside(path: str) -> Iterator[str]:
     aside = os.path.join(folder, f".{name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
         yield aside
-        os.replace(aside, path)
+        replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):  # a full disk needs the space of half a file
             os.unlink(aside)

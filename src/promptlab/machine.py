@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,13 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def own_session() -> dict[str, Any]:
+    """Return what Popen takes so that Ctrl-C in the terminal does not reach the process."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def memory_gib() -> float | None:

@@ -7,9 +7,15 @@ path or an fsspec URL ("s3://bucket/runs/…"); paths inside are plain strings j
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from dataclasses import dataclass
 
+MAX_NAME_BYTES = 255
+_REFUSED_CHARACTERS = frozenset('<>:"/\\|?*')  # by Windows
+_DEVICES = frozenset(  # of Windows, whatever ending such a name has
+    ("con", "prn", "aux", "nul", *(f"{kind}{n}" for kind in ("com", "lpt") for n in "123456789"))
+)
 MAX_SLUG_LENGTH = 60  # characters of the prompt in a file name; image_id keeps names unique
 
 
@@ -20,7 +26,10 @@ class RunPaths:
     root: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", str(self.root).rstrip("/"))
+        root = str(self.root)
+        if sys.platform == "win32" and "://" not in root:
+            root = root.replace("\\", "/")
+        object.__setattr__(self, "root", root.rstrip("/"))
 
     def join(self, *parts: str) -> str:
         """Return a path below the run folder."""
@@ -84,6 +93,17 @@ class RunPaths:
     def part(self, number: int) -> str:
         """Return the path of one part of images.parquet."""
         return self.join("images.parquet", f"part-{number:06d}.parquet")
+
+
+def is_portable(name: str) -> bool:
+    """Tell whether Linux, macOS and Windows all take a name for a file or a folder."""
+    return (
+        0 < len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
+        and min(name) >= " "
+        and not _REFUSED_CHARACTERS & {*name}
+        and name[-1] not in ". "
+        and name.partition(".")[0].rstrip().lower() not in _DEVICES
+    )
 
 
 def slugify(text: str, max_length: int = MAX_SLUG_LENGTH) -> str:

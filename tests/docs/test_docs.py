@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pytest
 
 import promptlab
 from promptlab.cli import VERBS, module_of_verb
+from promptlab.extras import EXTRAS
 from tests.conftest import PAINT, ROOT, Project
 
 DOCS = ROOT / "docs"
@@ -118,6 +120,16 @@ def test_every_verb_and_every_public_name_is_on_a_page():
     methods = [name for name in vars(promptlab.Run) if not name.startswith("_")]
     names = [name for name in promptlab.__all__ if name not in ("__version__", "Sheet")]
     assert [name for name in [*names, *methods] if name not in text] == []
+
+
+def test_every_extra_is_listed_with_its_size():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for_developers = {"docs", "training", "test", "lint", "mutants", "dev"}
+    extras = project["optional-dependencies"].keys() - for_developers
+    assert {extra.name for extra in EXTRAS} == extras
+    page = (DOCS / "index.md").read_text(encoding="utf-8").replace("`", "")
+    rows = [f"| {extra.name} | {extra.purpose} | {extra.megabytes} MB |" for extra in EXTRAS]
+    assert [row for row in rows if row not in page] == []
 
 
 def test_the_generated_parts_are_what_the_code_says():

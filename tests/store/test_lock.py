@@ -1,7 +1,7 @@
 """One process writes a run folder; a dead one never blocks."""
 
 import json
-import signal
+import os
 import subprocess
 import sys
 
@@ -14,11 +14,17 @@ from promptlab.store.folder import RunFolder
 from promptlab.store.lock import hold_lock
 from promptlab.store.pipeline import StoredImage
 from promptlab.store.storage import LocalStorage
+from tests.conftest import ROOT
 from tests.store.painting import make_plan
 from tests.store.sweeping import draw_plan, parts_of
+from tests.windows import pretend
 
 HOLDER = """
 import sys, time
+if sys.argv[2] == "windows":
+    import pytest
+    from tests.windows import pretend
+    pretend(pytest.MonkeyPatch())
 from promptlab.store.lock import hold_lock
 with hold_lock(sys.argv[1]):
     print("held", flush=True)
@@ -26,17 +32,34 @@ with hold_lock(sys.argv[1]):
 """
 
 
+@pytest.fixture(params=["here", "windows"])
+def system(request, monkeypatch):
+    """The rules of this system, or those of Windows."""
+    if request.param == "windows":
+        if sys.platform != "linux":
+            pytest.skip("borrows Linux' locks")
+        pretend(monkeypatch)
+    return request.param
+
+
 @pytest.fixture
-def holder(tmp_path):
+def holder(tmp_path, system):
     path = str(tmp_path / ".lock")
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-c", HOLDER, path, system]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield path, process
-    process.kill()
-    process.wait()
+    end(process)
     process.stdout.close()
+
+
+kill = os.kill  # of this system, whatever rules a test plays by
+
+
+def end(process):
+    if process.poll() is None:
+        kill(process.pid, 9)
+        process.wait()
 
 
 def test_a_second_process_is_told_who_holds_the_folder(holder):
@@ -47,20 +70,19 @@ def test_a_second_process_is_told_who_holds_the_folder(holder):
 
 def test_the_lock_of_a_killed_process_does_not_block(holder):
     path, process = holder
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    end(process)
     with hold_lock(path):
         pass
 
 
-def test_a_lock_file_from_before_a_reboot_does_not_block(tmp_path):
+def test_a_lock_file_from_before_a_reboot_does_not_block(tmp_path, system):
     path = tmp_path / ".lock"
     path.write_text(json.dumps({"pid": 1, "host": "here", "since": "long ago"}))
     with hold_lock(str(path)):
         pass
 
 
-def test_two_writers_of_one_run_folder_do_not_get_on(paths):
+def test_two_writers_of_one_run_folder_do_not_get_on(paths, system):
     with (
         open_store(paths, make_plan()),
         pytest.raises(RunLockedError),

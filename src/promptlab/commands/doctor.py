@@ -1,7 +1,7 @@
 """`promptlab doctor`: does this machine have everything that a sweep needs?
 
-Looks at versions, devices, disk, MLflow's store and weights; prints one line each. Changes
-nothing and downloads nothing.
+Looks at versions, devices, disk, MLflow's store, extras and each model; prints one line each.
+Changes nothing and downloads nothing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from promptlab.errors import PromptlabError, WeightsMissingError
+from promptlab.extras import EXTRAS, extra_of_model
 from promptlab.flow.provenance import versions
 from promptlab.machine import cpu_flags, cpu_name, memory_gib, usable_cores
 from promptlab.workers.local import local_hosts
@@ -42,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
         *look("devices", find_devices),
         *look("disk", lambda: find_disk(args.runs_dir)),
         *look("MLflow", find_tracking),
+        *look("extras", find_extras),
         *look("model", find_models),
     ]
+    width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        print(f"{'ok ' if finding.is_good else '!! '} {finding.name:<14} {finding.text}")
+        print(f"{'ok ' if finding.is_good else '!! '} {finding.name:<{width}} {finding.text}")
     return 0 if all(finding.is_good for finding in findings) else 1
 
 
@@ -67,15 +71,17 @@ def find_devices() -> Iterator[Finding]:
     """Yield processor, memory and GPUs, and the fast number formats that they have."""
     import torch
 
-    yield Finding("processor", f"{cpu_name()}, {usable_cores()} cores, {memory_gib()} GiB")
+    memory = memory_gib()
+    room = "" if memory is None else f", {memory} GiB"
+    yield Finding("processor", f"{cpu_name()}, {usable_cores()} cores{room}")
     formats = [name for name in ("amx_bf16", "avx512_bf16") if name in cpu_flags()]
     yield Finding("bfloat16", ", ".join(formats) or "no fast bfloat16 on this processor")
     if not torch.cuda.is_available():
         yield Finding("gpu", "none; the embedded model and mini do without")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
-        memory = properties.total_memory / 2**30
-        yield Finding(f"gpu {index}", f"{properties.name}, {memory:.0f} GiB")
+        room = f"{properties.total_memory / 2**30:.0f} GiB"
+        yield Finding(f"gpu {index}", f"{properties.name}, {room}")
     if torch.cuda.device_count() > 1:
         names = ", ".join(host.name for host in local_hosts(None))
         yield Finding("workers", f"one a GPU: {names}; workers=this draws on the first alone")
@@ -123,20 +129,26 @@ def find_tracking() -> Iterator[Finding]:
     yield Finding("MLflow", f"{shown} answers")
 
 
+def find_extras() -> Iterator[Finding]:
+    """Yield each extra: installed, or what it is for and how to install it."""
+    for extra in EXTRAS:
+        name, missing = f"extra {extra.name}", extra.missing()
+        if missing:
+            size = f"about {extra.megabytes} MB"
+            yield Finding(name, f"not installed ({extra.purpose}): {extra.command}, {size}")
+        else:
+            yield Finding(name, "installed")
+
+
 def find_models() -> Iterator[Finding]:
-    """Yield each model's weights, or what is missing; a packaged one opens or says its wants."""
+    """Yield for each model its weights, or what is missing before it can draw."""
     from promptlab.configs.vocabulary import find_options, read_option
-    from promptlab.models.registry import open_model
 
     for option in find_options("model").values():
         content = read_option(option)
         name = f"model {option.name}"
         try:
-            model = open_model(content.get("model", content))
-            text = "downloaded at its first sweep"
-            if model.is_downloaded:
-                text = f"weights {model.fingerprint}"
-            yield Finding(name, text)
+            yield Finding(name, _describe_model(content.get("model", content), option.name))
         except Exception as error:
             first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
             # A model that names a missing extra or setting is optional: that is no fault.
@@ -144,3 +156,22 @@ def find_models() -> Iterator[Finding]:
                 error, WeightsMissingError
             )
             yield Finding(name, first_line, is_good=option.is_own or is_asking)
+
+
+def _describe_model(node: Mapping[str, Any], option: str) -> str:
+    """Return what a model lacks, or its weights; raises what opening it raises."""
+    from promptlab.models.http.model import HttpModel
+    from promptlab.models.registry import open_model
+
+    extra = extra_of_model(str(node.get("_target_", "")))
+    if extra is not None and (missing := extra.missing()):
+        return f"needs {', '.join(missing)}: {extra.command}"
+    model = open_model(node)
+    if isinstance(model, HttpModel):
+        key = model.server.key_variable
+        if key and not os.environ.get(key, "").strip():
+            return f"needs the environment variable {key}: the key of {model.server.host}"
+        return f"asks {model.server.host}"
+    if not model.is_downloaded:
+        return f"not downloaded: its first sweep does that; promptlab models {option} has its size"
+    return f"weights {model.fingerprint}"

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from promptlab.errors import StoreError, TrackingError
+from promptlab.machine import own_session
 
 ENDING_S = 5.0  # for MLflow's processes to end by themselves
 STARTING_S = 60.0  # for MLflow's server to answer, before a browser is opened anyway
@@ -134,10 +135,11 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
     def end(_signal: int, _frame: FrameType | None) -> None:
         raise SystemExit(0)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):  # Windows has no SIGHUP, and SIGBREAK alone
+            signal.signal(getattr(signal, name), end)
     try:
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        process = subprocess.Popen(command, env=environment, **own_session())
         yield process
     except OSError as error:
         raise TrackingError(f"MLflow's UI cannot be started: {error}.") from error
@@ -148,6 +150,10 @@ def _server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End a process and those that it started, which are in its group."""
+    if sys.platform == "win32":
+        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(command, capture_output=True, check=False)
+        return
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)

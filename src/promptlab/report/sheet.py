@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from promptlab.atomic import replacing
 from promptlab.errors import ReportError
-from promptlab.paths import RunPaths, slugify
+from promptlab.paths import RunPaths, is_portable, slugify
 from promptlab.report import page
 from promptlab.report.chunks import PACK_SIZE, ThumbnailShape, whole_chunk
 from promptlab.report.options import ReportOptions, SheetFiles
@@ -122,7 +122,7 @@ def publish(
 
     A sheet too large for one file becomes a page with a folder beside it.
     """
-    if not name.strip(". ") or "/" in name or "\\" in name:
+    if not is_portable(name):
         raise ReportError(f"--publish {name!r}: expected a plain folder name.")
     options = options or ReportOptions()
     builder = _Builder(open_runs(runs), options)

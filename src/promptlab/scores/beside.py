@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from promptlab.errors import PromptlabError
+from promptlab.machine import own_session
 from promptlab.paths import RunPaths
 from promptlab.scores.protocol import Scorer
 from promptlab.scores.registry import open_scorers
@@ -50,7 +51,7 @@ class Beside:
                 stdout=subprocess.PIPE,
                 text=True,
                 env=os.environ | {"OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C is for the sweep
+                **own_session(),  # Ctrl-C is for the sweep
             )
 
     @property

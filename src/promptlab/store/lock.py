@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -29,6 +30,8 @@ CheckLock = Callable[[], None]  # raises RunLockedError if the lock is another's
 
 LEASE_S = 60.0  # a lease that was not renewed for this long is free
 RENEWAL_S = 15.0
+_MAX_NAME_BYTES = 4096  # of the text that names the holder
+_LOCKED_BYTE = 2**30
 _POLL_S = 0.2  # between two looks at a lock that another holds
 _SETTLING_S = 0.5  # when two take a stale lease at once, the last to write wins and both reread
 
@@ -84,18 +87,30 @@ def _refuse(path: str, text: bytes) -> RunLockedError:
 def _hold_file_lock(path: str) -> Iterator[CheckLock]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not _try_lock(descriptor):
-            raise _refuse(path, os.read(descriptor, 4096))
+        is_ours = _try_lock(descriptor)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        if not is_ours:
+            raise _refuse(path, os.read(descriptor, _MAX_NAME_BYTES))
         # The file stays when the lock goes: deleting it would let two processes lock two files.
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_describe_self()).encode(), 0)
+        os.write(descriptor, json.dumps(_describe_self()).encode())
         yield lambda: None  # the kernel takes no lock away
     finally:
         os.close(descriptor)  # frees the lock
 
 
 def _try_lock(descriptor: int) -> bool:
-    import fcntl  # POSIX only
+    if sys.platform == "win32":
+        import msvcrt
+
+        # Windows locks bytes, and nobody else can read them: one far behind the holder's name.
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+    import fcntl
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,6 +223,8 @@ def _is_stale(held: dict[str, Any]) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # there, asking would send the process Ctrl-C; its lease runs out in a minute
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

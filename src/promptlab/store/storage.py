@@ -104,7 +104,7 @@ class LocalStorage:
             return None
 
     def rename(self, old: str, new: str) -> None:
-        os.replace(old, new)
+        atomic.replace(old, new)
         atomic.sync_folders([new])
 
     def delete_files(self, paths: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from promptlab.atomic import replace
 from promptlab.errors import RunLockedError, TrackingError
 from promptlab.store.lock import wait_for_lock
 from promptlab.tracking.location import ARTIFACTS_NAME, uri_for_mlflow
@@ -68,7 +69,7 @@ def _make(database: Path) -> None:
             _remove(aside)  # of a process that died
             try:
                 _make_tables(aside)
-                os.replace(aside, database)
+                replace(aside, database)
             finally:
                 _remove(aside)
     except RunLockedError as error:

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from promptlab.machine import own_session
 from promptlab.paths import RunPaths
 from promptlab.store.storage import open_storage
 from promptlab.tracking.database import is_deleted
@@ -87,7 +88,7 @@ class Tracking:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             bufsize=0,
-            start_new_session=True,  # Ctrl-C in a terminal ends the drawing, not the tracking
+            **own_session(),  # Ctrl-C in a terminal ends the drawing, not the tracking
         )
         assert process.stdout is not None
         threading.Thread(target=self._listen, args=(process.stdout,), daemon=True).start()

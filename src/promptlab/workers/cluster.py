@@ -225,7 +225,7 @@ def find_cluster(address: str) -> str | None:
         with contextlib.suppress(OSError):
             found = Path(
                 os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster"
-            ).read_text()
+            ).read_text(encoding="utf-8")
     host, _, port = found.strip().rpartition(":")
     with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), 5):
         return found.strip()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from promptlab.machine import cpu_name, usable_cores
+from promptlab.machine import cpu_name, own_session, usable_cores
 from promptlab.models.machine import visible_gpus
 from promptlab.workers.host import Hear
 from promptlab.workers.messages import Block, Gone
@@ -74,7 +74,7 @@ class LocalHost:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._env,
-            start_new_session=True,  # Ctrl-C in a terminal is for the sweep, which ends its workers
+            **own_session(),  # Ctrl-C in a terminal is for the sweep, which ends its workers
         )
         self._orders = queue.SimpleQueue()
         self._orders.put(pickle.dumps(sys.path))
