@@ -58,6 +58,7 @@ bench: $(VENV)/dev.stamp  ## run the benchmarks on this machine (about 26 minute
 docs: $(VENV)/dev.stamp  ## build the documentation site into build/site, every link checked
 	$(BIN)/python docs/build.py
 	$(BIN)/python -m zensical build --strict
+	rm -rf build/site/gallery && cp -R reports build/site/gallery
 
 gallery: $(VENV)/base.stamp  ## draw the published sheets of reports/ again, but for the demo; write their index
 	$(BIN)/python reports/build.py draw

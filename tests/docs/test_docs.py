@@ -16,6 +16,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,6 +137,31 @@ def test_the_generated_parts_are_what_the_code_says():
     build = runpy.run_path(str(DOCS / "build.py"))
     assert (DOCS / "files.md").read_text(encoding="utf-8") == build["write_files_page"]()
     assert (DOCS / "colab.ipynb").read_text(encoding="utf-8") == build["build_notebook"]()
+
+
+GALLERY = runpy.run_path(str(ROOT / "reports" / "build.py"))
+
+
+@pytest.mark.parametrize("sheet", GALLERY["SHEETS"], ids=lambda sheet: sheet.name)
+def test_the_commands_of_a_published_sheet_are_commands(user: Project, sheet: Any):
+    drawing, *others = (shlex.split(command)[1:] for command in sheet.commands)
+    run_command(user, [*drawing, "--plan"])
+    for verb, *words in others:
+        parser = ArgumentParser(exit_on_error=False)
+        importlib.import_module(f"promptlab.commands.{module_of_verb(verb)}").add_arguments(parser)
+        assert parser.parse_intermixed_args(words).publish == sheet.name
+
+
+@pytest.mark.parametrize(
+    ("page", "write"), [("index.html", "write_index"), ("README.md", "write_readme")]
+)
+def test_the_gallery_is_what_its_table_says_and_links_to_what_exists(page: str, write: str):
+    text = (ROOT / "reports" / page).read_text(encoding="utf-8")
+    assert text == GALLERY[write]()
+    targets = re.findall(r"""(?:href|src)="([^"]+)"|\]\(([^)]+)\)""", text)
+    paths = [ROOT / "reports" / (in_html or in_markdown) for in_html, in_markdown in targets]
+    assert len(paths) > len(GALLERY["SHEETS"])
+    assert [path for path in paths if not path.is_file()] == []
 
 
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
