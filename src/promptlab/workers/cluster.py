@@ -223,9 +223,9 @@ def find_cluster(address: str) -> str | None:
     is_named = bool(found)
     if not is_named:
         with contextlib.suppress(OSError):
-            found = Path(
-                os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster"
-            ).read_text(encoding="utf-8")
+            found = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster").read_text(
+                encoding="utf-8"
+            )
     host, _, port = found.strip().rpartition(":")
     with contextlib.suppress(OSError, ValueError), socket.create_connection((host, int(port)), 5):
         return found.strip()
