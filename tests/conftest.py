@@ -1,8 +1,9 @@
-"""A user's folder to run promptlab in."""
+"""A user's folder to run promptlab in, and a browser to open pages in."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 
 from tests.painters import CALLS
+from tests.report.browsing import Page
 
 hypothesis.settings.register_profile("no deadline", deadline=None)  # the machine may be busy
 hypothesis.settings.load_profile("no deadline")
@@ -120,3 +122,48 @@ def project(
     found = Project(tmp_path, capsys)
     found.write("conf/model/paint.yaml", PAINT.format(name="paint"))
     return found
+
+
+WINDOW = {"width": 1280, "height": 900}
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """One headless Chromium for all tests; skipped where there is none."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        pytest.skip("no chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(chromium: Any) -> Iterator[Any]:
+    """Open pages in fresh contexts; at the end no page may have complained."""
+    contexts = []
+    pages = []
+
+    def make(**options: Any) -> Page:
+        context = chromium.new_context(**{"viewport": WINDOW, **options})
+        context.set_default_timeout(8_000)
+        contexts.append(context)
+        pages.append(Page(context.new_page()))
+        return pages[-1]
+
+    yield make
+    problems = [problem for page in pages for problem in page.problems]
+    for context in contexts:
+        context.close()
+    assert problems == []

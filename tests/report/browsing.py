@@ -10,9 +10,18 @@ def wait_until(frame, expression, timeout_s=60):
     Playwright's own waiting evaluates text inside the page, which the page's policy forbids.
     """
     give_up_at = time.monotonic() + timeout_s
-    while not frame.evaluate(expression):
+    while not _ask(frame, expression):
         assert time.monotonic() < give_up_at, expression
         time.sleep(0.03)
+
+
+def _ask(frame, expression):
+    try:
+        return frame.evaluate(expression)
+    except Exception as error:
+        if "Execution context was destroyed" not in str(error):
+            raise
+        return None  # the page leads elsewhere, or loads itself again
 
 
 class Page:

@@ -12,7 +12,6 @@ from promptlab.serve.children import Children
 from promptlab.serve.desk import Desk
 from promptlab.store import read_run
 from tests.conftest import PAINT, ROOT
-from tests.report.conftest import browse, chromium  # noqa: F401  fixtures
 from tests.serve.drawing import Drawing, Site
 
 

@@ -166,3 +166,46 @@ def test_a_link_that_may_only_view_gives_no_verdicts(browse, site, drawing, url)
     page.open(url).settle().focus_grid().keys("5")
     assert "may look" in page.toast()
     assert current_picks(drawing.root) == {}
+
+
+def test_an_image_gives_rise_to_entries_of_the_queue(browse, site, drawing, url):
+    drawing.draw(24)
+    page = browse(**PHONE).open(url).settle()
+    page.page.locator(".slot").first.tap()
+    for words in ("variations", "Enlarge"):
+        page.page.get_by_text("Draw …").tap()
+        page.page.locator(".menu-item", has_text=words).tap()
+        page.wait("document.querySelector('.toast').textContent === 'In the queue: 4 images'")
+        page.page.evaluate("document.querySelector('.toast').textContent = ''")
+    image_id = page.page.evaluate("new URLSearchParams(location.hash.slice(1)).get('at')")
+    vary, enlarge = (entry for entry in site.queue.entries() if entry.source == "sheet")
+    assert vary.argv[0] == f"--from-images={image_id}"
+    assert f"parent={image_id}" in enlarge.argv
+    assert {vary.of, enlarge.of} == {image_id}
+
+
+def test_other_parameters_are_asked_for_with_those_that_it_has(browse, site, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle()
+    page.page.locator(".slot").first.click()
+    page.page.get_by_text("Draw …").click()
+    page.page.locator(".menu-item", has_text="other parameters").click()
+    page.page.fill("[aria-label=temperature]", "0.5, 2")
+    page.page.click(".parameters .primary")
+    page.wait("document.querySelector('.toast').textContent.startsWith('In the queue')")
+    (entry,) = (entry for entry in site.queue.entries() if entry.source == "sheet")
+    assert "temperature=0.5,2" in entry.argv
+
+
+def test_a_header_draws_more_of_its_line_and_varies_its_picks(browse, site, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle()
+    page.focus_grid().keys("f")
+    saved(page)
+    page.page.click(".row-head >> nth=0")
+    texts = page.texts(".menu-item")
+    assert "Draw 8 more seeds of 3 cells" in texts
+    page.page.locator(".menu-item", has_text="variations of 1 pick").click()
+    page.wait("document.querySelector('.toast').textContent.startsWith('In the queue')")
+    (entry,) = (entry for entry in site.queue.entries() if entry.source == "sheet")
+    assert entry.argv[0].startswith("--from-images=")

@@ -58,6 +58,7 @@ export function makeHeads(app) {
       hidden.size ? [`Show all of ${axis.name}`, () => hide(new Set())] : null,
       [side === "rows" ? "Move up" : "Move left", () => move(axis, code, -1)],
       [side === "rows" ? "Move down" : "Move right", () => move(axis, code, 1)],
+      ...(app.act ? app.act.itemsOf(rowsOf(side, index)) : []),
       state[sortKey] ? ["Order of the sweep", () => app.setState({ [sortKey]: "" })] : null,
       ...metricsOf(sheet, app.picks)
         .filter(([metric]) => metric !== state[sortKey])

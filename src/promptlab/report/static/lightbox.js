@@ -214,6 +214,9 @@ export function makeLightbox(app) {
         "aria-pressed": app.selection.has(id),
       }),
     );
+    if (app.act && hasPixels(sheet, row) && !isHidden()) {
+      children.push(button("Draw more from this image", (event) => app.act.open(row, event.currentTarget), { text: "Draw …" }));
+    }
     if (sheet.image.enlarged[sheet.imageOf[row]] >= 0) {
       const text = app.state.enlarged ? "As drawn" : "Enlarged";
       children.push(button(`${text} (E)`, flipEnlarged, { text }));

@@ -1,5 +1,6 @@
 // The page as a whole: data in, parts made, state and keys between them.
 
+import { makeAct, queueButton } from "./act.js";
 import { makeBlind } from "./blind.js";
 import { openCull } from "./cull.js";
 import { makeCursor } from "./cursor.js";
@@ -54,6 +55,7 @@ function start(source) {
   app.equals = makeEquals(sheet);
   app.blind = makeBlind(app);
   app.drafts = makeDrafts(sheet, app.picks);
+  app.act = served?.role === "run" ? makeAct(app) : null;
   app.heads = makeHeads(app);
   app.grid = makeGrid(app);
   app.pageFlip = makePageFlip(app);
@@ -206,7 +208,10 @@ function start(source) {
   app.relayout();
   openFromState();
   app.grid.focus();
-  if (served) makeLive(app);
+  if (served) {
+    byId("toolbar").firstChild.prepend(queueButton());
+    makeLive(app);
+  }
   window.promptlabGrid = { numLive: app.grid.numLive, numPacks: app.packs.numKept }; // for measuring
   document.documentElement.dataset.ready = "1";
 }

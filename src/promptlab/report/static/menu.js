@@ -10,7 +10,7 @@ export function openMenu(x, y, title, items) {
     .filter(Boolean)
     .map(([text, action]) => el("button", { type: "button", role: "menuitem", class: "menu-item", onclick: () => choose(action) }, prettyText("span", text)));
   const menu = el("div", { class: "menu", role: "menu", "aria-label": title, popover: "auto" }, prettyText("p", title, { class: "menu-title" }), buttons);
-  document.body.append(menu);
+  (document.querySelector("dialog[open]") || document.body).append(menu); // above what is modal
   menu.addEventListener("toggle", (event) => event.newState === "closed" && menu.remove());
   menu.addEventListener("keydown", onKey);
   if (menu.showPopover) menu.showPopover();
