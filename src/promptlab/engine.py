@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from promptlab.errors import ModelLostError
 from promptlab.models.batching import describe_error, is_lost
-from promptlab.models.complete import complete
-from promptlab.models.protocol import Model
+from promptlab.models.complete import complete, has_own
+from promptlab.models.protocol import Model, OnPreview
 from promptlab.records import Request, Result
 from promptlab.redaction import redact_text
 
@@ -56,16 +57,19 @@ def cut_blocks(
             yield group[start : start + block_size]
 
 
-def draw(model: Model, block: Sequence[Request]) -> Generator[Result, None, None]:
+def draw(
+    model: Model, block: Sequence[Request], on_preview: OnPreview | None = None
+) -> Generator[Result, None, None]:
     """Draw a block on a loaded model; raises ModelLostError when the model cannot draw any more.
 
+    `on_preview` gets the unfinished images of a model that can show them.
     When the model raises, what it left unanswered is drawn again in halves, so that the error
     meets the request that causes it and the others are still drawn together.
     """
     open_requests = {request.image_id: request for request in block}
     error_text = "the model returned no result for this request"
     try:
-        yield from _answers(model, block, open_requests)
+        yield from _answers(model, block, open_requests, on_preview)
     except ModelLostError:
         raise
     except Exception as error:
@@ -76,16 +80,23 @@ def draw(model: Model, block: Sequence[Request]) -> Generator[Result, None, None
             left = list(open_requests.values())
             middle = (len(left) + 1) // 2
             for half in filter(None, (left[:middle], left[middle:])):
-                yield from draw(model, half)
+                yield from draw(model, half, on_preview)
             return
     for request in open_requests.values():
         yield Result(request, error=error_text)
 
 
 def _answers(
-    model: Model, block: Sequence[Request], open_requests: dict[str, Request]
+    model: Any,
+    block: Sequence[Request],
+    open_requests: dict[str, Request],
+    on_preview: OnPreview | None,
 ) -> Iterator[Result]:
-    for result in model.draw(block):
+    if on_preview is not None and has_own(model, "draw_with_previews"):
+        results = model.draw_with_previews(block, on_preview)
+    else:
+        results = model.draw(block)
+    for result in results:
         if open_requests.pop(result.request.image_id, None) is not None:
             yield check_result(result)
 

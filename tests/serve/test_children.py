@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import queue
 import subprocess
@@ -14,8 +15,9 @@ import yaml
 
 from promptlab.cli import main
 from promptlab.serve.children import Child, Children, PlanRefusedError
+from promptlab.store import read_run
 from tests.serve.conftest import rows_of, runs_of
-from tests.store.sweeping import essence
+from tests.store.sweeping import essence, pixels_of
 
 GRID = ("-m", "model=paint", "tracking=null", "subject=a fox,a robot", "seeds=3")
 
@@ -26,12 +28,14 @@ class Heard:
     def __init__(self) -> None:
         self.events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.last: dict[str, Any] = {}
+        self.previews: list[Any] = []
 
     def wait_for(self, name: str) -> Any:
         """Return the next event of a name."""
         while True:
             event = self.events.get(timeout=60)
             self.last[event["event"]] = event
+            self.previews += [event] if event["event"] == "preview" else []
             if event["event"] == name:
                 return event
             assert event["event"] != "ended", event
@@ -123,6 +127,28 @@ def test_a_child_waits_for_a_run_folder_that_another_writes(children: Children):
     assert first.wait_for("ended")["code"] == second.wait_for("ended")["code"] == 0
     assert second.last["planned"]["num_pending"] == 0
     assert len(runs_of("twice")) == 1
+
+
+def test_an_urgent_sweep_shows_its_images_before_they_are_finished(children: Children):
+    argv = (*GRID, "model._target_=tests.serve.models.ShowingModel", "reuse=false", "seeds=2")
+    seen: dict[bool, list[Any]] = {}
+    for is_urgent in (True, False):
+        _, heard = start(children, *argv, f"name=shown{is_urgent:d}", is_urgent=is_urgent)
+        heard.wait_for("ended")
+        seen[is_urgent] = heard.previews
+    assert seen[False] == []
+    run = read_run(str(runs_of("shown1")[0]))
+    rows = {row["image_id"]: row for row in run.rows()}
+    assert sorted((event["image_id"], event["step"]) for event in seen[True]) == sorted(
+        (image_id, step) for image_id in rows for step in (1, 2)
+    )
+    for event in seen[True]:
+        shown = pixels_of(base64.b64decode(event["png"]))
+        whole = pixels_of(run.image_bytes(event["image_id"]))
+        assert (shown == whole // (4 - event["step"])).all()
+    assert [r["sha256"] for r in rows.values()] == [
+        row["sha256"] for row in rows_of(runs_of("shown0")[0])
+    ]
 
 
 def test_the_end_of_a_child_that_is_killed_is_an_event(children: Children):

@@ -105,9 +105,11 @@ class Drawing:
 
     def _works(self, plan: Plan) -> Iterator[Work]:
         """Yield what each model has to draw."""
+        on_preview = self.watch.previewed if self.watch.wants_previews else None
         for model_key, planned in plan.models.items():
             requests = self.store.pending(model_key)
             if any(request.source is not None for request in requests):
-                yield Work(planned, requests, self.sources.with_bytes, SOURCES_BLOCK_SIZE)
+                prepare = self.sources.with_bytes
+                yield Work(planned, requests, prepare, SOURCES_BLOCK_SIZE, on_preview)
             elif requests:
-                yield Work(planned, requests)
+                yield Work(planned, requests, on_preview=on_preview)

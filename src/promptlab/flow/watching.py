@@ -11,10 +11,13 @@ from typing import Any
 from promptlab.flow.summary import Session
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan
+from promptlab.workers.messages import Preview
 
 
 class Watch:
     """Watches nothing; a subclass overrides what it wants to hear."""
+
+    wants_previews = False  # unfinished images, of workers whose model can show them
 
     def planned(
         self,
@@ -31,3 +34,6 @@ class Watch:
 
     def drawn(self, session: Session, num_pending: int) -> None:
         """Hear of one more image, and how many are left."""
+
+    def previewed(self, preview: Preview) -> None:
+        """See an image that is not finished."""

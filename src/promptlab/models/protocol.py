@@ -15,10 +15,17 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from promptlab.errors import ParameterError
 from promptlab.records import Numerics, Request, Result, Scalar
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Of a model with `draw_with_previews(requests, on_preview)`: steps so far, the requests that are
+# drawn together, their images so far as uint8 [image, height, width, 3].
+OnPreview = Callable[[int, Sequence[Request], "np.ndarray"], None]
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
 

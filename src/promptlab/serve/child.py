@@ -8,6 +8,7 @@ the store keeps what was acknowledged.
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 import logging
@@ -34,6 +35,7 @@ from promptlab.flow.watching import Watch
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan
 from promptlab.redaction import redact_text
+from promptlab.workers.messages import Preview
 from promptlab.workers.resident import DESK_URGENT
 
 FLUSH_S = 1.0  # images of an entry are acknowledged so often, unless its command line says it
@@ -66,8 +68,9 @@ class Events:
 class Reporter(Watch):
     """Sends what a sweep reports."""
 
-    def __init__(self, events: Events, rows_path: str | None) -> None:
+    def __init__(self, events: Events, rows_path: str | None, wants_previews: bool) -> None:
         self._events, self._rows_path = events, rows_path
+        self.wants_previews = wants_previews
         self._waiting: dict[str, int] | None = None  # counts that are not sent yet
         self._sent_at = 0.0
 
@@ -104,6 +107,11 @@ class Reporter(Watch):
         }
         if time.monotonic() - self._sent_at >= EVENT_S:
             self.flush()
+
+    def previewed(self, preview: Preview) -> None:
+        """Send an unfinished image."""
+        png = base64.b64encode(preview.body).decode()
+        self._events.send("preview", image_id=preview.image_id, step=preview.step, png=png)
 
     def flush(self) -> None:
         """Send the latest counts."""
@@ -158,7 +166,7 @@ def _carry_out(order: Mapping[str, Any], events: Events) -> None:
         _point(1, os.dup(log))
         _point(2, log)
     os.environ[DESK_URGENT] = "1" if order["is_urgent"] else ""
-    reporter = Reporter(events, order["rows"])
+    reporter = Reporter(events, order["rows"], wants_previews=order["is_urgent"])
     try:
         code, error = _draw(order, reporter), ""
     except (SweepInterruptedError, KeyboardInterrupt) as interruption:

@@ -29,7 +29,18 @@ from typing import Any
 from promptlab.models.machine import has_driver
 from promptlab.serve.seats import Seat, Sweep, Worker, turn
 from promptlab.workers.local import local_hosts
-from promptlab.workers.messages import Beat, Block, Gone, Idle, Image, Line, Loaded, Message, Ready
+from promptlab.workers.messages import (
+    Beat,
+    Block,
+    Gone,
+    Idle,
+    Image,
+    Line,
+    Loaded,
+    Message,
+    Preview,
+    Ready,
+)
 from promptlab.workers.resident import DESK, DESK_KEY, Hello, Order
 
 log = logging.getLogger(__name__)
@@ -197,6 +208,9 @@ class Desk:
                     waiting.popleft().tell(message)
                 if not waiting:
                     del worker.owed[image_id]
+            case Preview(image_id):
+                for seat in list(worker.owed.get(image_id, ()))[:1]:
+                    seat.tell(message)
             case Loaded() | Line():
                 if worker.holder is not None:
                     worker.holder.tell(message)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from promptlab.engine import cut_blocks
 from promptlab.planning.plan import PlannedModel
 from promptlab.records import Request
+from promptlab.workers.messages import Preview
 
 FIRST = 8  # images of a worker's first block, when nothing is known of the model's speed
 BLOCK_S = (
@@ -31,6 +32,7 @@ class Work:
     requests: Sequence[Request]
     prepare: Callable[[Request], Request] = lambda request: request  # when it is handed out
     most: int = MOST  # requests handed out at once
+    on_preview: Callable[[Preview], None] | None = None  # wants unfinished images of workers
 
 
 class Blocks:

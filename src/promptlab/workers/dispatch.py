@@ -30,6 +30,7 @@ from promptlab.workers.messages import (
     Loaded,
     Message,
     ModelCall,
+    Preview,
     Ready,
 )
 from promptlab.workers.options import WorkerOptions
@@ -132,7 +133,8 @@ class Dispatcher:
             seat.answered_at = now
         seat.open.update((request.image_id, (work, request)) for request in requests)
         seat.is_free, seat.block = False, (work, len(requests))
-        seat.host.send(Block(call, tuple(map(work.prepare, requests))))
+        prepared = tuple(map(work.prepare, requests))
+        seat.host.send(Block(call, prepared, work.on_preview is not None))
 
     def _step(self) -> None:
         """Take in one message, or look at the clock."""
@@ -153,6 +155,8 @@ class Dispatcher:
         match message:
             case Image():
                 self._take_image(seat, message)
+            case Preview():
+                self._take_preview(seat, message)
             case Idle(seconds):
                 if seat.block is not None:
                     work, size = seat.block
@@ -176,6 +180,12 @@ class Dispatcher:
         self._has_drawn = True
         self._sizes.note_batch(work, image.facts.batch_size)
         self._deliver(Drawn(request, image.facts, image.body), seat.host.name)
+
+    def _take_preview(self, seat: Seat, preview: Preview) -> None:
+        work, _ = seat.open.get(preview.image_id, (None, None))
+        if work is not None and work.on_preview is not None:
+            seat.answered_at = seat.heard_at
+            work.on_preview(preview)
 
     def _compare(self, name: str, numerics: str) -> None:
         """Warn once of each kind of device whose bits may differ from the first one's."""

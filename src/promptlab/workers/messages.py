@@ -28,6 +28,7 @@ class Block:
 
     model: ModelCall
     requests: tuple[Request, ...]
+    wants_previews: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class Loaded:
     """The model of a block is loaded; `numerics` is the worker's, see machine.describe_numerics."""
 
     numerics: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """An image of the block as far as it is drawn."""
+
+    image_id: str
+    step: int  # the model's own; grows
+    body: bytes  # PNG
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +91,4 @@ class Gone:
     is_device: bool = False  # its device or service is lost, which need not be a request's doing
 
 
-Message = Ready | Loaded | Image | Idle | Line | Beat | Gone
+Message = Ready | Loaded | Preview | Image | Idle | Line | Beat | Gone

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptlab.engine import draw, resident
 from promptlab.errors import ModelError, ModelLostError, PlanOutdatedError, PromptlabError
@@ -21,7 +21,8 @@ from promptlab.machine import describe_numerics
 from promptlab.models.batching import describe_error
 from promptlab.models.protocol import CompleteModel
 from promptlab.models.registry import open_model, open_model_for_plan
-from promptlab.records import Drawn, Numerics
+from promptlab.png import compress
+from promptlab.records import Drawn, Numerics, Request
 from promptlab.workers.messages import (
     Beat,
     Block,
@@ -32,8 +33,12 @@ from promptlab.workers.messages import (
     Loaded,
     Message,
     ModelCall,
+    Preview,
     Ready,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BEAT_S = 1.0  # between two heartbeats
 
@@ -70,6 +75,10 @@ def _draw_all(blocks: Iterable[Block], send: Send) -> None:
     def deliver(drawn: Drawn) -> None:
         send(Image(drawn.request.image_id, drawn.facts, drawn.body))
 
+    def show(step: int, requests: Sequence[Request], images: np.ndarray) -> None:
+        for request, pixels in zip(requests, images, strict=True):
+            send(Preview(request.image_id, step, compress(pixels)))
+
     send(Ready())
     loaded: ModelCall | None = None
     with contextlib.ExitStack() as stack, finishing(deliver) as take:
@@ -81,7 +90,7 @@ def _draw_all(blocks: Iterable[Block], send: Send) -> None:
                 loaded = block.model
                 send(Loaded(describe_numerics(block.model.numerics.device)))
             began_at = time.monotonic()
-            for result in draw(model, block.requests):
+            for result in draw(model, block.requests, show if block.wants_previews else None):
                 take(result, block.model.numerics)
             send(Idle(time.monotonic() - began_at))
 

@@ -25,13 +25,13 @@ from promptlab.models.dalle.devices import (
 )
 from promptlab.models.dalle.tokenizer import Tokenizer, WordTokenizer, open_tokenizer
 from promptlab.models.machine import find_device
-from promptlab.models.protocol import Parameter, describe_for_a1111
+from promptlab.models.protocol import OnPreview, Parameter, describe_for_a1111
 from promptlab.records import Numerics, Request, Result, Scalar
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from promptlab.models.dalle.runner import OnPreview, Runner
+    from promptlab.models.dalle.runner import Runner
 
 DEVICES = ("cpu", "cuda", "auto")
 DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -154,19 +154,30 @@ class DalleModel:
 
     def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish."""
+        return self._draw(requests, self.runner.draw)
+
+    def _draw(
+        self,
+        requests: Sequence[Request],
+        draw: Callable[[Sequence[Request]], Iterator[Result]],
+    ) -> Iterator[Result]:
+        """Refuse what cannot be drawn and draw the rest."""
         from promptlab.models.dalle.variations import describe_problem
 
-        runner, num_tokens = self.runner, self.config.num_image_tokens
+        num_tokens = self.config.num_image_tokens
         problems = [describe_problem(r, self.fingerprint, num_tokens) for r in requests]
         asked = list(zip(requests, problems, strict=True))
         refused = (Result(request, error=problem) for request, problem in asked if problem)
-        return itertools.chain(refused, runner.draw([r for r, problem in asked if not problem]))
+        return itertools.chain(refused, draw([r for r, problem in asked if not problem]))
 
     def draw_with_previews(
         self, requests: Sequence[Request], on_preview: OnPreview, every: int = 32
     ) -> Iterator[Result]:
         """Draw as `draw` does; every `every` tokens, `on_preview` gets the images so far."""
-        return self.runner.draw_with_previews(requests, on_preview, every)
+        runner = self.runner
+        return self._draw(
+            requests, lambda drawable: runner.draw_with_previews(drawable, on_preview, every)
+        )
 
     def draw_seamless(self, requests: Sequence[Request], num_columns: int) -> np.ndarray:
         """Return one picture of all requests, row by row, that shows no seams between them."""

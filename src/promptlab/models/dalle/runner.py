@@ -7,7 +7,7 @@ previews and seamless pictures. Knows not how a model is named, found or describ
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,10 +19,8 @@ from promptlab.models.dalle.config import DalleConfig
 from promptlab.models.dalle.decode import OnTokens
 from promptlab.models.dalle.encode import Ids
 from promptlab.models.dalle.tokenizer import Tokenizer
+from promptlab.models.protocol import OnPreview
 from promptlab.records import Request, Result
-
-# (tokens so far, the requests drawn together, their images so far: uint8 [image, h, w, 3])
-OnPreview = Callable[[int, Sequence[Request], np.ndarray], None]
 
 
 class Runner(ABC):

@@ -26,11 +26,11 @@ from promptlab.models.diffusers.families import Family, find_family
 from promptlab.models.diffusers.files import PipelineFiles, Repository, locate
 from promptlab.models.diffusers.findings import BATCHES, fingerprint, recall, remember
 from promptlab.models.machine import device_memory, find_device
-from promptlab.models.protocol import Parameter, describe_for_a1111
+from promptlab.models.protocol import OnPreview, Parameter, describe_for_a1111
 from promptlab.records import Numerics, Request, Result, Scalar
 
 if TYPE_CHECKING:
-    from promptlab.models.diffusers.painter import OnPreview, Painter
+    from promptlab.models.diffusers.painter import Painter
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +226,12 @@ class DiffusersModel:
             members = list(group)
             self._try_out(members[0])
             yield from self._painter.draw(members, on_preview, every)
+
+    def draw_with_previews(
+        self, requests: Sequence[Request], on_preview: OnPreview, every: int = 5
+    ) -> Iterator[Result]:
+        """Draw as `draw` does, with previews."""
+        return self.draw(requests, on_preview, every)
 
     def _try_out(self, request: Request) -> None:
         """Draw a trial batch of a new size; one that does not fit is halved before any image is.

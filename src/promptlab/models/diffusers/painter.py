@@ -22,9 +22,9 @@ from promptlab.models.diffusers.families import Family
 from promptlab.models.diffusers.loading import make_scheduler
 from promptlab.models.diffusers.loras import Adapters
 from promptlab.models.diffusers.texts import Texts, accepted, shapes, stack
+from promptlab.models.protocol import OnPreview
 from promptlab.records import Request, Result
 
-OnPreview = Callable[[int, Sequence[Request], np.ndarray], None]
 OnStep = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
