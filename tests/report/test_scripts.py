@@ -285,6 +285,41 @@ def test_what_all_labels_begin_with_is_dropped_at_a_break(tmp_path, values, pref
     assert run_script(tmp_path, program, values=values) == prefix
 
 
+@pytest.mark.parametrize(
+    ("pixels", "mark"),
+    [
+        ({"a": ["1"], "b": ["1"]}, "same"),
+        ({"a": ["1"], "b": ["2"]}, "differs"),
+        ({"a": ["1"], "b": [None]}, "differs"),
+        ({"a": [None], "b": [None]}, "differs"),  # two failures are no equal pictures
+        ({"a": ["1"]}, "alone"),
+        ({"a": ["1", "1"], "b": ["1", "1"]}, "same"),
+        ({"a": ["1", "1"], "b": ["1", "2"]}, "differs"),
+    ],
+    ids=str,
+)
+def test_runs_are_compared_by_the_pixels_of_the_same_cell_and_seed(tmp_path, pixels, mark):
+    """`pixels` of one cell, by run; another cell beside it is the same in both."""
+    rows = [(run, "here", sha) for run, shas in pixels.items() for sha in shas]
+    rows += [("a", "there", "9"), ("b", "there", "9")]
+    axes = {"run": [row[0] for row in rows], "subject": [row[1] for row in rows]}
+    program = """
+    import { ALONE, DIFFERS, SAME, markDifferences } from "./marks.js";
+    const axes = Object.entries(given.axes).map(([name, values]) => {
+      const distinct = [...new Set(values)];
+      return { name, values: distinct, codes: values.map((value) => distinct.indexOf(value)) };
+    });
+    const sheet = {
+      axes, axisByName: new Map(axes.map((axis) => [axis.name, axis])), numRows: given.sha.length,
+      imageOf: given.sha.map((_, row) => row), image: { sha: given.sha },
+    };
+    const names = { [ALONE]: "alone", [DIFFERS]: "differs", [SAME]: "same" };
+    give([...markDifferences(sheet)].map((mark) => names[mark]));
+    """
+    found = run_script(tmp_path, program, axes=axes, sha=[row[2] for row in rows])
+    assert found == [mark] * (len(rows) - 2) + ["same"] * 2
+
+
 def test_equal_pictures_are_marked_only_where_they_are_the_exception(tmp_path):
     program = """
     import { rareMark } from "./marks.js";

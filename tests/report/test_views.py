@@ -45,6 +45,13 @@ def test_cull_walks_unjudged_images_in_reading_order_and_a_key_goes_on(browse, s
     assert page.page.inner_text(".cull-verdict") == "4 of 5", "Shift stays"
     page.keys("ArrowLeft")
     assert page.page.inner_text(".cull-verdict") == "favourite"
+    name = page.page.inner_text(".cull h2")
+    page.keys("f")
+    assert page.page.inner_text(".cull h2") == name, "a verdict taken back stays at its image"
+    assert page.page.inner_text(".cull-counts") == "4 of 24 · 3 picked · 20 left"
+    page.keys("u")
+    assert page.page.inner_text(".cull h2") == name
+    assert page.page.inner_text(".cull-verdict") == "favourite"
 
 
 def test_cull_resumes_at_the_first_unjudged_image(browse, sheet):
