@@ -19,9 +19,10 @@ from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from promptlab.tracking import TrackingOptions, open_tracking, sync
-from promptlab.tracking.client import BulkClient
+from promptlab.tracking.client import ARM_TAG, RUN_ID_TAG, BulkClient
 from promptlab.tracking.database import artifact_folder
 from promptlab.tracking.explain import describe_failure
+from promptlab.tracking.location import default_artifact_root, read_record, uri_of_run
 from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.syncing import Syncer
 from tests.store.painting import Painter, make_plan
@@ -87,6 +88,35 @@ def test_images_drawn_later_are_added_to_the_same_runs(paths, tmp_path, uri):
     draw_plan(paths, make_plan(seeds=range(6), sweep="later"))
     assert sync(paths, TrackingOptions(uri=uri)).num_written == 14
     check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_sync_to_another_store_leaves_the_run_with_the_one_that_it_was_tracked_in(
+    paths, tmp_path, uri
+):
+    draw_plan(paths, make_plan(subjects=("a fox",), styles=("noto",), sweep="bound"))
+    sync(paths, TrackingOptions(uri=uri))
+    bound = read_record(paths)
+    assert bound.experiment_id is not None
+    other = make_database(tmp_path, "other.db")
+    assert sync(paths, TrackingOptions(uri=other, experiment="elsewhere")).num_written == 2
+    assert read_record(paths) == bound
+    assert uri_of_run(paths, read_run(paths).record) == uri
+    sync(paths, TrackingOptions(uri=uri, experiment="renamed"))
+    assert read_record(paths).experiment == "renamed"
+
+
+def test_of_several_runs_of_one_arm_the_oldest_that_lives_is_used(uri):
+    client = BulkClient(uri, "several", default_artifact_root(uri))
+    tags = {RUN_ID_TAG: "one", ARM_TAG: "arm"}
+    runs = {
+        at: client.create_run("arm", {}, tags, started_at_ms=at).run_id for at in (300, 100, 200)
+    }
+    client.create_run("arm", {}, {**tags, RUN_ID_TAG: "another"}, started_at_ms=1)
+    for oldest in (100, 200, 300):
+        found = client.find_runs("one")["arm"]
+        assert (found.run_id, found.is_deleted) == (runs[oldest], False)
+        client.client.delete_run(found.run_id)
+    assert client.find_runs("one")["arm"].is_deleted
 
 
 def test_one_refused_call_holds_back_one_arm_until_the_next_sync(paths, tmp_path, uri, monkeypatch):
