@@ -58,6 +58,7 @@ EXTRAS = (
         ("transformers", "rapidocr_onnxruntime", "httpx2"),
         374,
     ),
+    Extra("serve", "promptlab serve", ("starlette", "uvicorn", "segno"), 1),
     Extra("import", "promptlab import", ("sd_parsers",), 1),
     Extra("s3", "run folders in an object store", ("s3fs",), 22),
     Extra("ray", "workers=ray", ("ray",), 205),
