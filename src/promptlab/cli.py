@@ -31,6 +31,8 @@ VERBS = {
     "score": "give images scores: how well they show their prompt, how sharp, how new",
     "taste": "learn from your picks what you like, and score images by it",
     "import": "make a run of images that other tools drew",
+    "serve": "a page for the phone, live sheets and an images API, on models that stay loaded",
+    "queue": "what `promptlab serve` draws next: list, add, cancel, move",
     "verify": "draw a sample of a run again and compare the pixels",
     "sync": "bring MLflow up to date with a run",
     "ui": "open MLflow's UI on this folder's store",
@@ -119,6 +121,10 @@ def _run(arguments: list[str]) -> int:
         from promptlab.commands import sweep
 
         return sweep.run_arguments(arguments[1:])
+    if arguments[:2] == ["queue", "add"]:  # what follows is for sweep
+        from promptlab.commands import queue
+
+        return queue.add(arguments[2:])
     if "-sc" in arguments or "--shell-completion" in arguments:
         from promptlab.commands import completion
 

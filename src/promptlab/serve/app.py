@@ -25,7 +25,7 @@ from promptlab.serve import door
 from promptlab.serve.choices import list_choices
 from promptlab.serve.door import Guarded, read_json, visitor_of
 from promptlab.serve.queue import Entry, QueueFullError
-from promptlab.serve.server import KEEPALIVE_S, Server
+from promptlab.serve.server import KEEPALIVE_S, Server, event
 from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
 
 MAX_CLIENT_ID = 100  # characters
@@ -184,11 +184,6 @@ class QueueRoutes:
             listed = {"version": version, "entries": [document_of(entry) for entry in entries]}
             self._document = version, json.dumps(listed, ensure_ascii=False).encode()
         return self._document[1]
-
-
-def event(name: str, data: bytes) -> bytes:
-    """Return a server-sent event; its data is JSON on one line."""
-    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
 def document_of(entry: Entry) -> dict[str, Any]:

@@ -176,11 +176,15 @@ def error_response(
     request: Request, status: int, reason: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an error as JSON; below /v1/ in OpenAI's shape."""
-    content: dict[str, Any] = {"error": reason}
-    if request.url.path.startswith("/v1/"):
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        content = {"error": {"message": reason, "type": kind, "param": None, "code": None}}
+    is_openai = request.url.path.startswith("/v1/")
+    content = error_document(reason, status) if is_openai else {"error": reason}
     return JSONResponse(content, status, headers)
+
+
+def error_document(reason: str, status: int = 400) -> dict[str, Any]:
+    """Return an error in OpenAI's shape."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": reason, "type": kind, "param": None, "code": None}}
 
 
 async def explain_http(request: Request, error: Exception) -> Response:

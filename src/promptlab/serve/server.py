@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
@@ -17,40 +17,12 @@ from promptlab.serve.access import Access
 from promptlab.serve.queue import Entry, Queue, QueueFullError
 from promptlab.serve.rooms import Rooms
 
+if TYPE_CHECKING:
+    from promptlab.serve.children import Children, Planned
+
 POLL_S = 0.4  # between looks at the queue, while somebody waits for a change
 KEEPALIVE_S = 15.0  # a stream says something at least so often
 MAX_PLANS = 12  # that are waited for
-
-
-class Planned(Protocol):
-    """What a plan says of a command line."""
-
-    @property
-    def num_images(self) -> int:
-        """Return the number of images."""
-
-    @property
-    def num_cells(self) -> int:
-        """Return the number of cells."""
-
-    @property
-    def num_pending(self) -> int:
-        """Return the number of images that no run has drawn yet."""
-
-    @property
-    def prompts(self) -> list[str]:
-        """Return the first prompts."""
-
-    @property
-    def summary(self) -> str:
-        """Return what `--plan` prints."""
-
-
-class Planner(Protocol):
-    """Plans a command line in a process of its own."""
-
-    def plan(self, argv: tuple[str, ...], timeout_s: float = 30.0) -> Planned:
-        """Return the plan; raises PromptlabError with the command's own message."""
 
 
 @dataclass
@@ -59,7 +31,7 @@ class Server:
 
     runs_dir: str
     queue: Queue
-    children: Planner
+    children: Children
     access: Access
     is_closing: bool = False  # streams end
     rooms: Rooms = field(init=False)  # of the runs that are looked at
@@ -154,3 +126,8 @@ class Server:
         await self.rooms.close()
         async with self._changed:
             self._changed.notify_all()
+
+
+def event(name: str, data: bytes) -> bytes:
+    """Return a server-sent event; its data is JSON on one line."""
+    return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
