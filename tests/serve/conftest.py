@@ -1,4 +1,4 @@
-"""A server's engine room and its pages: children at a desk with one worker; a browser."""
+"""A server's engine room and its pages, and a whole server that runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from promptlab.serve.desk import Desk
 from promptlab.store import read_run
 from tests.conftest import PAINT, ROOT
 from tests.serve.drawing import Drawing, Site
+from tests.serve.running import Running, prepare_folder, running
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,15 @@ def drawing(site: Site) -> Iterator[Drawing]:
     drawing = Drawing(site.runs_dir / "20261128_1200_foxes", site.queue)
     yield drawing
     drawing.close()
+
+
+@pytest.fixture(scope="session")
+def live_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server on loopback in a process of its own, whose model is `paint`."""
+    folder = tmp_path_factory.mktemp("live")
+    prepare_folder(folder)
+    with running(folder) as server:
+        yield server
 
 
 def runs_of(name: str) -> list[Path]:

@@ -1,0 +1,106 @@
+"""`promptlab serve` and `promptlab queue`: addresses, links, and the queue from a shell."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from promptlab.cli import main
+from promptlab.serve.access import ACCESS_PATH, TokenFile, hash_token
+from promptlab.serve.queue import QUEUE_PATH, Queue
+from tests.serve.running import prepare_folder, running
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_line_is_queued_listed_moved_and_cancelled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["queue"]) == 0
+    assert "empty" in capsys.readouterr().out
+    assert main(["queue", "add", "-m", "subject='a, b'", "style=noto", "then=[upscale]"]) == 0
+    assert main(["queue", "add", "subject=second"]) == 0
+    assert main(["queue", "move", "2", "--before", "1"]) == 0
+    assert main(["queue", "cancel", "1"]) == 0
+    capsys.readouterr()
+    main(["queue", "list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["2", "waiting"], ["1", "cancelled"]]
+    queue = Queue(Path("runs") / QUEUE_PATH)
+    entry = queue.get(1)
+    assert entry is not None
+    assert entry.argv == ("-m", "subject='a, b'", "style=noto", "then=[upscale]")
+    assert entry.source == "shell"
+
+
+def test_the_runs_folder_of_a_line_names_its_queue() -> None:
+    assert main(["queue", "add", "subject=x", "runs_dir=other"]) == 0
+    assert len(Queue(Path("other") / QUEUE_PATH).entries()) == 1
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["queue", "cancel"],
+        ["queue", "cancel", "7"],
+        ["queue", "move", "7"],
+        ["queue", "add", "subject=x", "--plan"],
+        ["queue", "add", "subject=x", "runs_dir=s3://bucket/runs"],
+        ["queue", "--runs-dir", "s3://bucket/runs"],
+        ["serve", "s3://bucket/runs"],
+        ["serve", "--port", "99999"],
+        ["serve", "--new-token", "admin"],
+        ["serve", "--revoke", "nobody"],
+        ["serve", "--host", "203.0.113.77"],
+    ],
+)
+def test_mistakes_are_explained(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith("promptlab: ")
+
+
+def test_a_port_that_is_taken_names_another(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", "--port", str(port)]) == 1
+    assert f"--port {port + 1}" in capsys.readouterr().err
+
+
+def test_a_link_is_shown_once_as_text_and_as_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--new-token", "rate:Ann", "--host", "100.64.0.7"]) == 0
+    out = capsys.readouterr().out
+    (link,) = [line.strip() for line in out.splitlines() if "?token=" in line]
+    assert link.startswith("http://100.64.0.7:8765/?token=")
+    assert "█" in out or "▀" in out
+    tokens = TokenFile(Path("runs") / ACCESS_PATH).tokens()
+    (token,) = tokens.values()
+    assert token.sha256 == hash_token(link.partition("=")[2])
+    assert (token.role, token.name) == ("rate", "Ann")
+    assert main(["serve", "--revoke", "Ann"]) == 0
+    assert not TokenFile(Path("runs") / ACCESS_PATH).tokens()
+
+
+def test_a_server_on_the_network_wants_a_token_and_ends_by_ctrl_c(folder: Path) -> None:
+    prepare_folder(folder)
+    with running(folder, "--host", "0.0.0.0", "--allow-host", "localhost") as server:
+        assert server.process.stdout is not None
+        while "?token=" not in (line := server.process.stdout.readline()):
+            pass
+        token = line.strip().partition("=")[2]
+        server.address = server.address.replace("0.0.0.0", "localhost")
+        assert server.ask("api/queue")[0] == 401
+        assert server.ask("api/queue", authorization=f"Bearer {token}")[0] == 200
+        assert server.ask("api/queue", host="evil.example")[0] == 403
+        server.process.send_signal(signal.SIGINT)
+        rest, _ = server.process.communicate(timeout=30)
+        assert server.process.returncode == 0
+        assert "Stopping" in rest
+        assert token not in rest
+    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert not any(token.encode() in content for content in written), "a token is kept by nobody"
