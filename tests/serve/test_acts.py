@@ -89,8 +89,12 @@ def test_only_parameters_of_the_image_may_change(drawn):
             other_params(sheet, rows[0], params)
 
 
-def test_a_value_is_a_value_and_never_hydras_grammar(drawn):
+@pytest.mark.parametrize(
+    "value", ["1 runs_dir=/tmp/${oc.env:HOME}", "../secret.safetensors", "@/etc/hostname.txt"]
+)
+def test_a_value_is_a_value_and_never_a_file_or_hydras_grammar(drawn, value):
     sheet, rows = sheet_of(drawn)
-    argv = other_params(sheet, rows[0], {"temperature": "1 runs_dir=/tmp/${oc.env:HOME}"})
+    with pytest.raises(WishRefusedError, match="refused"):
+        other_params(sheet, rows[0], {"temperature": value})
+    argv = other_params(sheet, rows[0], {"temperature": "1 runs_dir=x"})
     assert drawn.run("sweep", *argv, "--plan").code != 0
-    assert len(drawn.runs) == 1

@@ -10,7 +10,7 @@ import socket
 import sys
 import webbrowser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptlab.errors import ConfigError, PromptlabError
 
@@ -81,14 +81,13 @@ def _serve(args: argparse.Namespace, access: Access) -> int:
     try:
         import uvicorn
 
-        from promptlab.serve.app import make_app
+        from promptlab.serve.app import make_app, routes_of
     except ImportError as error:
         raise PromptlabError(
             f"`promptlab serve` needs {error.name}: pip install 'promptlab[serve]'"
         ) from None
     from promptlab.serve.children import Children
     from promptlab.serve.desk import Desk
-    from promptlab.serve.images_api import ImageRoutes
     from promptlab.serve.queue import QUEUE_PATH, Queue
     from promptlab.serve.runner import Runner
     from promptlab.serve.server import Server
@@ -109,17 +108,16 @@ def _serve(args: argparse.Namespace, access: Access) -> int:
         runner.start()
         stack.callback(runner.stop)
         server = Server(args.runs_dir, queue, children, access)
-        app = make_app(server, ImageRoutes(server).routes())
 
         class Uvicorn(uvicorn.Server):
-            """Lets streams end before it waits for them."""
+            """Ends its streams before it waits for them."""
 
-            def handle_exit(self, sig: int, frame: Any) -> None:
-                server.is_closing = True
-                super().handle_exit(sig, frame)
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                await server.close()
+                await super().shutdown(sockets)
 
         config = uvicorn.Config(
-            app,
+            make_app(server, routes_of(server)),
             log_config=None,
             access_log=False,  # it would hold the tokens of links
             server_header=False,

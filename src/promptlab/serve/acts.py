@@ -19,9 +19,9 @@ from promptlab.planning.redraw import hydra_value, recorded_model, redraw_overri
 from promptlab.planning.seeds import MAX_SEED, parse_seeds
 from promptlab.records import IMPORTED
 from promptlab.report.served import ServedSheet
-from promptlab.serve.app import document_of
 from promptlab.serve.door import Guarded, read_json, visitor_of
-from promptlab.serve.wishes import WishRefusedError
+from promptlab.serve.server import document_of
+from promptlab.serve.wishes import WishRefusedError, check
 
 if TYPE_CHECKING:
     from promptlab.serve.server import Server
@@ -125,7 +125,7 @@ def other_params(sheet: ServedSheet, row: Row, params: Any) -> list[str]:
             raise WishRefusedError(f"params: expected values of some of {', '.join(known)}.")
         written[key] = ",".join(map(hydra_value, values))
     kept = [o for o in _cell_of(sheet, row) if o.partition("=")[0] not in written]
-    changed = [f"{key}={text}" for key, text in written.items()]
+    changed = check([f"{key}={text}" for key, text in written.items()])  # a client's own words
     return ["-m", *kept, *changed, f"seeds=[{row['seed']}]", _name(row["sweep"], "_params")]
 
 

@@ -7,10 +7,8 @@ with one that does not fails when it is made.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,11 +19,11 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from promptlab.errors import PromptlabError
-from promptlab.serve import door
+from promptlab.serve import acts, door, images_api, live, pages, verdicts
 from promptlab.serve.choices import list_choices
 from promptlab.serve.door import Guarded, read_json, visitor_of
 from promptlab.serve.queue import Entry, QueueFullError
-from promptlab.serve.server import KEEPALIVE_S, Server, event
+from promptlab.serve.server import KEEPALIVE_S, Server, document_of, event
 from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
 
 MAX_CLIENT_ID = 100  # characters
@@ -59,6 +57,12 @@ def make_app(server: Server, routes: Sequence[BaseRoute] = ()) -> Starlette:
     app.state.server = server
     app.router.redirect_slashes = False
     return app
+
+
+def routes_of(server: Server) -> list[Guarded]:
+    """Return the routes of everything but the queue: pages, sheets, verdicts, acts, images API."""
+    rooms = (pages, live, verdicts, acts, images_api)
+    return [route for room in rooms for route in room.routes(server)]
 
 
 class QueueRoutes:
@@ -184,17 +188,6 @@ class QueueRoutes:
             listed = {"version": version, "entries": [document_of(entry) for entry in entries]}
             self._document = version, json.dumps(listed, ensure_ascii=False).encode()
         return self._document[1]
-
-
-def document_of(entry: Entry) -> dict[str, Any]:
-    """Return what a client may know of an entry: no paths and no leases."""
-    kept = (
-        *("entry_id", "status", "who", "source", "num_images", "num_pending", "num_drawn"),
-        *("num_failed", "error", "created_at", "started_at", "ended_at", "of", "is_cancelling"),
-    )
-    run = None if entry.run_folder is None else os.path.basename(entry.run_folder.rstrip("/"))
-    document = {name: getattr(entry, name) for name in kept}
-    return {**document, "line": line_of(entry.argv), "run": run}
 
 
 async def _explain_full(request: Request, error: Exception) -> Response:

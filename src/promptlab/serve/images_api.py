@@ -49,6 +49,16 @@ _NO_TOKENS = {
 }
 
 
+def routes(server: Server) -> list[Guarded]:
+    """Return the routes of the API."""
+    api = _ImagesApi(server)
+    return [
+        Guarded("/v1/models", api.models, role="view"),
+        Guarded("/v1/models/{name:path}", api.model, role="view"),
+        Guarded("/v1/images/generations", api.generate, role="run", methods=["POST"]),
+    ]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request for images, read."""
@@ -60,20 +70,12 @@ class Asked:
     is_stream: bool
 
 
-class ImageRoutes:
-    """The routes of the API."""
+class _ImagesApi:
+    """The answers of the API."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self._is_sizable: dict[str, bool] = {}  # model → whether it has width and height
-
-    def routes(self) -> list[Guarded]:
-        """Return the routes."""
-        return [
-            Guarded("/v1/models", self.models, role="view"),
-            Guarded("/v1/models/{name:path}", self.model, role="view"),
-            Guarded("/v1/images/generations", self.generate, role="run", methods=["POST"]),
-        ]
 
     async def models(self, request: Request) -> Response:
         """Answer with the models that draw from a prompt."""

@@ -7,15 +7,17 @@ Knows no route.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
 from promptlab.serve.access import Access
 from promptlab.serve.queue import Entry, Queue, QueueFullError
 from promptlab.serve.rooms import Rooms
+from promptlab.serve.wishes import line_of
 
 if TYPE_CHECKING:
     from promptlab.serve.children import Children, Planned
@@ -131,3 +133,14 @@ class Server:
 def event(name: str, data: bytes) -> bytes:
     """Return a server-sent event; its data is JSON on one line."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def document_of(entry: Entry) -> dict[str, Any]:
+    """Return what a client may know of an entry: no paths and no leases."""
+    kept = (
+        *("entry_id", "status", "who", "source", "num_images", "num_pending", "num_drawn"),
+        *("num_failed", "error", "created_at", "started_at", "ended_at", "of", "is_cancelling"),
+    )
+    run = None if entry.run_folder is None else os.path.basename(entry.run_folder.rstrip("/"))
+    document = {name: getattr(entry, name) for name in kept}
+    return {**document, "line": line_of(entry.argv), "run": run}
