@@ -1,4 +1,4 @@
-"""A progress bar with images/s and ETA on a terminal, a line now and then elsewhere.
+"""A progress bar with images/s and ETA on a terminal or in a notebook, a log line elsewhere.
 
 Takes the name of whoever drew an image; knows nothing of the image.
 """
@@ -9,6 +9,7 @@ import logging
 import shutil
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def show_progress(total: int) -> Iterator[Count]:
     """Give a function that counts an image, showing how far the sweep is."""
     if total == 0:
         yield lambda worker: None
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() or _is_in_notebook():
         with _bar(total) as count:
             yield count
     else:
@@ -34,10 +35,14 @@ def show_progress(total: int) -> Iterator[Count]:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Count]:
-    from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    width = shutil.get_terminal_size().columns  # never 0, unlike what some terminals tell tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without ipywidgets has a bar of text
+        from tqdm.auto import tqdm
+
+    # A notebook gives a bar the width of its cell. A terminal's is never 0, as some tell tqdm.
+    width = None if _is_in_notebook() else shutil.get_terminal_size().columns
     start, counts = time.monotonic(), Counter[str]()
     with (
         logging_redirect_tqdm(),
@@ -51,6 +56,12 @@ def _bar(total: int) -> Iterator[Count]:
             bar.update()
 
         yield count
+
+
+def _is_in_notebook() -> bool:
+    """Tell whether a person sees what this process prints below the cell of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _lines(total: int) -> Count:

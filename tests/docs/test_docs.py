@@ -179,6 +179,8 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     )
     client.execute()
     shown = [out.data for c in notebook.cells for out in c.get("outputs", ()) if "data" in out]
+    told = "".join(str(out.get("text", "")) for c in notebook.cells for out in c.get("outputs", ()))
+    assert "18/18" in told, "the bar of the first sweep"
     assert any("18 images" in data.get("text/plain", "") for data in shown)
     assert any("<iframe srcdoc=" in data.get("text/html", "") for data in shown)
     assert any("image/png" in data for data in shown)
