@@ -85,6 +85,7 @@ PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>promptlab: gallery</title>
+<link rel="icon" href="data:,">
 <style>
 :root {{ color-scheme: light dark; }}
 body {{ max-width: 70rem; margin: 0 auto; padding: 1rem 1.25rem 3rem;
