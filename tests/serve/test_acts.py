@@ -41,24 +41,16 @@ def test_more_seeds_are_new_candidates_of_the_same_cell(drawn):
     for name in ("subject", "style", "template", "prompt", "model", "params", "cell_id"):
         assert {each[name] for each in found} == {row[name]}, name
     assert drawn.runs[-1].name.endswith("_more")
+    assert "seeds=7-8" in more_seeds(sheet, rows[0], 2, asked=[4, 5, 6]), "asked for before"
 
 
-def test_seeds_that_were_asked_for_before_are_not_asked_for_again(drawn):
-    sheet, rows = sheet_of(drawn)
-    assert "seeds=7-8" in more_seeds(sheet, rows[0], 2, asked=[4, 5, 6])
-
-
-def test_an_image_in_all_styles_keeps_its_seed_and_its_words(drawn):
+def test_an_image_in_all_styles_or_with_other_parameters_keeps_all_else(drawn):
     sheet, rows = sheet_of(drawn)
     found = act(drawn, in_all_styles(sheet, rows[1]))
     assert len({each["style"] for each in found}) == len(found) > 3
     assert {each["seed"] for each in found} == {1}
     assert {each["subject"] for each in found} == {"a fox"}
     assert rows[1]["image_id"] in {each["image_id"] for each in found}, "its own is found there"
-
-
-def test_an_image_with_other_parameters_keeps_all_that_is_not_named(drawn):
-    sheet, rows = sheet_of(drawn)
     found = act(drawn, other_params(sheet, rows[0], {"top_k": [1, 3]}))
     assert [json.loads(each["params"])["top_k"] for each in found] == [1, 3]
     assert {json.loads(each["params"])["temperature"] for each in found} == {0.5}

@@ -8,6 +8,7 @@ import pytest
 
 from promptlab.store import read_run
 from promptlab.verdicts.picks import Pick, record_picks
+from tests.serve.drawing import Drawing
 
 RUN = "20261128_1200_foxes"
 
@@ -127,9 +128,9 @@ def test_images_are_asked_for_by_id_and_come_as_they_are_stored(drawing, client)
     assert client.get("newest").json()["image_ids"] == [row["image_id"]]
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_nothing_but_images_of_known_runs_is_sent(drawing, client):
+    drawing.draw(1)
+    for url in (
         "images/..%2f..%2fsweep.yaml.png",
         "images/sweep.yaml",
         "images/0123456789abcdef.png",
@@ -139,11 +140,8 @@ def test_images_are_asked_for_by_id_and_come_as_they_are_stored(drawing, client)
         "../.serve/",
         "../nothing/events",
         "../%2e%2e/sheet.js",
-    ],
-)
-def test_nothing_but_images_of_known_runs_is_sent(drawing, client, url):
-    drawing.draw(1)
-    assert client.get(url).status_code == 404
+    ):
+        assert client.get(url).status_code == 404, url
 
 
 def test_a_page_has_the_verdicts_that_were_given_before_it(drawing, client):
@@ -163,3 +161,15 @@ def test_a_finished_run_that_is_scored_meanwhile_has_its_scores(drawing, client)
     write_scores(drawing.root, dict.fromkeys(ids, 0.5))
     client.get("")  # a page that is opened anew
     assert [score["name"] for score in document_of(client)["scores"]] == ["agreement"]
+
+
+def test_a_run_of_a_shell_opens_with_its_first_image(site, client):
+    drawing = Drawing(site.runs_dir / RUN)
+    assert "no image yet" in client.get("").text
+    drawing.draw(2)
+    assert "promptlab" in client.get("").text
+    document = document_of(client)
+    assert document["chunk"]["row"]["status"] == [0, 0]
+    drawing.draw(3)
+    assert len(rows_of(read_events(client, document["served"]["events"], 3))) == 3
+    drawing.close()

@@ -4,6 +4,7 @@ import pytest
 
 from promptlab.store import read_run
 from promptlab.verdicts.picks import Pick, current_picks, record_picks
+from tests.serve.drawing import Drawing
 
 pytestmark = pytest.mark.browser
 
@@ -64,6 +65,20 @@ def test_an_open_image_stays_while_others_arrive(browse, drawing, url):
     page.wait("document.querySelectorAll('.slot.is-pending').length === 0")
     assert page.title() == title
     assert page.page.input_value(".note") == "half a thou"
+
+
+def test_a_run_without_a_plan_grows_below_what_is_looked_at(browse, site, url):
+    drawing = Drawing(site.runs_dir / RUN)
+    drawing.draw(12)
+    page = browse(viewport={"width": 500, "height": 300}).open(url, "#size=160&open=1")
+    page.page.evaluate("document.getElementById('scroller').scrollTop = 100")
+    assert page.rows() == ["a fox", "a robot"]
+    drawing.draw(12)
+    page.wait("document.getElementById('plane').getAttribute('aria-rowcount') === '5'")
+    assert page.page.evaluate("document.getElementById('scroller').scrollTop") == 100
+    page.page.evaluate("document.getElementById('scroller').scrollTop = 9999")
+    page.page.wait_for_selector("text=a tiger")
+    drawing.close()
 
 
 def test_the_bar_says_how_far_the_run_is(browse, drawing, url):

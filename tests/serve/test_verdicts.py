@@ -8,6 +8,7 @@ import pytest
 
 from promptlab.store import read_run
 from promptlab.verdicts.picks import Pick, current_picks, read_picks, record_picks
+from tests.serve.drawing import Drawing
 
 RUN = "20261128_1200_foxes"
 
@@ -47,6 +48,16 @@ def test_a_verdict_is_in_the_run_when_its_request_is_answered(drawing, client, i
     assert (pick.image_id, pick.rating, pick.note, pick.who) == (ids[0], 5, "gold", "ann")
 
 
+def test_a_verdict_on_an_image_that_came_while_nobody_watched_is_kept(site, client):
+    unplanned = Drawing(site.runs_dir / RUN)
+    unplanned.draw(2)
+    client.get("sheet.js")
+    unplanned.draw(2)
+    image_id = read_run(unplanned.root).rows()[-1]["image_id"]
+    assert send(client, [verdict(image_id, rating=2)])["num_kept"] == 1
+    unplanned.close()
+
+
 def test_a_verdict_that_is_sent_again_is_kept_once(drawing, client, ids):
     picks = [verdict(ids[0], rating=5)]
     send(client, picks)
@@ -78,12 +89,11 @@ def test_a_clock_that_is_wrong_does_not_decide_for_ever(drawing, client, ids):
     assert [current_picks(drawing.root)[i].rating for i in ids[:2]] == [5, 5]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+def test_an_unreadable_verdict_is_refused_and_those_beside_it_are_kept(drawing, client, ids):
+    changes = (
         {"image_id": "0" * 16},
         {"image_id": "../../etc/passwd"},
-        {"image_id": 7},
+        {"image_id": [7]},
         {"rating": 6},
         {"rating": True},
         {"rating": "5"},
@@ -94,14 +104,11 @@ def test_a_clock_that_is_wrong_does_not_decide_for_ever(drawing, client, ids):
         {"picked_at": "0001-01-01T00:00:00+14:00"},
         {"picked_at": None},
         {"who": ["ann"]},
-    ],
-)
-def test_an_unreadable_verdict_is_refused_and_those_beside_it_are_kept(
-    drawing, client, ids, change
-):
-    answer = send(client, [{**verdict(ids[0]), **change}, verdict(ids[1], rating=3), "nothing"])
+    )
+    bad = [{**verdict(ids[0]), **change} for change in changes]
+    answer = send(client, [*bad, verdict(ids[1], rating=3), "nothing"])
     assert answer["num_kept"] == 1
-    assert len(answer["refused"]) == 2
+    assert len(answer["refused"]) == len(changes) + 1
     assert [pick.image_id for pick in read_picks(drawing.root)] == [ids[1]]
 
 

@@ -11,7 +11,7 @@ import datetime
 import secrets
 import threading
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -101,9 +101,9 @@ class ServedSheet:
         self.num_drawn = sum(row["status"] != "pending" for row in rows)
 
     @property
-    def image_ids(self) -> frozenset[str]:
+    def image_ids(self) -> KeysView[str]:
         """The images of the sheet, pending ones included."""
-        return frozenset(self._row_from_id)
+        return self._row_from_id.keys()
 
     @property
     def num_images(self) -> int:
@@ -153,7 +153,7 @@ class ServedSheet:
             for _, added in self._added:
                 chunk.extend(added)
             num_added = self.num_added
-        shown = self.image_ids
+        shown = set(self.image_ids)
         said = {i: each for i, each in newest_by_person(picks).items() if i in shown}
         data = replace(
             self.data,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PAGE = "queue.html"
 OWN = ("queue.css", "queue.js", "compose.js", "entries.js", "manifest.json", "icon.svg")
-OF_THE_SHEET = ("sheet.css", "dom.js", "memory.js", "outbox.js", "text.js")
+OF_THE_SHEET = ("sheet.css", "views.css", "dom.js", "memory.js", "outbox.js", "text.js")
 MEDIA_TYPES = {
     "css": "text/css",
     "html": "text/html",

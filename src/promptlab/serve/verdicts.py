@@ -6,6 +6,7 @@ Whoever has a name by their link signs with it, whatever the page says.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from promptlab.errors import PromptlabError, ReportError
 from promptlab.serve.access import Visitor
 from promptlab.serve.door import Guarded, read_json, visitor_of
 from promptlab.serve.live import is_rating_blind
+from promptlab.serve.rooms import Room
 from promptlab.verdicts.picks import Pick
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def routes(server: Server) -> list[Guarded]:
             raise HTTPException(400, f"picks: expected a list of at most {MAX_PICKS} verdicts.")
         visitor = visitor_of(request)
         who = signed(str(document.get("who") or ""), visitor)
+        if any(_names_unknown(entry, room) for entry in entries):
+            await asyncio.to_thread(room.look)  # nobody watches, and the run may have grown
         skew = _skew(document.get("sent_at"))
         kept: list[Pick] = []
         refused = []
@@ -105,6 +109,11 @@ def _pick(entry: Any, visitor: Visitor, skew: datetime.timedelta) -> Pick:
     moment = datetime.datetime.fromisoformat(pick.picked_at) + skew
     now = datetime.datetime.now(datetime.UTC)
     return Pick(**given, who=pick.who, picked_at=min(moment, now).isoformat())
+
+
+def _names_unknown(entry: Any, room: Room) -> bool:
+    image_id = entry.get("image_id") if isinstance(entry, Mapping) else None
+    return isinstance(image_id, str) and image_id not in room.sheet.image_ids
 
 
 def _skew(sent_at: Any) -> datetime.timedelta:

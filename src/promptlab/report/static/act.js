@@ -89,4 +89,4 @@ function readValue(text) {
 }
 
 /** The way back to the queue. */
-export const queueButton = () => button("The queue", () => location.assign("../../"), { symbol: "left", class: "quiet" });
+export const queueButton = () => button("The queue", () => location.assign("../../"), { symbol: "left", class: "quiet home" });

@@ -17,8 +17,8 @@ export function makeHint(app) {
 
   function drop() {
     memory.write(KEY, true);
+    if (node.contains(document.activeElement)) app.grid.focus();
     node.remove();
-    app.grid.focus();
   }
 
   return { drop: () => node.isConnected && drop() };

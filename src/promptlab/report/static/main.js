@@ -111,7 +111,7 @@ function start(source) {
     app.grid.update(layout);
     app.cursor.settle();
     app.toolbar.update(layout);
-    app.drawer.fill();
+    if (!byId("drawer").contains(document.activeElement)) app.drawer.fill(); // a name may be half typed
     app.lightbox.arrive(rows);
     showEmptiness(layout);
   };

@@ -7,7 +7,7 @@ import { short } from "./text.js";
 const NEWEST_MS = 2500; // between two looks at the images of one run
 const GROUPS = [["drawing", "Drawing"], ["waiting", "Waiting"], ["ended", "Ended"]];
 const MAX_ENDED = 40;
-const TITLE = /(?:^|\s)subject=(?:'([^']*)'|"([^"]*)"|(\S+))/;
+const WRITTEN = `=(?:'([^']*)'|"([^"]*)"|(\\S+))`; // a value in a line for a shell
 
 export function makeEntries(node, app) {
   const cards = new Map(); // entry_id -> card
@@ -135,10 +135,10 @@ export function makeEntries(node, app) {
 const speedText = ({ images_s: speed, eta_s: eta }) =>
   [speed >= 1 ? `${speed.toFixed(1)}/s` : `${(1 / speed).toFixed(1)} s each`, eta ? `${eta < 90 ? `${eta} s` : `${Math.round(eta / 60)} min`} left` : ""].filter(Boolean).join(" · ");
 
-/** What an entry is of, for people: its subject, else its line. */
+/** What an entry is of, for people: its subject, else its name, else its line. */
 function titleOf({ line }) {
-  const found = TITLE.exec(line);
-  const subject = found && (found[1] ?? found[2] ?? found[3]);
+  const valueOf = (key) => new RegExp(`(?:^|\\s)${key}${WRITTEN}`).exec(line)?.slice(1).find(Boolean);
+  const subject = valueOf("subject") || valueOf("name")?.replaceAll("_", " ");
   return short(subject ? subject.replace(/^'|'$|\\?"/g, "").replace(/,(?! )/g, ", ") : line.replace(/^promptlab sweep /, ""), 200);
 }
 
