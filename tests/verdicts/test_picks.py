@@ -1,5 +1,7 @@
+import datetime
 import json
 import multiprocessing
+import time
 
 import pytest
 
@@ -31,6 +33,36 @@ def test_times_of_other_zones_are_compared_as_moments():
     early = Pick(A, rating=1, picked_at="2026-11-02T01:00:00+02:00")
     late = Pick(A, rating=2, picked_at="2026-11-01T23:30:00Z")
     assert picks.current([late, early]) == {A: late}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+def test_times_are_kept_as_utc_and_one_without_a_zone_is_utc_wherever_one_is(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for text in ("2026-11-01T10:00", "2026-11-01T10:00:00Z", "2026-11-01T19:00:00.000+09:00"):
+            assert Pick(A, rating=1, picked_at=text).picked_at == "2026-11-01T10:00:00.000+00:00"
+        now = datetime.datetime.now(datetime.UTC)
+        given = datetime.datetime.fromisoformat(Pick(A).picked_at)
+        assert abs(given - now) < datetime.timedelta(minutes=1)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_images_and_people_stand_in_the_order_in_which_they_were_judged_last():
+    history = [
+        Pick(image_id, rating=rating, who=who, picked_at=at(hour))
+        for hour, (image_id, who, rating) in enumerate(
+            [(A, "ann", 1), (B, "ann", 2), (A, "bob", 3), (B, "bob", 4), (A, "ann", 5)]
+        )
+    ]
+    for given in (history, history[::-1]):
+        newest = picks.newest_by_person(given)
+        assert [(image_id, [p.who for p in said]) for image_id, said in newest.items()] == [
+            (B, ["ann", "bob"]),
+            (A, ["bob", "ann"]),
+        ]
 
 
 def at(hour):

@@ -55,6 +55,22 @@ def test_an_answer_without_a_value_is_an_answer_and_one_that_failed_may_be_asked
     assert scored_ids(run, taste, with_failed=False) == {A, B}
 
 
+def test_where_files_disagree_the_later_ones_win_in_values_and_in_scale(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    record_scores(first, Scorer("taste", "1", low=0.0, high=1.0), {A: 0.1, B: 0.2})
+    record_scores(second, Scorer("taste", "2", False, low=0.0, high=9.0), {B: 5.0, C: 7.0})
+    paths = [f"{first}/scores.parquet", f"{second}/scores.parquet"]
+    (score,) = read_scores(paths, [A, B, C])
+    assert score.values == (0.1, 5.0, 7.0)
+    assert (score.is_higher_better, score.high) == (False, 9.0)
+    (score,) = read_scores(paths[::-1], [A, B, C])
+    assert score.values == (0.1, 0.2, 7.0)
+    assert (score.is_higher_better, score.high) == (True, 1.0)
+    assert read_scores(paths, ["d" * 16]) == ()
+
+
 @pytest.mark.parametrize("scale", [{}, {"is_higher_better": False, "low": 0.0, "high": 2.0}])
 def test_a_scorers_scale_is_the_one_it_has_or_as_far_as_its_values_go(run, scale):
     record_scores(run, Scorer("taste", **scale), {A: 0.25, B: 0.75})
