@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from typing import Any
 
 from tests.report.scripts import document_of, run_script
@@ -47,6 +49,73 @@ def test_ones_own_verdict_does_not_begin_with_what_others_said(tmp_path):
     )
     found = run_script(tmp_path, program, ids=[A, B], baked=[OF_BOB], bob=OF_BOB)
     assert verdict(found) == (None, True, False, "")
+
+
+def test_undoing_all_brings_back_what_was_and_a_saved_file_tells_it_all_elsewhere(tmp_path):
+    """Two people do at random what a page offers, on images that one of them judged before."""
+    chance = random.Random(11)
+    ids = [f"{number:016x}" for number in range(4)]
+    acts: list[list[Any]] = []
+    for _ in range(150):
+        how = chance.choice(["rate", "favour", "reject", "clear", "annotate"])
+        chosen = chance.sample(ids, chance.randint(1, 3))
+        rest = {"rate": [chance.randint(1, 5)], "annotate": [chance.choice(["", "gold"])]}
+        who = chance.choice(["ann", "bob"])
+        target = chosen[0] if how == "annotate" else chosen
+        acts.append([who, how, target, *rest.get(how, [])])
+    held = [{**OF_BOB, "image_id": image_id} for image_id in ids[:2]]
+    program = """
+    import { makePicks } from "./picks.js";
+    const sheetOf = () => ({
+      picks: given.held, said: {}, picks_format: "promptlab-picks", title: "t", pick_rating: 3,
+      runs: [], imageById: new Map(given.ids.map((id, i) => [id, i])),
+    });
+    let minute = 0;
+    let name = "";
+    const now = () => new Date(Date.UTC(2026, 10, 1, 10, minute++)).toISOString();
+    const who = () => name;
+    const picks = makePicks(sheetOf(), { who, now });
+    const said = (of) => given.ids.map((id) => of.saidOf(id).map(JSON.stringify).sort());
+    const mine = (of) => ["ann", "bob", ""].map((each) => {
+      name = each;
+      return given.ids.map((id) => of.of(id));
+    });
+    const states = [[said(picks), mine(picks)]];
+    for (const [person, how, ...rest] of given.acts) {
+      name = person;
+      picks[how](...rest);
+      states.push([said(picks), mine(picks)]);
+    }
+    const elsewhere = makePicks(sheetOf(), { who, now });
+    elsewhere.importText(picks.exportText());
+    const told = said(elsewhere);
+    const kept = makePicks(sheetOf(), { who, now, kept: JSON.parse(picks.exportText()).picks });
+    const again = elsewhere.importText(picks.exportText());
+    const end = states.length - 1;
+    const differing = [];
+    for (let at = end - 1; at >= 0; at -= 1) {
+      name = at % 2 ? "ann" : "bob"; // whoever undoes it
+      picks.undo();
+      const now = JSON.stringify([said(picks), mine(picks)]);
+      if (now !== JSON.stringify(states[at])) differing.push(at);
+    }
+    give({ end: states[end][0], told, kept: said(kept), again, differing, more: picks.undo() });
+    """
+    found = run_script(tmp_path, program, ids=ids, acts=acts, held=held)
+    assert found["differing"] == []
+    assert found["more"] is None
+    assert found["again"] == 0
+
+    def spoken(people: list[list[str]]) -> list[list[dict[str, Any]]]:
+        verdicts = [[json.loads(text) for text in said] for said in people]
+        return [
+            [v for v in said if v["rating"] or v["is_favourite"] or v["is_reject"] or v["note"]]
+            for said in verdicts
+        ]
+
+    assert spoken(found["told"]) == spoken(found["kept"]) == spoken(found["end"])
+    for verdict in (each for said in spoken(found["end"]) for each in said):
+        assert not (verdict["is_reject"] and (verdict["is_favourite"] or verdict["rating"]))
 
 
 def test_a_size_of_the_url_is_kept_within_what_the_page_can_show(tmp_path, foxes):
