@@ -125,6 +125,46 @@ def test_each_shown_image_stands_in_one_place_and_is_found_there(tmp_path: Path,
             assert set(one["counts"]) <= {len(visible)}, state
 
 
+def test_whatever_a_link_says_an_axis_is_shown_once_and_what_is_there_not_is_left_out(
+    tmp_path: Path, judged: str
+):
+    program = """
+    import { makeSheet } from "./data.js";
+    import { computeLayout } from "./layout.js";
+    import { makePicks } from "./picks.js";
+    import { readHash, writeHash } from "./state.js";
+    const sheet = makeSheet(given.document);
+    const picks = makePicks(sheet);
+    give(given.hashes.map((hash) => {
+      const state = readHash(sheet, hash);
+      const again = readHash(sheet, `#${writeHash(sheet, state)}`);
+      const { rows, cols, inner, tabs } = state;
+      return {
+        axes: [...rows, ...cols, ...inner, ...tabs], places: { rows, cols, inner, tabs },
+        isSame: writeHash(sheet, again) === writeHash(sheet, state),
+        shown: computeLayout(sheet, picks, state, 900).numShown,
+      };
+    }));
+    """
+    chance = random.Random(9)
+    names = [*AXES, "nothing", ""]
+    hashes = ["#rows=style&cols=style,seed&inner=seed,style&tabs=style"]
+    for _ in range(30):
+        places = {
+            p: ",".join(chance.choices(names, k=2)) for p in ("rows", "cols", "inner", "tabs")
+        }
+        further = {"view": chance.choice(["picks", "zzz"]), "hide.style": "zzz", "tab.seed": "zzz"}
+        query = {**places, **(further if chance.random() < 0.3 else {})}
+        hashes.append("#" + "&".join(f"{name}={value}" for name, value in query.items()))
+    found = run_script(tmp_path, program, document=document_of(judged), hashes=hashes)
+    assert found[0]["places"] == {"rows": ["style"], "cols": ["seed"], "inner": [], "tabs": []}
+    for hash_, one in zip(hashes, found, strict=True):
+        assert len(one["axes"]) == len(set(one["axes"])), hash_
+        assert set(one["axes"]) <= set(AXES), hash_
+        assert one["isSame"], hash_
+        assert one["shown"] > 0, hash_
+
+
 def test_blind_nothing_tells_what_people_or_scorers_said(tmp_path: Path, judged: str):
     """The same states, once as judged and once with nothing said: the same images everywhere."""
     program = """

@@ -156,6 +156,7 @@ def test_in_a_survey_keys_judge_and_what_is_taken_out_leaves_more_room(browse, s
 def test_enter_keeps_the_current_image_and_offers_to_reject_the_others(browse, sheet):
     page = browse().open(sheet).focus_grid()
     page.keys("c", "ArrowRight", "c", "ArrowRight", "c", "v")
+    page.keys("ArrowRight", "ArrowRight", "x")  # taken out: one of the others all the same
     page.page.locator(".pane").nth(1).click()
     page.keys("Enter")
     assert "Reject the other 2" in page.page.inner_text(".survey footer")

@@ -10,7 +10,9 @@ import pytest
 from promptlab.errors import TrackingError
 from promptlab.paths import RunPaths
 from promptlab.records import RunRecord
+from promptlab.redaction import redact_text
 from promptlab.tracking.location import (
+    bind_run,
     database_of,
     default_artifact_root,
     options_of_run,
@@ -65,6 +67,20 @@ def test_a_run_remembers_its_store_whatever_the_environment_is(
     options = options_of_run(run, RunRecord(config={"tracking": {"image_axis": "style"}}))
     assert (options.uri, options.experiment) == ("http://host:5000", "mine")
     assert options.image_axis == "style"
+
+
+def test_a_run_is_bound_to_the_store_and_the_experiment_that_were_asked_for_last(
+    run: RunPaths,
+) -> None:
+    first, second = "sqlite:////tmp/first.db", "http://bob:secret@host:5000"
+    write_record(run, first, None, experiment_id="7")
+    bind_run(run, first, None)
+    assert read_record(run).experiment_id == "7", "the same again: what MLflow answered stays"
+    for uri, experiment in ((first, "foxes"), (second, "foxes"), (second, None), (first, None)):
+        bind_run(run, uri, experiment)
+        found = read_record(run)
+        assert (found.uri, found.experiment) == (redact_text(uri), experiment)
+        assert found.experiment_id is None, "MLflow has not answered yet"
 
 
 def test_a_project_that_was_moved_uses_its_own_database(run: RunPaths, tmp_path: Path) -> None:

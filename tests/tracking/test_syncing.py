@@ -105,6 +105,18 @@ def test_a_sync_to_another_store_leaves_the_run_with_the_one_that_it_was_tracked
     assert read_record(paths).experiment == "renamed"
 
 
+def test_without_images_the_numbers_are_logged_and_nothing_points_to_an_image(paths, uri):
+    draw_plan(paths, make_plan(subjects=("a fox",), sweep="no images"))
+    report = sync(paths, TrackingOptions(uri=uri, log_images=False))
+    assert (report.num_written, report.num_images) == (0, 4)
+    client = MlflowClient(tracking_uri=uri)
+    for arm, run in runs_by_arm(uri, paths).items():
+        assert run.data.metrics["images"] == (4 if arm == "report" else 2)
+        artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+        assert artifacts.isdisjoint({"images", "images.json"})
+        assert not {"mlflow.loggedImages", "mlflow.loggedArtifacts"} & run.data.tags.keys()
+
+
 def test_of_several_runs_of_one_arm_the_oldest_that_lives_is_used(uri):
     client = BulkClient(uri, "several", default_artifact_root(uri))
     tags = {RUN_ID_TAG: "one", ARM_TAG: "arm"}

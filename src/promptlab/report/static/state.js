@@ -71,8 +71,7 @@ export function readHash(sheet, hash) {
   // an axis is shown once: rows win over columns, columns over the inner grid, that over tabs
   const shown = new Set();
   for (const place of PLACES) {
-    state[place] = state[place].filter((name) => !shown.has(name));
-    state[place].forEach((name) => shown.add(name));
+    state[place] = state[place].filter((name) => !shown.has(name) && shown.add(name));
   }
   return state;
 }
