@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from promptlab.serve.desk import Desk
 from promptlab.serve.seats import PATIENCE_S, Sweep, turn
 from promptlab.workers.blocks import Blocks, Work
 from promptlab.workers.dispatch import Dispatcher
+from promptlab.workers.messages import Block, Loaded, Message, ModelCall, Ready
 from promptlab.workers.options import WorkerOptions
 from promptlab.workers.resident import DESK, DESK_KEY, resident_hosts
 from tests.workers.conftest import Drawing, draw_with, make_work, pixels_alone
@@ -123,6 +125,35 @@ def test_a_request_that_ends_its_worker_fails_alone_and_in_its_own_sweep(
     assert len(bad.pixels) == 3
     assert not other.result().errors
     assert len(other.result().pixels) == 60
+
+
+def test_a_worker_that_draws_for_nobody_is_not_waited_for(
+    desk: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("promptlab.serve.desk.ABANDONED_S", 0.5)
+    left = slow(8, "left", delay_s=30)
+    (host,) = resident_hosts(8)
+    messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    host.start(messages.put)
+    assert isinstance(messages.get(timeout=30), Ready)
+    planned = left.planned
+    call = ModelCall(planned.node, "paint", planned.model.fingerprint, planned.numerics)
+    host.send(Block(call, tuple(left.requests)))
+    while not isinstance(messages.get(timeout=30), Loaded):
+        pass
+    host.kill()
+    assert len(draw(make_work(3)).pixels) == 3
+
+
+def test_a_worker_that_hangs_is_replaced(
+    desk: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("promptlab.serve.desk.SILENT_S", 2.0)
+    drawing, future = started(pool, slow(60, "large"))
+    os.kill(worker_pid(desk), signal.SIGSTOP)
+    future.result()
+    assert len(drawing.pixels) == 60
+    assert not drawing.errors
 
 
 def test_a_model_that_cannot_be_loaded_ends_its_own_sweep_alone(desk: Desk):

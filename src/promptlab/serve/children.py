@@ -140,8 +140,14 @@ class Child:
             self._on_event({"event": "ended", "code": min(code, -1), "error": error})
 
     def interrupt(self) -> None:
-        """Do what Ctrl-C does: everything drawn is kept and the sheet is built."""
-        if self.is_alive:
+        """Do what Ctrl-C does: everything drawn is kept and the sheet is built.
+
+        Windows sends Ctrl-C to no single process: there it is killed, and the store keeps what was
+        acknowledged.
+        """
+        if sys.platform == "win32":
+            self.kill()
+        elif self.is_alive:
             self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -182,7 +181,7 @@ class Runner:
             self._queue.finish(lease, "done")
         elif drawing.interrupted_at is not None:
             self._queue.finish(lease, "cancelled")
-        elif self._is_stopping.is_set() and code in (EXIT_INTERRUPTED, -signal.SIGKILL):
+        elif self._is_stopping.is_set() and (code < 0 or code == EXIT_INTERRUPTED):
             self._queue.release(lease)
         elif code < 0:
             self._try_again(lease, error)
