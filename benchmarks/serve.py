@@ -38,7 +38,6 @@ from promptlab.store import read_run
 from promptlab.verdicts.picks import read_picks
 
 DELAY_S = 0.02  # of an image on the sleeping device
-NUM_IMAGES = 1000
 PAUSE_S = 4.0  # between two acts of a phone
 WARM_S = 3.0  # of a run, left out of its speed: pages are opened meanwhile
 MODEL = "model:\n  _target_: benchmarks.workers.SleepingModel\n"
@@ -75,6 +74,7 @@ class Line:
             yield line
 
     async def _send(self, method: str, path: str, body: Any) -> tuple[asyncio.StreamReader, int]:
+        is_new = self._streams is None
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=2**24)
         reader, writer = self._streams
@@ -85,7 +85,13 @@ class Line:
             f"Content-Length: {len(data)}\r\n\r\n"
         )
         writer.write(head.encode() + data)
-        answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        try:
+            answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        except (asyncio.IncompleteReadError, ConnectionError):  # it was idle for too long
+            if is_new:
+                raise
+            self.close()
+            return await self._send(method, path, body)
         status = answer.split(" ", 2)[1]
         found = re.search(r"(?i)\r\ncontent-length: (\d+)", answer)
         if status != "200":
@@ -97,6 +103,7 @@ class Line:
         """Hang up."""
         if self._streams is not None:
             self._streams[1].close()
+            self._streams = None
 
 
 async def hold_phone(number: int, port: int, token: str, run: str, seen: Seen) -> None:
@@ -166,11 +173,11 @@ def served(folder: Path) -> Iterator[int]:
 
 
 async def draw(
-    queue: Queue, folder: Path, port: int, token: str, num_phones: int, name: str
+    queue: Queue, folder: Path, port: int, token: str, num_phones: int, num_images: int, name: str
 ) -> Any:
     """Draw one run, watched by some phones; return its images/s and what the phones did."""
     argv = ("model=sleeping", "subject=a fox", f"name={name}", "tracking=null", "reuse=false")
-    entry_id = queue.add((*argv, f"seeds={NUM_IMAGES}"), num_images=NUM_IMAGES).entry_id
+    entry_id = queue.add((*argv, f"seeds={num_images}"), num_images=num_images).entry_id
     seen, phones = Seen(), list[asyncio.Task[None]]()
     while (entry := queue.get(entry_id)) is not None and entry.ended_at is None:
         if entry.num_drawn and not phones and num_phones:
@@ -182,7 +189,7 @@ async def draw(
         broken = [phone for phone in phones if phone.done()]
         for phone in broken:
             phone.result()  # raises what ended it
-        is_drawn = entry.num_drawn >= NUM_IMAGES
+        is_drawn = entry.num_drawn >= num_images
         if is_drawn:
             break
         await asyncio.sleep(0.25)
@@ -213,6 +220,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--phones", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=1000, help="of a run (default: 1000)")
     args = parser.parse_args()
     alone: list[float] = []
     watched: list[float] = []
@@ -226,10 +234,12 @@ def main() -> int:
         token = TokenFile(folder / "runs" / ACCESS_PATH).add("rate", "friends")
         with served(folder) as port:
             for repeat in range(args.repeats):
-                speed, _, _ = asyncio.run(draw(queue, folder, port, token, 0, f"alone{repeat}"))
+                speed, _, _ = asyncio.run(
+                    draw(queue, folder, port, token, 0, args.images, f"alone{repeat}")
+                )
                 alone.append(speed)
                 speed, seen, root = asyncio.run(
-                    draw(queue, folder, port, token, args.phones, f"watched{repeat}")
+                    draw(queue, folder, port, token, args.phones, args.images, f"watched{repeat}")
                 )
                 watched.append(speed)
                 latencies += seen.latencies_s
