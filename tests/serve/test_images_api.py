@@ -7,11 +7,13 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from promptlab.serve.images_api import read_request
 from promptlab.store import find_image
+from tests.conftest import PAINT
 from tests.serve.running import Running
 
 openai = pytest.importorskip("openai")
@@ -86,6 +88,31 @@ def test_images_are_streamed_as_they_complete(client: Any) -> None:
     assert {event.size for event in events} == {"32x32"}
 
 
+def test_unfinished_images_are_streamed_before_the_whole_ones(
+    client: Any, live_server: Running
+) -> None:
+    text = PAINT.format(name="showing").replace("PaintModel", "PaintModel\n  delay_s: 0.7")
+    text = text.replace("tests.painters.PaintModel", "tests.serve.models.ShowingModel")
+    text = text.replace("  delay_s: 0.0\n", "")
+    (live_server.folder / "conf/model/showing.yaml").write_text(text, encoding="utf-8")
+    stream = client.images.generate(
+        model="showing", prompt="a fox", n=2, stream=True, partial_images=2, extra_body={"seed": 1}
+    )
+    events = list(stream)
+    completed = {e.image_id: e for e in events if e.type == "image_generation.completed"}
+    partial = [e for e in events if e.type == "image_generation.partial_image"]
+    assert len(completed) == 2
+    assert len(partial) + len(completed) == len(events)
+    assert {event.image_id for event in partial} == set(completed)
+    for event in partial:
+        assert events.index(event) < events.index(completed[event.image_id])
+        assert event.partial_image_index in (0, 1)
+        assert event.size == "32x32"
+        whole = np.asarray(png(completed[event.image_id].b64_json))
+        shown = np.asarray(png(event.b64_json))
+        assert any((shown == whole // (4 - step)).all() for step in (1, 2))
+
+
 @pytest.mark.parametrize(
     ("style", "drawn_in"), [("noto", "noto"), ("vivid", "none"), (None, "none")]
 )
@@ -109,6 +136,7 @@ def test_a_size_that_the_model_does_not_have_is_not_heeded(client: Any) -> None:
     [
         ({"prompt": ""}, "prompt"),
         ({"n": 0}, "n:"),
+        ({"partial_images": 4, "stream": True}, "partial_images"),
         ({"n": 1000}, "n:"),
         ({"size": "big"}, "size"),
         ({"response_format": "jpeg"}, "response_format"),

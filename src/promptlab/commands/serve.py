@@ -88,6 +88,7 @@ def _serve(args: argparse.Namespace, access: Access) -> int:
         ) from None
     from promptlab.serve.children import Children
     from promptlab.serve.desk import Desk
+    from promptlab.serve.previews import Previews
     from promptlab.serve.queue import QUEUE_PATH, Queue
     from promptlab.serve.runner import Runner
     from promptlab.serve.server import Server
@@ -104,10 +105,12 @@ def _serve(args: argparse.Namespace, access: Access) -> int:
         stack.callback(desk.stop)
         children = Children(args.runs_dir, desk, runs_dir / ".serve" / "logs")
         stack.callback(children.close)
-        runner = Runner(queue, children, owner=f"{socket.gethostname()}-{os.getpid()}")
+        previews = Previews()
+        owner = f"{socket.gethostname()}-{os.getpid()}"
+        runner = Runner(queue, children, owner, previews=previews)
         runner.start()
         stack.callback(runner.stop)
-        server = Server(args.runs_dir, queue, children, access)
+        server = Server(args.runs_dir, queue, children, access, previews)
 
         class Uvicorn(uvicorn.Server):
             """Ends its streams before it waits for them."""

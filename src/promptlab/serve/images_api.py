@@ -1,8 +1,9 @@
 """The images API that other programs speak: OpenAI's shape, on the models of this server.
 
 Takes a request of `POST /v1/images/generations`, queues it as an urgent entry and answers with the
-rows that it drew. Images are streamed as each completes: there are no partial ones. Fields that
-mean nothing here (quality, moderation, user) are ignored unless the model has such a parameter.
+rows that it drew. Images are streamed as each completes, after partial ones if they were asked for
+and the model has previews. Fields that mean nothing here (quality, moderation, user) are ignored
+unless the model has such a parameter.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import json
 import os
 import re
 import secrets
+import struct
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from promptlab.errors import PromptlabError
 from promptlab.planning.seeds import MAX_SEED
 from promptlab.serve.choices import list_choices, model_names
 from promptlab.serve.door import Guarded, error_document, read_json, visitor_of
+from promptlab.serve.previews import Preview
 from promptlab.serve.queue import ENDED, Entry
 from promptlab.serve.server import Server, event
 from promptlab.serve.wishes import argv_of
@@ -36,13 +40,16 @@ from promptlab.store import read_run
 
 LOOK_S = 0.5  # between two looks at the rows of a run that is being drawn
 MAX_IMAGES = 64  # of one request: such an entry never waits for a large one
+MAX_PARTIAL = 3  # unfinished images sent of each
 NAME = "api"  # of the sweeps
 UNREAD = frozenset(
     {"quality", "background", "moderation", "user", "safety_identifier", "output_compression"}
-    | {"partial_images", "input_fidelity", "output_format"}
+    | {"input_fidelity", "output_format"}
 )
 _SIZE = re.compile(r"([1-9]\d{1,4})x([1-9]\d{1,4})")
 _COLUMNS = ("image_id", "seed", "status", "error", "width", "height")
+_PARTIAL = "image_generation.partial_image"
+_FORMAT = {"quality": "auto", "background": "auto", "output_format": "png"}
 _NO_TOKENS = {
     **{"input_tokens": 0, "output_tokens": 0, "total_tokens": 0},
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
@@ -68,6 +75,7 @@ class Asked:
     size: tuple[int, int] | None  # px; None: the model's own
     is_url: bool
     is_stream: bool
+    num_partial: int = 0  # unfinished images sent of each, at most
 
 
 class _ImagesApi:
@@ -133,12 +141,21 @@ class _ImagesApi:
         raise AssertionError("the last form returns or raises")
 
     async def _rows(self, asked: Asked, entry: Entry) -> AsyncGenerator[dict[str, Any]]:
-        """Yield the rows of an entry as they are drawn; raises HTTPException if it fails."""
+        """Yield the rows of an entry as they are drawn; raises HTTPException if it fails.
+
+        An unfinished image comes as a row that holds its Preview.
+        """
         seen: set[str] = set()
+        shown: defaultdict[str, list[int]] = defaultdict(list)  # image_id -> steps
         async with aclosing(self.server.changes(LOOK_S)) as changes:
             async for _ in changes:
                 now = await run_in_threadpool(self.server.queue.get, entry.entry_id)
                 assert now is not None
+                for preview in self.server.previews.of(entry.entry_id):
+                    steps = shown[preview.image_id]
+                    if len(steps) < asked.num_partial and preview.step not in steps:
+                        steps.append(preview.step)
+                        yield {"preview": preview, "number": len(steps) - 1}
                 if now.run_folder:
                     found = await run_in_threadpool(_read, now.run_folder, asked.seeds, seen)
                     for row in found:
@@ -158,6 +175,9 @@ class _ImagesApi:
         try:
             async with aclosing(self._rows(asked, entry)) as rows:
                 async for row in rows:
+                    if "preview" in row:
+                        yield event(_PARTIAL, json.dumps(_partial(**row)).encode())
+                        continue
                     if row["png"] is None:
                         failed = error_document(f"An image could not be drawn: {row['error']}")
                         yield event("error", json.dumps(failed).encode())
@@ -166,7 +186,7 @@ class _ImagesApi:
                     document = {
                         **{"type": name, "created_at": int(time.time()), **image},
                         "size": f"{image.pop('width')}x{image.pop('height')}",
-                        **{"quality": "auto", "background": "auto", "output_format": "png"},
+                        **_FORMAT,
                         "usage": _NO_TOKENS,
                     }
                     yield event(name, json.dumps(document).encode())
@@ -194,6 +214,9 @@ def read_request(body: Mapping[str, Any]) -> Asked:
     is_stream = given.pop("stream", False)
     if not isinstance(is_stream, bool):
         raise HTTPException(400, "stream: expected true or false.")
+    num_partial = given.pop("partial_images", 0)
+    if type(num_partial) is not int or not 0 <= num_partial <= MAX_PARTIAL:
+        raise HTTPException(400, f"partial_images: expected a number from 0 to {MAX_PARTIAL}.")
     if given.get("output_format", "png") != "png":
         raise HTTPException(400, "output_format: expected png.")
     model = given.pop("model", None) or list_choices()["default"].get("model", "")
@@ -213,7 +236,7 @@ def read_request(body: Mapping[str, Any]) -> Asked:
         **{"prompt": prompt, "style": style, "model": model, "name": NAME},
         **{"seeds": list(seeds), "params": params},
     }
-    return Asked(wish, seeds, size, shape == "url", is_stream)
+    return Asked(wish, seeds, size, shape == "url", is_stream, num_partial if is_stream else 0)
 
 
 def _size(written: Any) -> tuple[int, int] | None:
@@ -256,6 +279,16 @@ def _image(row: Mapping[str, Any], asked: Asked, base: str) -> dict[str, Any]:
     else:
         shown = {"b64_json": base64.b64encode(row["png"]).decode()}
     return {**shown, **{key: row[key] for key in ("image_id", "seed", "width", "height")}}
+
+
+def _partial(preview: Preview, number: int) -> dict[str, Any]:
+    """Return the event of an unfinished image."""
+    width, height = struct.unpack(">II", base64.b64decode(preview.png[:64])[16:24])
+    return {
+        **{"type": _PARTIAL, "created_at": int(time.time()), "partial_image_index": number},
+        **{"b64_json": preview.png, "image_id": preview.image_id, "size": f"{width}x{height}"},
+        **_FORMAT,
+    }
 
 
 def _model(name: str) -> dict[str, Any]:

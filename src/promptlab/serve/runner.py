@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from promptlab.errors import EXIT_INTERRUPTED, PromptlabError
 from promptlab.serve.children import Child, Children, Event
+from promptlab.serve.previews import Previews
 from promptlab.serve.queue import Entry, Lease, Queue
 
 log = logging.getLogger(__name__)
@@ -46,32 +47,19 @@ class Drawing:
         return self.num_left is not None and self.num_left <= SMALL
 
 
-class Previews:
-    """The latest unfinished image of each that is being drawn for an urgent entry."""
-
-    def __init__(self) -> None:
-        self._events: dict[int, dict[str, Event]] = {}
-
-    def put(self, entry_id: int, event: Event) -> None:
-        """Take an image in the place of its former state."""
-        self._events.setdefault(entry_id, {})[event["image_id"]] = event
-
-    def of(self, entry_id: int) -> list[tuple[str, int, str]]:
-        """Return the images of an entry: image_id, step, and PNG in base64."""
-        found = list(self._events.get(entry_id, {}).values())
-        return [(event["image_id"], event["step"], event["png"]) for event in found]
-
-    def drop(self, entry_id: int) -> None:
-        """Forget an entry that has ended."""
-        self._events.pop(entry_id, None)
-
-
 class Runner:
     """Draws the entries of a queue until it is stopped."""
 
-    def __init__(self, queue: Queue, children: Children, owner: str, num_small: int = 3) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        children: Children,
+        owner: str,
+        num_small: int = 3,
+        previews: Previews | None = None,
+    ) -> None:
         self._queue, self._children, self._owner = queue, children, owner
-        self.previews = Previews()
+        self._previews = Previews() if previews is None else previews
         self._num_small = num_small
         self._drawings: list[Drawing] = []
         self._is_stopping = threading.Event()
@@ -162,14 +150,14 @@ class Runner:
                 drawing.num_left = event["num_pending"] - event["num_drawn"]
                 self._note(lease, event, "num_drawn", "num_failed", "num_pending")
             case "preview":
-                self.previews.put(lease.entry_id, event)
+                self._previews.put(lease.entry_id, event["image_id"], event["step"], event["png"])
             case "ended":
                 self._leave(drawing)
                 self._finish(drawing, event["code"], event["error"])
 
     def _leave(self, drawing: Drawing) -> None:
         self._drawings.remove(drawing)
-        self.previews.drop(drawing.entry.entry_id)
+        self._previews.drop(drawing.entry.entry_id)
 
     def _note(self, lease: Lease, event: Event, *names: str) -> None:
         self._queue.note(lease, **{name: event[name] for name in names})

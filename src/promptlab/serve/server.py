@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from promptlab.serve.access import Access
+from promptlab.serve.previews import Previews
 from promptlab.serve.queue import Entry, Queue, QueueFullError
 from promptlab.serve.rooms import Rooms
 from promptlab.serve.wishes import line_of
@@ -35,6 +36,7 @@ class Server:
     queue: Queue
     children: Children
     access: Access
+    previews: Previews = field(default_factory=Previews)
     is_closing: bool = False  # streams end
     rooms: Rooms = field(init=False)  # of the runs that are looked at
     _num_plans: int = 0
