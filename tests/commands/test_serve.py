@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from promptlab.cli import main
 from promptlab.serve.access import ACCESS_PATH, TokenFile, hash_token
 from promptlab.serve.queue import QUEUE_PATH, Queue
-from tests.serve.running import prepare_folder, running
+from tests.serve.running import end, prepare_folder, running, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -89,18 +88,16 @@ def test_a_link_is_shown_once_as_text_and_as_a_picture(capsys: pytest.CaptureFix
 def test_a_server_on_the_network_wants_a_token_and_ends_by_ctrl_c(folder: Path) -> None:
     prepare_folder(folder)
     with running(folder, "--host", "0.0.0.0", "--allow-host", "localhost") as server:
-        assert server.process.stdout is not None
-        while "?token=" not in (line := server.process.stdout.readline()):
-            pass
-        token = line.strip().partition("=")[2]
+        token = wait_for(server.log, r"token=(\S+)", server.process)
         server.address = server.address.replace("0.0.0.0", "localhost")
         assert server.ask("api/queue")[0] == 401
         assert server.ask("api/queue", authorization=f"Bearer {token}")[0] == 200
         assert server.ask("api/queue", host="evil.example")[0] == 403
-        server.process.send_signal(signal.SIGINT)
-        rest, _ = server.process.communicate(timeout=30)
+        end(server.process)
         assert server.process.returncode == 0
-        assert "Stopping" in rest
-        assert token not in rest
+        out = server.log.read_text(encoding="utf-8")
+        assert out.count(token) == 1, "shown once"
+        assert out.rstrip().endswith("waits in the queue.")
+        server.log.unlink()
     written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
     assert not any(token.encode() in content for content in written), "a token is kept by nobody"

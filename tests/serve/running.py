@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -28,8 +30,8 @@ class Running:
 
     folder: Path
     address: str  # ends with /
-    process: subprocess.Popen[str]
-    first_lines: str
+    process: subprocess.Popen[bytes]
+    log: Path  # what it printed
 
     def ask(
         self, path: str, document: Any = None, method: str | None = None, **headers: str
@@ -69,29 +71,42 @@ def prepare_folder(folder: Path) -> None:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Running]:
+def running(folder: Path, *arguments: str, **environment: str) -> Iterator[Running]:
     """Run a server in a prepared folder, on any free port, with one worker."""
     command = [sys.executable, "-m", "promptlab.cli", "serve", "--port", "0", "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
-        line = process.stdout.readline()
-        assert " at http" in line, line + process.stdout.read()
-        address = line.split(" at ")[1].split()[0]
-        yield Running(folder, address, process, line)
+        address = wait_for(log, r" at (http\S+)", process)
+        yield Running(folder, address, process, log)
     finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
+        end(process)
+
+
+def wait_for(log: Path, pattern: str, process: subprocess.Popen[bytes]) -> str:
+    """Return what a pattern's group finds in a server's output, once it is there."""
+    give_up_at = time.monotonic() + STARTING_S
+    while (found := re.search(pattern, log.read_text(encoding="utf-8"))) is None:
+        assert process.poll() is None, log.read_text(encoding="utf-8")
+        assert time.monotonic() < give_up_at, log.read_text(encoding="utf-8")
+        time.sleep(0.05)
+    return found[1]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a server as Ctrl-C does."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise

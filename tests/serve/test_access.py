@@ -66,6 +66,8 @@ CASES = [
     ("127.0.0.1", (), "POST", {"host": "localhost:1", "origin": "http://localhost:2"}, None, 403),
     ("127.0.0.1", (), "POST", {"host": "localhost:1", "origin": "http://localhost:1"}, None, "run"),
     ("127.0.0.1", (), "POST", {"host": "localhost", "origin": "null"}, None, 403),
+    ("127.0.0.1", (), "POST", {"host": "localhost", "origin": "http://["}, None, 403),
+    ("127.0.0.1", (), "POST", {"host": "localhost", "origin": ""}, None, 403),
     ("127.0.0.1", (), "POST", {"host": "localhost"}, None, 403),
     ("127.0.0.1", (), "POST", {"host": "localhost", "authorization": "Bearer x"}, None, "run"),
     ("127.0.0.1", (), "POST", {"host": "localhost", "authorization": "Basic x"}, None, 403),

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from promptlab.atomic import replacing
 from promptlab.errors import ConfigError
@@ -207,8 +206,8 @@ class Access:
         if site is not None:
             return None if site == "same-origin" else foreign
         if origin is not None:
-            is_same = urlsplit(origin).netloc == asked.headers.get("host", "")
-            return None if is_same and origin != "null" else foreign
+            is_same = origin.partition("://")[2] == asked.headers.get("host")
+            return None if is_same else foreign
         if _bearer(asked.headers):  # no page can send it without asking first
             return None
         return Refusal(

@@ -97,7 +97,8 @@ class QueueRoutes:
                 async for is_change in changes:
                     yield event("queue", await self._read()) if is_change else b": here\n\n"
 
-        return StreamingResponse(events(), media_type="text/event-stream")
+        headers = {"x-accel-buffering": "no"}  # for a proxy
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
 
     async def plan(self, request: Request) -> Response:
         """Answer with what a wish would draw."""
