@@ -133,6 +133,7 @@ CHROMIUM_ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP *.evil.example 127.0.0.1",  # as after DNS rebinding
 ]
 
 

@@ -311,6 +311,15 @@ def test_the_stream_has_the_queue_at_once_and_at_every_change(
     assert '"entry_id": 1' in seen[1]
 
 
+def test_a_token_that_nobody_made_is_not_kept(server: Server) -> None:
+    """On loopback it is not needed either."""
+    client = TestClient(make_app(server, routes_of(server)), "http://localhost")
+    for token in ("wrong", "%ff", "a;b", "%0d%0aset-cookie:x=1"):
+        answer = client.get(f"/?token={token}")
+        assert answer.status_code == 200
+        assert "set-cookie" not in answer.headers
+
+
 class TestLinks:
     """The link with a token: a cookie, and the same address without it."""
 

@@ -83,7 +83,8 @@ class Guarded(Route):
         if isinstance(admitted, Refusal):
             await refuse(request, admitted, self.is_page)(scope, receive, send)
         elif token and self.is_page:
-            await _remember(request, token)(scope, receive, send)
+            known = token if admitted.name else ""
+            await _lead_on(request, known)(scope, receive, send)
         else:
             scope.setdefault("state", {})["visitor"] = admitted
             await super().handle(scope, _limited(receive, scope, self.max_bytes), send)
@@ -204,8 +205,8 @@ async def confess(request: Request, error: Exception) -> Response:
     return error_response(request, 500, "The server has a defect: its log says more.")
 
 
-def _remember(request: Request, token: str) -> Response:
-    """Keep a token in a cookie and lead to the same address without it.
+def _lead_on(request: Request, token: str) -> Response:
+    """Keep a token in a cookie, if it is one, and lead to the same address without it.
 
     The page leads on by itself rather than by a redirect: a browser that came from another site
     would not send a SameSite=Strict cookie along a redirect.
@@ -216,15 +217,16 @@ def _remember(request: Request, token: str) -> Response:
         headers={"refresh": f"0; url={target}"},
         media_type="text/html",
     )
-    response.set_cookie(
-        cookie_name(request),
-        token,
-        max_age=COOKIE_S,
-        path="/",
-        httponly=True,
-        samesite="strict",
-        secure=request.headers.get("x-forwarded-proto") == "https",
-    )
+    if token:
+        response.set_cookie(
+            cookie_name(request),
+            token,
+            max_age=COOKIE_S,
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=request.headers.get("x-forwarded-proto") == "https",
+        )
     return response
 
 
