@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,26 @@ def test_a_link_is_shown_once_as_text_and_as_a_picture(capsys: pytest.CaptureFix
     assert (token.role, token.name) == ("rate", "Ann")
     assert main(["serve", "--revoke", "Ann"]) == 0
     assert not TokenFile(Path("runs") / ACCESS_PATH).tokens()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_server_like_ctrl_c(folder: Path) -> None:
+    prepare_folder(folder)
+    with running(folder) as server:
+        entry = server.queue.add(["subject=a fox", "seeds=500", "model.delay_s=0.05"])
+        wait_until(lambda: server.queue.get(entry.entry_id).num_drawn)  # type: ignore[union-attr]
+        server.process.terminate()
+        assert server.process.wait(timeout=60) == 0
+    ended = server.queue.get(entry.entry_id)
+    assert ended is not None
+    assert (ended.status, ended.owner) == ("waiting", "")
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    give_up_at = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.1)
 
 
 def test_a_server_on_the_network_wants_a_token_and_ends_by_ctrl_c(folder: Path) -> None:

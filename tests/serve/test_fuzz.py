@@ -201,11 +201,12 @@ def send(fuzz: Fuzz) -> int:
             connection.endheaders(body or None)
         try:
             answer = connection.getresponse()
+            is_endless = answer.headers["content-type"].startswith("text/event-stream")
+            content = b"" if is_endless else answer.read()
         except (ConnectionResetError, http.client.RemoteDisconnected):
-            assert len(body) > 100_000, (method, path)
+            assert len(body) > 100_000, (method, path)  # refused before it was sent
             return 413
-        if not answer.headers["content-type"].startswith("text/event-stream"):
-            assert SECRET.encode() not in answer.read()
+        assert SECRET.encode() not in content
         assert answer.headers["x-content-type-options"] == "nosniff" or answer.status == 400
         return answer.status
 
@@ -229,6 +230,7 @@ def check_server(server: Running, log: Path, number: int) -> None:
     outside = {p: p.read_bytes() for p in server.folder.parent.rglob("*") if is_outside(p, server)}
     netloc = urlsplit(server.address).netloc
     server.ask("api/choices")  # what is read once is read by now
+    started = log.read_text(encoding="utf-8").splitlines()
     log.write_text("")
     statuses: Counter[int] = Counter()
     for seed in range(number):
@@ -252,6 +254,9 @@ def check_server(server: Running, log: Path, number: int) -> None:
     own = (*OWN_FOLDERS, *(str(server.folder / name) for name in ("runs", "conf", "sweeps")))
     read = {str(Path(server.folder, path).resolve()) for who, path in opened if who == "server"}
     assert sorted(path for path in read if not path.startswith(own)) == []
+    imported = {line for line in started if line.startswith("server ")} | read
+    heavy = ("torch", "mlflow", "pandas", "transformers", "diffusers")
+    assert not [p for p in imported for name in heavy if f"/site-packages/{name}/" in p]
 
 
 def is_outside(path: Path, server: Running) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -188,3 +189,14 @@ def test_fields_that_a_hosted_model_has_are_its_parameters() -> None:
     other = read_request({**body, "model": "sdxl"})
     assert other.wish["params"] == {}
     assert other.size == (1024, 1536)
+
+
+def test_the_server_loads_neither_torch_nor_pandas(client: Any, live_server: Running) -> None:
+    """Whatever it was asked before; children draw."""
+    maps = Path(f"/proc/{live_server.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("no /proc on this system")
+    loaded = maps.read_text()
+    assert "pyarrow" in loaded, "it has read rows"
+    assert "/torch/" not in loaded
+    assert "/pandas/" not in loaded

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import webbrowser
@@ -130,6 +131,8 @@ def _serve(args: argparse.Namespace, access: Access) -> int:
             limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=STOP_S,
         )
+        # uvicorn hears it first and raises it again when it has ended: then all else ends as well.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
         _announce(args, access)
         with contextlib.suppress(KeyboardInterrupt):
             Uvicorn(config).run(sockets=[listener])
