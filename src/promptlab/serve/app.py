@@ -148,8 +148,9 @@ class QueueRoutes:
         return await self._entry_response(entry.entry_id)
 
     async def choices(self, request: Request) -> Response:
-        """Answer with the styles, templates and models."""
-        return JSONResponse(await run_in_threadpool(list_choices))
+        """Answer with the styles, templates and models, and what the visitor may do."""
+        choices = await run_in_threadpool(list_choices)
+        return JSONResponse({**choices, "role": visitor_of(request).role})
 
     async def _submit(
         self, argv: tuple[str, ...], request: Request, of: str = "", request_id: str = ""
