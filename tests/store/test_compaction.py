@@ -6,10 +6,12 @@ import os
 
 import pytest
 
+from promptlab.paths import RunPaths
 from promptlab.records import Result
 from promptlab.store import compaction, read_run
 from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
+from promptlab.store.pipeline import StoredImage
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import draw_and_stop, draw_plan, essence, parts_of
@@ -76,6 +78,31 @@ def test_after_a_merge_the_writer_knows_the_parts_of_the_folder(paths):
     folder.compact()
     on_disk = list_parts(LocalStorage(), paths.images_parquet).parts
     assert [part.name for part in folder.parts] == [part.name for part in on_disk]
+
+
+def test_after_a_merge_that_failed_in_the_middle_no_part_is_written_over(paths, monkeypatch):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=4)
+    kept = essence(read_run(paths).rows())
+    stored: list[StoredImage] = []
+    draw_plan(RunPaths(f"{paths.root}-other"), make_plan(("an owl",)), listeners=[stored.extend])
+    folder = RunFolder(LocalStorage(), paths)
+    write_part = compaction.write_part
+    written: list[str] = []
+
+    def fail_the_second_time(storage, path, *args, **options):
+        written.append(path)
+        if len(written) == 2:
+            raise OSError("no space left")
+        return write_part(storage, path, *args, **options)
+
+    monkeypatch.setattr(compaction, "write_part", fail_the_second_time)
+    folder.compact()
+    assert rows_of_parts(paths) == [*((number, 4) for number in range(5, 10)), (10, 20)]
+    assert {part.name for part in folder.parts} == set(parts_of(paths))
+    folder.write(stored, embed_images=True)
+    rows = read_run(paths).rows()
+    assert essence([row for row in rows if row["subject"] != "an owl"]) == kept
+    assert len(rows) == len(kept) + len(stored)
 
 
 def test_a_number_of_a_part_is_never_used_twice(paths):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -40,6 +42,32 @@ def test_the_first_image_of_a_batch_waits_no_longer_than_flush_s(waits):
     assert len(limits) == 3
     assert FLUSH_S / 2 < limits[0] <= FLUSH_S
     assert limits == sorted(limits, reverse=True), "later images do not put the writing off"
+
+
+def test_once_writing_has_failed_the_next_image_is_refused_and_closing_says_it_no_more(waits):
+    failed = threading.Event()
+
+    def fail(_: Sequence[StoredImage]) -> None:
+        failed.set()
+        raise OSError("the disk is full")
+
+    pipeline = Pipeline(fail, batch_rows=1, flush_s=FLUSH_S)
+    pipeline.put(IMAGE)
+    failed.wait()
+    images = itertools.repeat(IMAGE, 1000)  # the error is known a moment later
+    with pytest.raises(OSError, match="full"):
+        list(map(pipeline.put, images))
+    pipeline.close()
+
+
+def test_an_error_that_no_call_has_raised_is_raised_by_closing(waits):
+    def fail(_: Sequence[StoredImage]) -> None:
+        raise OSError("the disk is full")
+
+    pipeline = Pipeline(fail, batch_rows=10, flush_s=FLUSH_S)
+    pipeline.put(IMAGE)
+    with pytest.raises(OSError, match="full"):
+        pipeline.close()
 
 
 def test_a_writer_that_failed_waits_for_what_comes_without_looking_at_the_clock(waits):

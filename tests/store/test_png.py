@@ -53,6 +53,19 @@ def test_the_parameters_text_is_what_other_tools_parse():
     assert dict(re.findall(r"([\w ]+): ([^,]+)(?:, |$)", settings))["Seed"] == "5"
 
 
+@pytest.mark.parametrize("name", ["a: b", "a, b", "a\nb", "a\r\n, b:"])
+def test_no_name_of_a_model_breaks_the_line_of_settings(name):
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    image = Image.open(io.BytesIO(label_pixels(pixels, model=name, model_fingerprint=name)))
+    lines = image.text["parameters"].split("\n")
+    assert len(lines) == 2
+    settings = dict(setting.split(": ") for setting in lines[1].split(", "))
+    assert list(settings) == [
+        *("Steps", "Sampler", "Top k", "Seed", "Size", "Model hash", "Model", "Version")
+    ]
+    assert settings["Model"].split() == ["a", "b"]
+
+
 @pytest.mark.parametrize("prompt", ["plain", "café", "🦊 狐", "nul\0 inside", "two\nlines"])
 def test_facts_survive_whatever_the_prompt_holds(prompt):
     png = label_pixels(np.zeros((2, 2, 3), np.uint8), prompt=prompt)

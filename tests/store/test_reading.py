@@ -18,6 +18,7 @@ from promptlab.store import find_image, list_runs, newest_run, open_store, read_
 from promptlab.store.compaction import compact
 from promptlab.store.folder import RunFolder
 from promptlab.store.parts import list_parts
+from promptlab.store.speed import Drawer, seconds_per_image
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan, paint
 from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, essence, pixels_of
@@ -124,6 +125,26 @@ def test_images_are_found_by_id_from_file_or_parquet(run):
     assert (pixels_of(from_file) == paint(image_id)).all()
     assert run.image_bytes("f" * 16) is None
     assert dict(run.iter_images([image_id])) == {image_id: from_file}
+
+
+def test_the_time_of_an_image_is_the_mean_of_those_that_took_any_of_that_model_and_device(tmp_path):
+    def run(folder, seconds, **painter):
+        model = Painter(lambda r: Result(r, paint(r.image_id), seconds=seconds[r.seed]))
+        for key, value in painter.items():
+            setattr(model, key, value)
+        plan = make_plan(("a fox",), ("noto",), range(len(seconds)), model=model)
+        draw_plan(RunPaths(f"{tmp_path}/{folder}"), plan, reuse=False)
+
+    run("one", [2.0, 0.0, 4.0])  # 0: imported, or reused by somebody else's program
+    run("two", [0.0, 0.0], name="other")
+    drawers = [
+        Drawer("painter", "cpu", "float32"),
+        Drawer("other", "cpu", "float32"),
+        Drawer("painter", "cuda", "float32"),
+        Drawer("painter", "cpu", "bfloat16"),
+    ]
+    assert seconds_per_image(drawers, str(tmp_path)) == {drawers[0]: 3.0}
+    assert seconds_per_image(drawers, str(tmp_path / "nothing")) == {}
 
 
 def test_a_run_that_is_looked_at_again_is_as_it_is_now_in_all_that_it_tells(paths):
