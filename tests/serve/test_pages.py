@@ -144,13 +144,15 @@ def test_verdicts_outlive_a_tab_that_is_closed_without_a_connection(browse, draw
 
 def test_a_server_that_begins_anew_is_found_again(browse, drawing, site, url):
     drawing.draw(3)
-    page = browse().open(url)
+    page = browse(viewport={"width": 500, "height": 420}).open(url, "#size=160")
     wait_for_images(page, 2)
+    page.page.evaluate("document.getElementById('scroller').scrollTop = 90")
     site.stop()
     page.wait("document.querySelector('.live-text').textContent.includes('No connection')")
     drawing.draw(21)
     site.start()
-    wait_for_images(page, 12)
+    page.wait("document.querySelector('.slot') && !document.querySelector('.is-pending')")
+    assert page.page.evaluate("document.getElementById('scroller').scrollTop") == 90
     forgive_the_dead_connection(page)
 
 

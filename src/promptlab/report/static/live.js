@@ -4,7 +4,7 @@
 import { byId, el } from "./dom.js";
 
 const REOPEN_MS = 4000; // after an answer that the browser does not ask again for
-const RELOADED = "promptlab-reloaded"; // when a page of another time was loaded anew, ms
+const RELOADED = "promptlab-reloaded"; // when a page of another time was loaded anew, and where it was
 const MIN_RELOAD_MS = 10_000;
 
 export function makeLive(app) {
@@ -68,14 +68,17 @@ export function makeLive(app) {
     document.title = isDrawing ? `(${progress.num_drawn}/${progress.num_images}) ${sheet.title}` : sheet.title;
   }
 
-  /** The server has begun anew: its numbers mean other rows now. */
+  /** The server has begun anew: its numbers mean other rows now. The page stays where it is scrolled. */
   function reload() {
     source.close();
-    const last = Number(sessionStorage.getItem(RELOADED));
-    sessionStorage.setItem(RELOADED, Date.now());
-    setTimeout(() => location.reload(), Date.now() - last < MIN_RELOAD_MS ? MIN_RELOAD_MS : 0);
+    const last = JSON.parse(sessionStorage.getItem(RELOADED) || "{}");
+    const { scrollTop: top, scrollLeft: left } = byId("scroller");
+    sessionStorage.setItem(RELOADED, JSON.stringify({ at: Date.now(), top, left }));
+    setTimeout(() => location.reload(), Date.now() - last.at < MIN_RELOAD_MS ? MIN_RELOAD_MS : 0);
   }
 
+  const { at, top, left } = JSON.parse(sessionStorage.getItem(RELOADED) || "{}");
+  if (Date.now() - at < MIN_RELOAD_MS) byId("scroller").scrollTo(left, top);
   open();
   return { isLost: () => isLost };
 }
