@@ -104,6 +104,22 @@ def test_what_is_drawn_shows_its_bar_and_its_newest_images_and_leads_to_its_shee
     drawing.close()
 
 
+def test_who_may_not_draw_sees_no_form_and_no_buttons(browse, site):
+    drawing = Drawing(site.runs_dir / "20261128_1200_foxes", site.queue)
+    drawing.draw(6)
+    page = browse(**PHONE)
+    token = site.tokens.add("rate", "friends")
+    cookie = {"name": f"promptlab_{site.port}", "value": token, "url": site.address}
+    page.page.context.add_cookies([cookie])
+    page.open(f"{site.address}/")
+    page.wait("document.querySelector('.compose').hidden")
+    page.wait("document.querySelectorAll('.entry.is-drawing .thumbs img').length === 6")
+    assert page.texts(".entry-actions > *") == ["Watch"]
+    page.page.get_by_text("All runs").tap()
+    page.page.wait_for_selector(".runs a:has-text('20261128_1200_foxes')")
+    drawing.close()
+
+
 def test_words_of_others_are_text(phone, site):
     site.queue.add(["subject=<img src=x onerror=\"document.title='owned'\">"], num_images=4)
     phone.wait("document.querySelectorAll('.entry.is-waiting').length === 1")

@@ -133,13 +133,11 @@ export function makeCompose(form, app) {
     );
   }
 
-  /** The connection is there: ask for what is missing. */
-  async function connect() {
-    try {
-      if (!choices) choices = await (await fetch("/api/choices")).json();
-    } catch {
-      return;
-    }
+  /** The connection is there: take what may be chosen. */
+  function connect(offered) {
+    choices = offered;
+    form.hidden = offered.role !== "run";
+    if (form.hidden) return;
     const known = new Set(choices.styles.map(({ name }) => name));
     state.styles = state.styles.filter((name) => known.has(name));
     if (!choices.models.some(({ name }) => name === state.model)) state.model = "";

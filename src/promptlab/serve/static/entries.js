@@ -15,7 +15,9 @@ export function makeEntries(node, app) {
   const unsent = el("div", { class: "entries" });
   const sections = new Map(GROUPS.map(([name, title]) => [name, { title: el("h2", { text: title }), list: el("div", { class: "entries" }) }]));
   const nothing = el("p", { class: "nothing", text: "Nothing is queued. Type a subject and draw." });
-  node.append(unsent, nothing, ...[...sections.values()].flatMap(({ title, list }) => [title, list]));
+  const runs = el("ul", { class: "runs" });
+  const allRuns = el("details", { ontoggle: () => allRuns.open && listRuns() }, el("summary", { text: "All runs" }), runs);
+  node.append(unsent, nothing, ...[...sections.values()].flatMap(({ title, list }) => [title, list]), allRuns);
 
   const groupOf = ({ status }) => (status === "drawing" || status === "waiting" ? status : "ended");
 
@@ -45,7 +47,7 @@ export function makeEntries(node, app) {
       card = { node: el("article", { class: "entry" }), text: "", thumbs: el("div", { class: "thumbs", hidden: true }), ids: "", bar: el("progress", { "aria-label": "Drawn" }), lookedAt: 0 };
       cards.set(entry.entry_id, card);
     }
-    const text = JSON.stringify([entry, place, group.length, opened.has(entry.entry_id)]);
+    const text = JSON.stringify([entry, place, group.length, opened.has(entry.entry_id), app.mayRun()]);
     if (text !== card.text) {
       card.text = text;
       card.entry = entry;
@@ -78,11 +80,13 @@ export function makeEntries(node, app) {
   }
 
   function actionsOf(entry, group, place) {
-    const address = entry.run ? `/runs/${encodeURIComponent(entry.run)}/` : "";
+    const address = entry.run ? urlOfRun(entry.run) : "";
     const hasImages = address && entry.num_drawn + (entry.num_images || 0) > 0;
     const isOpen = groupOf(entry) !== "ended";
+    const link = hasImages && entry.status !== "waiting" ? el("a", { class: "button primary", href: address, text: entry.status === "drawing" ? "Watch" : "Open" }) : null;
+    if (!app.mayRun()) return [link].filter(Boolean);
     return [
-      hasImages && entry.status !== "waiting" ? el("a", { class: "button primary", href: address, text: entry.status === "drawing" ? "Watch" : "Open" }) : null,
+      link,
       entry.status === "waiting" && place > 0 ? button("Draw it before the one above", () => app.act(entry, "move", { before: group[place - 1].entry_id }), { symbol: "up" }) : null,
       entry.status === "waiting" && place < group.length - 1 ? button("Draw it after the one below", () => app.act(group[place + 1], "move", { before: entry.entry_id }), { symbol: "down" }) : null,
       isOpen ? button("Cancel", () => app.act(entry, "cancel"), { text: entry.is_cancelling ? "Cancelling" : "Cancel", disabled: entry.is_cancelling }) : null,
@@ -110,9 +114,9 @@ export function makeEntries(node, app) {
     if (!entry.run || entry.status === "waiting" || isOver || !isDue) return;
     card.lookedAt = Date.now();
     card.seenStatus = entry.status;
-    const address = `/runs/${encodeURIComponent(entry.run)}`;
+    const address = urlOfRun(entry.run);
     try {
-      const { image_ids: ids, progress } = await (await fetch(`${address}/newest`)).json();
+      const { image_ids: ids, progress } = await (await fetch(`${address}newest`)).json();
       fillThumbs(card, address, ids || []);
       if (progress?.images_s && entry.status === "drawing") card.status.textContent = `${statusText(entry)} · ${speedText(progress)}`;
     } catch {
@@ -125,12 +129,24 @@ export function makeEntries(node, app) {
     card.ids = ids.join();
     card.thumbs.hidden = !ids.length;
     const shown = new Map([...card.thumbs.children].map((img) => [img.dataset.id, img]));
-    card.thumbs.replaceChildren(...ids.map((id) => shown.get(id) || el("img", { alt: "", loading: "lazy", "data-id": id, src: `${address}/thumbnails/${id}.webp` })));
+    card.thumbs.replaceChildren(...ids.map((id) => shown.get(id) || el("img", { alt: "", loading: "lazy", "data-id": id, src: `${address}thumbnails/${id}.webp` })));
+  }
+
+  /** List all runs of the server's folder, those of a shell included. */
+  async function listRuns() {
+    try {
+      const { runs: names } = await (await fetch("/runs/")).json();
+      runs.replaceChildren(...names.map((name) => el("li", {}, el("a", { href: urlOfRun(name), class: "text", text: short(name, 200) }))));
+    } catch {
+      runs.replaceChildren(el("li", { text: "No connection" }));
+    }
   }
 
   setInterval(() => cards.forEach((card) => card.entry.status === "drawing" && look(card)), NEWEST_MS);
   return { fill };
 }
+
+const urlOfRun = (name) => `/runs/${encodeURIComponent(name)}/`;
 
 const speedText = ({ images_s: speed, eta_s: eta }) =>
   [speed >= 1 ? `${speed.toFixed(1)}/s` : `${(1 / speed).toFixed(1)} s each`, eta ? `${eta < 90 ? `${eta} s` : `${Math.round(eta / 60)} min`} left` : ""].filter(Boolean).join(" · ");

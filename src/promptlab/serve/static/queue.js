@@ -11,7 +11,7 @@ const RETRY_MS = 5000;
 const keyOf = (item) => item.client_id;
 
 function start() {
-  const state = { isLost: false, entries: [], refused: new Map() }; // refused: client_id -> why
+  const state = { isLost: false, entries: [], choices: null, refused: new Map() }; // refused: client_id -> why
   const app = {
     /** Put a wish into the queue, now or when there is a connection. */
     wish(wish) {
@@ -33,6 +33,7 @@ function start() {
         say(error.status ? error.message : "No connection: try again");
       }
     },
+    mayRun: () => state.choices?.role === "run",
     edit: (line) => compose.edit(line),
     entries: () => state.entries,
   };
@@ -84,7 +85,7 @@ function start() {
     source.addEventListener("open", () => {
       setLost(false);
       flush();
-      compose.connect();
+      choose();
     });
     source.addEventListener("error", () => {
       setLost(true);
@@ -92,6 +93,17 @@ function start() {
       source.close();
       setTimeout(follow, RETRY_MS);
     });
+  }
+
+  /** Ask once what may be chosen, and done, by who came here. */
+  async function choose() {
+    try {
+      state.choices ||= await (await fetch("/api/choices")).json();
+    } catch {
+      return; // the next connection asks again
+    }
+    compose.connect(state.choices);
+    entries.fill();
   }
 
   function setLost(isLost) {
