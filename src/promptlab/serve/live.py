@@ -98,9 +98,9 @@ class _Live:
             "link": visitor.name,
             "who": visitor.name or default_who(),
             "is_blind": is_blind,
-            "picks_version": "" if is_blind else room.picks_version(),
+            "picks_version": "" if is_blind else room.said.version(),
         }
-        picks = [] if is_blind else list(room.history)
+        picks = [] if is_blind else list(room.said.history)
         text = await asyncio.to_thread(room.sheet.document, picks, served)
         return _script(page.data_script(text))
 
@@ -181,7 +181,7 @@ async def _reload() -> AsyncIterator[str]:
 async def _stream(room: Room, num_rows: int, is_blind: bool) -> AsyncIterator[str]:
     """Yield a run's news from some number of rows on."""
     yield f"retry: {RETRY_MS}\n\n"
-    version = room.picks_version()
+    version = room.said.version()
     progress = None
     await room.watch()
     try:
@@ -193,9 +193,9 @@ async def _stream(room: Room, num_rows: int, is_blind: bool) -> AsyncIterator[st
             if room.progress != progress:
                 progress = room.progress
                 yield event("progress", dataclasses.asdict(progress))
-            if room.picks_version() != version and not is_blind:
-                news, version = room.news_since(version, None), room.picks_version()
-                yield event("picks", {"news": news, "version": version})
+            if room.said.version() != version and not is_blind:
+                text, version = room.said.event_since(version)
+                yield f"event: picks\ndata: {text}\n\n"
             if not await room.wait(num_changes, BEAT_S):
                 yield ": still here\n\n"
     finally:

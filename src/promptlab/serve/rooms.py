@@ -10,21 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from promptlab.errors import PromptlabError
 from promptlab.paths import RunPaths
 from promptlab.report.page import script_json
-from promptlab.report.served import ServedSheet, pick_document
+from promptlab.report.served import ServedSheet
+from promptlab.serve.said import Said
 from promptlab.store import list_runs
 from promptlab.store.storage import open_storage
-from promptlab.verdicts.picks import Pick, read_picks, record_picks
 
 if TYPE_CHECKING:
     from promptlab.serve.queue import Entry, Queue
@@ -56,22 +53,17 @@ class Room:
         self.root = root
         self.sheet = sheet
         self.signature = signature  # of the run, as the sheet was built
+        self.said = Said(root)
         self.progress = Progress(sheet.num_drawn, sheet.num_images, None, None, is_drawing=False)
-        self.history: list[Pick] = []  # verdicts in the order in which they came to be known
-        self.newest: dict[str, dict[str, Pick]] = {}  # image_id -> who -> verdict
         self.num_watchers = 0
         self.is_closed = False
         self.num_changes = 0
         self._changed = asyncio.Condition()
         self._queue = queue
-        self._known: set[Pick] = set()
-        self._reading = threading.Lock()
-        self._stamp: float | None = None  # of picks.parquet, as it was read last
+        self._num_told = 0  # verdicts that the watchers were woken for
         self._samples: deque[tuple[float, int]] = deque()
         self._texts: dict[int, str] = {}
         self._follower: asyncio.Task[None] | None = None
-        self._open: list[tuple[list[Pick], asyncio.Future[None]]] = []  # verdicts to be written
-        self._writer: asyncio.Task[None] | None = None
 
     # ---------------------------------------------------------------- following
 
@@ -118,9 +110,10 @@ class Room:
     def look(self) -> bool:
         """Read what is new of the run; tell whether there is something."""
         has_rows = self.sheet.read_news()
-        has_picks = self._read_picks()
+        self.said.read()
         before, self.progress = self.progress, self._measure(has_rows)
-        return has_rows or has_picks or self.progress != before
+        num_told, self._num_told = self._num_told, len(self.said.history)
+        return has_rows or self._num_told > num_told or self.progress != before
 
     def _measure(self, has_rows: bool) -> Progress:
         now, sheet = time.monotonic(), self.sheet
@@ -148,77 +141,6 @@ class Room:
             if number not in self._texts:
                 self._texts[number] = script_json(chunk.document())
         return [(number, self._texts[number]) for number, _ in chunks]
-
-    # ---------------------------------------------------------------- picks
-
-    def _read_picks(self) -> bool:
-        with self._reading:
-            return self._take_in_picks()
-
-    def _take_in_picks(self) -> bool:
-        path = RunPaths(self.root).picks_parquet
-        stamp = open_storage(path).modified_at(path)
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        news = [pick for pick in read_picks(self.root) if pick not in self._known]
-        self._known.update(news)
-        for pick in news:
-            by_person = self.newest.setdefault(pick.image_id, {})
-            known = by_person.get(pick.who)
-            if known is None or known.picked_at <= pick.picked_at:
-                by_person[pick.who] = pick
-        self.history += news
-        return bool(news)
-
-    async def record(self, picks: Sequence[Pick]) -> None:
-        """Write verdicts to the run; those of many people at once are one write."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open.append((list(picks), done))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write())
-        await done
-
-    async def _write(self) -> None:
-        while self._open:
-            batch, self._open = self._open, []
-            try:
-                await asyncio.to_thread(self._record, [p for picks, _ in batch for p in picks])
-            except Exception as error:  # each of the people hears of it
-                for _, done in batch:
-                    with suppress(asyncio.InvalidStateError):
-                        done.set_exception(error)
-                continue
-            for _, done in batch:
-                with suppress(asyncio.InvalidStateError):  # its request is gone
-                    done.set_result(None)
-            await self._tell()
-
-    def _record(self, picks: Sequence[Pick]) -> None:
-        if picks:
-            record_picks(self.root, picks)
-        self._read_picks()
-
-    def picks_version(self) -> str:
-        """Return how far the history is, for `news_since`."""
-        return f"{self.sheet.token}.{len(self.history)}"
-
-    def news_since(self, version: str, who: str | None) -> list[dict[str, Any]]:
-        """Return the verdicts on the images that were judged since; of one person, or of all.
-
-        An unknown version is that of a page of another time: everything is news to it.
-        """
-        token, _, number = version.partition(".")
-        is_known = token == self.sheet.token and number.isdecimal() and len(number) < 12
-        start = int(number) if is_known else 0
-        image_ids = dict.fromkeys(pick.image_id for pick in self.history[start:])
-        news = []
-        for image_id in image_ids:
-            said = self.newest[image_id].values()
-            given = [pick for pick in said if who is None or pick.who == who]
-            if given:
-                news.append(pick_document(given))
-        return news
 
 
 class Rooms:

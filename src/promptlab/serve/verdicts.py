@@ -64,19 +64,17 @@ def routes(server: Server) -> list[Guarded]:
             except (ReportError, OverflowError) as error:  # overflow: a time far from now
                 refused.append(str(error)[:300])
         try:
-            await room.record(kept)
+            await room.said.record(kept)
+            if not room.num_watchers:  # then nobody reads what others write
+                await asyncio.to_thread(room.said.read)
         except (PromptlabError, OSError) as error:
             raise HTTPException(503, f"The verdicts could not be kept: {error}") from error
-        version = version if isinstance(version, str) else ""
-        news = room.news_since(version, who if is_rating_blind(visitor) else None)
-        return JSONResponse(
-            {
-                "num_kept": len(kept),
-                "refused": refused,
-                "news": news,
-                "version": room.picks_version(),
-            }
-        )
+        since = version if isinstance(version, str) else ""
+        version = room.said.version()
+        only = who if is_rating_blind(visitor) else None
+        news = await asyncio.to_thread(room.said.news_since, since, only)
+        answer = {"num_kept": len(kept), "refused": refused, "news": news, "version": version}
+        return JSONResponse(answer)
 
     path = "/runs/{name}/picks"
     return [Guarded(path, picks, role="rate", methods=["POST"], max_bytes=MAX_BYTES)]
