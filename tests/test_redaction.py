@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from promptlab.redaction import MARK, redact, redact_text
+from promptlab.redaction import MARK, lacks_secret, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,29 @@ def test_a_credential_in_a_text_is_replaced_and_the_rest_stays(text: str, expect
 )
 def test_a_text_without_credentials_stays_as_it_is(text: str) -> None:
     assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "tracking.uri=http://bob:SECRET@host:9",
+        "+model.api_key=SECRET",
+        "model.url=https://h/a?api_key=SECRET",
+        "runs_dir=s3://KEY:SECRET@bucket/runs",
+    ],
+)
+def test_an_argument_that_was_recorded_lacks_its_credential_and_one_as_typed_does_not(
+    argument: str,
+) -> None:
+    recorded = redact_text(argument)
+    assert "SECRET" not in recorded
+    assert lacks_secret(recorded)
+    assert not lacks_secret(argument)
+
+
+@pytest.mark.parametrize("argument", ["subject=a *** fox", "seeds=4", "subject=a: b@c", "-m"])
+def test_an_argument_without_a_credential_lacks_none(argument: str) -> None:
+    assert not lacks_secret(redact_text(argument))
 
 
 def test_values_are_judged_by_their_keys_at_any_depth() -> None:

@@ -178,6 +178,35 @@ def test_a_parent_that_reads_as_a_number_asks_for_quotes():
         make_plan(model, make_job(parent=1234))
 
 
+class EnlargeModel(OverpaintModel):
+    """Draws its parent larger."""
+
+    name = "enlarge"
+    needs_source = True
+
+
+@pytest.mark.parametrize("models", ["enlarge enlarge", "paint paint", "enlarge paint"])
+def test_a_parent_is_an_axis_unless_all_models_put_their_images_in_its_place(models):
+    sources = {"a" * 16: Source("a" * 16, "11"), "b" * 16: Source("b" * 16, "22")}
+    columns = ("arm_id", "cell_id", "subject", "style", "template", "prompt")
+    row = {**dict.fromkeys(columns, "x"), "seed": 5}
+    parents = {i: Parent(source, {**row, "cell_id": i}, {}) for i, source in sources.items()}
+    jobs = []
+    for number, (parent, name) in enumerate(zip(parents, models.split(), strict=True)):
+        job = make_job(number, parent=parent)
+        jobs.append(replace(job, config={**job.config, "model": {"_target_": name}}))
+    plan = expand(
+        jobs,
+        Settings("t"),
+        lambda node: EnlargeModel("enlarge") if node["_target_"] == "enlarge" else OverpaintModel(),
+        find_parent=parents.__getitem__,
+    )
+    is_axis = "paint" in models
+    assert ("parent" in {axis.name for axis in plan.axes}) == is_axis
+    for cell, parent in zip(plan.cells, parents, strict=True):
+        assert cell.axes == ({"parent": parent} if is_axis else {})
+
+
 def test_two_parents_of_one_prompt_are_two_cells():
     jobs = [make_job(n, parent=parent) for n, parent in enumerate(("a" * 16, "b" * 16))]
     sources = {"a" * 16: Source("a" * 16, "11"), "b" * 16: Source("b" * 16, "22")}

@@ -402,6 +402,34 @@ def test_of_two_rows_for_one_request_the_later_counts_before_parts_are_merged(pa
     assert sum(row["status"] == "ok" for row in rows) == 3
 
 
+def test_rows_stand_in_the_order_of_drawing_before_parts_are_merged_and_after(paths):
+    def fail_odd(request):
+        return Result(request, error="odd") if request.seed % 2 else None
+
+    draw_plan(paths, make_plan(model=Painter(fail_odd)))
+    first = [row["image_id"] for row in read_run(paths).rows()]
+    draw_and_stop(paths, make_plan(), retry_failed=True)
+    assert len(parts_of(paths)) == 2
+    order = [row["image_id"] for row in read_run(paths).rows()]
+    assert order == [*first[::2], *first[1::2]], "what was drawn again was drawn last"
+    draw_plan(paths, make_plan())
+    assert len(parts_of(paths)) == 1
+    assert [row["image_id"] for row in read_run(paths).rows()] == order
+
+
+def test_what_is_done_is_counted_over_all_that_was_asked_for(paths):
+    """A run that grew while it was drawn, and another session that asks for the same."""
+    plan, grown = make_plan(styles=("noto",)), make_plan(styles=("openmoji",), seeds=range(3))
+    for num_done in ((0, 0), (4, 10)):
+        with open_store(paths, plan) as store:
+            assert store.num_done == num_done[0]
+            store.extend(grown.cells)
+            assert store.num_done == num_done[1]
+            for request in store.pending("painter"):
+                store.add(drawn(request))
+        assert store.counts.ok == 10
+
+
 def test_a_plan_that_grows_by_what_it_holds_stays_as_it_is(paths):
     plan = make_plan()
     with open_store(paths, plan) as store:

@@ -86,6 +86,13 @@ def test_a_cell_descends_from_the_picked_ones_that_it_agrees_with_where_nothing_
     kept = descend(parents, changed, plan, jobs)
     assert {c.cell_id: set(c.parent_ids) for c in kept} == {i: p for i, p in expected.items() if p}
     assert all(cell.seeds == (0, 1) for cell in kept)
+    narrowed = keep_descendants(plan, jobs, Lineage(tuple(parents), frozenset(changed)))
+    for axis in narrowed.axes:
+        name = axis.name
+        if name != "seed":
+            shown = [c.axes[name] if name in c.axes else getattr(c, name) for c in kept]
+            assert axis.values == tuple(v for v in dict.fromkeys(shown) if v is not None)
+            assert len(dict.fromkeys(shown)) > 1
 
 
 @pytest.mark.parametrize(("other_seeds", "asked"), [(9, 3), (2, 1), (1, 2)])
