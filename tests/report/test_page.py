@@ -4,6 +4,8 @@ import html
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +104,23 @@ def test_the_processes_ignore_modules_of_the_working_directory(foxes, tmp_path, 
     sources = [Source(r["image_id"], r["sha256"], Path(foxes, r["path"])) for r in rows]
     monkeypatch.chdir(tmp_path)
     assert len(list(make_thumbnails(iter(sources), len(sources), 32, 2))) == len(sources)
+
+
+def test_a_script_is_not_run_again_by_the_processes_that_make_thumbnails(tmp_path):
+    script = tmp_path / "draw.py"
+    script.write_text(
+        """\
+import io
+from PIL import Image
+from promptlab.report.thumbnails import MIN_FOR_PROCESSES, Source, make_thumbnails
+file = io.BytesIO()
+Image.new("RGB", (8, 8)).save(file, "PNG")
+sources = [Source("0" * 16, "", file.getvalue())] * MIN_FOR_PROCESSES
+print(len(list(make_thumbnails(sources, len(sources), 32, 2))) == len(sources))
+"""
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("True\n", "")
     assert not Path("was_run").exists()
     assert "PYTHONSAFEPATH" not in os.environ
 

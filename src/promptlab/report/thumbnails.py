@@ -11,6 +11,8 @@ import io
 import logging
 import os
 import sqlite3
+import sys
+import types
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -100,7 +102,7 @@ def make_thumbnails(
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
-    with _safe_path():  # a pool begins with a process that tracks its semaphores
+    with _without_users_modules():  # a pool begins with a process that tracks its semaphores
         pool = ProcessPoolExecutor(num_processes, mp_context=context)
     with pool:
         tasks = _windowed_map(pool, sources, max_px, window=4 * num_processes)
@@ -117,7 +119,7 @@ def _windowed_map(
     remaining = iter(sources)
     running: collections.deque = collections.deque()
     while task := list(itertools.islice(remaining, TASK_SIZE)):
-        with _safe_path():
+        with _without_users_modules():
             running.append(pool.submit(_make_many, task, max_px))
         if len(running) >= window:
             yield running.popleft().result()
@@ -126,16 +128,19 @@ def _windowed_map(
 
 
 @contextlib.contextmanager
-def _safe_path() -> Iterator[None]:
-    """Let processes that start here ignore the working directory's modules, which are the user's.
+def _without_users_modules() -> Iterator[None]:
+    """Let processes that start here run nothing of the user's.
 
-    A spawned process looks there first, before it takes over our own path.
+    A spawned process looks into the working directory first, before it takes over our own path;
+    and it would run the main program once more: a script that draws a sweep.
     """
-    given = os.environ.get(_SAFE_PATH)
+    given, main = os.environ.get(_SAFE_PATH), sys.modules["__main__"]
     os.environ[_SAFE_PATH] = "1"
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield
     finally:
+        sys.modules["__main__"] = main
         if given is None:
             del os.environ[_SAFE_PATH]
         else:
