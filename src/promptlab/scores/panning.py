@@ -1,10 +1,11 @@
 """Panning for gold: which cells to draw another seed of, by the scores that they have.
 
 Takes the scores of each cell's seeds; returns how many more each gets. Pure: knows no run, no
-scorer and no model. All seeds of a cell are alike before they are drawn, so that the next one beats
-the best of n with a probability of 1 in n + 1; how far is taken to be a share of what is missing to
-the goal, the same share in all cells. Seeds go where the product is largest. Rules that trust in
-the spread or the mean of a few seeds did worse than equal numbers (benchmarks/LOG.md).
+scorer and no model. Seeds go where another one is expected to raise the best score most, by the
+geometric mean of two estimates. All seeds of a cell are alike before they are drawn, so that the
+next one beats the best of n with a probability of 1 in n + 1: that much is certain. By how much it
+would is a guess from few seeds, and counts less: alone it did worse than equal numbers
+(benchmarks/LOG.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
 
 from promptlab.errors import ConfigError
 
@@ -19,6 +23,10 @@ IMAGES_A_CELL = 8  # default budget
 MOST_AT_ONCE = 4  # seeds of a cell in one round
 ROUND_SHARE = 0.25  # of the cells: images of a round
 MIN_ROUND = 16  # images, unless fewer are left
+TRUST = 1 / 3  # the guess's part in the geometric mean
+MIN_GAIN = 1e-9  # of a score: where nothing is expected, the certain part decides alone
+NUM_LIKELY = 64  # values that stand for the next seed's
+MIN_VARIANCE = 1e-3  # between cells, in normal scores
 _UNTIL = re.compile(
     r"\s*(?P<scorer>[\w./-]+)\s*(?P<sign>>=?|<=?)\s*(?P<threshold>[-+.\deE]+)"
     r"(?:\s+or\s+(?P<images>\d+)\s+images?)?\s*"
@@ -66,17 +74,57 @@ def choose_round(
     single score (its images failed, or the scorer has nothing to say) gets none.
     """
     goal = until.turn(until.threshold)
+    turned = {
+        cell: np.array([until.turn(value) for value in values])
+        for cell, values in scores_from_cell.items()
+        if len(values)
+    }
+    guesses = expected_gains(turned)
     gains = []
     num_open = 0
-    for cell, values in scores_from_cell.items():
-        best = max(map(until.turn, values), default=goal)
-        if best < goal:
+    for cell, values in turned.items():
+        if values.max() < goal:
             num_open += 1
-            for num_drawn in range(len(values), len(values) + MOST_AT_ONCE):
-                gains.append(((goal - best) / (num_drawn + 1), cell))
+            count = len(values) + 1
+            gain = max(guesses[cell], MIN_GAIN) ** TRUST * (1 / count) ** (1 - TRUST)
+            # The second seed of a round comes after the first, and so on.
+            gains += [(gain * count / (count + more), cell) for more in range(MOST_AT_ONCE)]
     size = min(num_left, max(MIN_ROUND, int(ROUND_SHARE * num_open)))
     gains.sort(key=lambda gain: (-gain[0], gain[1]))
     chosen: dict[str, int] = {}
     for _, cell in gains[: max(0, size)]:
         chosen[cell] = chosen.get(cell, 0) + 1
     return chosen
+
+
+def expected_gains(values_from_cell: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return by how much one more seed of each cell is expected to raise its best score.
+
+    Scores of all cells together are brought to a normal scale by their ranks. There, cells differ
+    in their means and share one spread; a cell's few seeds are drawn towards the mean of all, as
+    far as cells differ less than seeds do (an empirical Bayes estimate).
+    """
+    if not values_from_cell:
+        return {}
+    known = np.sort(np.concatenate(list(values_from_cell.values())))
+    scale = np.array(_normal_scores(len(known)))
+    normal = {cell: np.interp(v, known, scale) for cell, v in values_from_cell.items()}
+    counts = np.array([len(values) for values in normal.values()])
+    means = np.array([values.mean() for values in normal.values()])
+    squares = sum(((values - values.mean()) ** 2).sum() for values in normal.values())
+    within = squares / max(1, int((counts - 1).sum()))
+    between = max(float(means.var()) - within * float((1 / counts).mean()), MIN_VARIANCE)
+    likely = np.array(_normal_scores(NUM_LIKELY))
+    gains = {}
+    for (cell, values), mean in zip(values_from_cell.items(), means, strict=True):
+        own = between / (between + within / len(values))
+        center = own * mean + (1 - own) * means.mean()
+        spread = (within + between * (1 - own)) ** 0.5
+        next_ones = np.interp(center + spread * likely, scale, known)
+        gains[cell] = float(np.maximum(next_ones - values.max(), 0).mean())
+    return gains
+
+
+def _normal_scores(count: int) -> list[float]:
+    """Return evenly likely values of the normal distribution, in order."""
+    return [NormalDist().inv_cdf((place + 0.5) / count) for place in range(count)]
