@@ -25,6 +25,7 @@ ROUND_SHARE = 0.25  # of the cells: images of a round
 MIN_ROUND = 16  # images, unless fewer are left
 TRUST = 1 / 3  # the guess's part in the geometric mean
 MIN_GAIN = 1e-9  # of a score: where nothing is expected, the certain part decides alone
+SHARED_SEEDS = 6  # that the shared spread counts against a cell's own
 NUM_LIKELY = 64  # values that stand for the next seed's
 MIN_VARIANCE = 1e-3  # between cells, in normal scores
 _UNTIL = re.compile(
@@ -100,9 +101,9 @@ def choose_round(
 def expected_gains(values_from_cell: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Return by how much one more seed of each cell is expected to raise its best score.
 
-    Scores of all cells together are brought to a normal scale by their ranks. There, cells differ
-    in their means and share one spread; a cell's few seeds are drawn towards the mean of all, as
-    far as cells differ less than seeds do (an empirical Bayes estimate).
+    Scores of all cells together are brought to a normal scale by their ranks. There, a cell's mean
+    is drawn towards that of all, as far as cells differ less than seeds do, and its spread towards
+    the one that all share (an empirical Bayes estimate).
     """
     if not values_from_cell:
         return {}
@@ -111,18 +112,17 @@ def expected_gains(values_from_cell: Mapping[str, np.ndarray]) -> dict[str, floa
     normal = {cell: np.interp(v, known, scale) for cell, v in values_from_cell.items()}
     counts = np.array([len(values) for values in normal.values()])
     means = np.array([values.mean() for values in normal.values()])
-    squares = sum(((values - values.mean()) ** 2).sum() for values in normal.values())
-    within = squares / max(1, int((counts - 1).sum()))
-    between = max(float(means.var()) - within * float((1 / counts).mean()), MIN_VARIANCE)
-    likely = np.array(_normal_scores(NUM_LIKELY))
-    gains = {}
-    for (cell, values), mean in zip(values_from_cell.items(), means, strict=True):
-        own = between / (between + within / len(values))
-        center = own * mean + (1 - own) * means.mean()
-        spread = (within + between * (1 - own)) ** 0.5
-        next_ones = np.interp(center + spread * likely, scale, known)
-        gains[cell] = float(np.maximum(next_ones - values.max(), 0).mean())
-    return gains
+    squares = np.array([((values - values.mean()) ** 2).sum() for values in normal.values()])
+    shared = squares.sum() / max(1, int((counts - 1).sum()))
+    between = max(float(means.var()) - shared * float((1 / counts).mean()), MIN_VARIANCE)
+    within = (squares + SHARED_SEEDS * shared) / (counts - 1 + SHARED_SEEDS)  # variance [cell]
+    own = between / (between + within / counts)  # what a cell's mean counts [cell]
+    centers = own * means + (1 - own) * means.mean()
+    spreads = np.sqrt(within + between * (1 - own))
+    likely = centers[:, None] + spreads[:, None] * np.array(_normal_scores(NUM_LIKELY))
+    best = np.array([values.max() for values in values_from_cell.values()])
+    gains = np.maximum(np.interp(likely, scale, known) - best[:, None], 0).mean(1)
+    return dict(zip(values_from_cell, gains.tolist(), strict=True))
 
 
 def _normal_scores(count: int) -> list[float]:
