@@ -1,6 +1,6 @@
 """What an audience costs: phones watch and rate a run while it is drawn, against nobody looking.
 
-    python -m benchmarks.serve                 200 phones: about three minutes
+    python -m benchmarks.serve                 200 phones, three runs of each: about four minutes
     python -m benchmarks.serve --phones 50     fewer
 
 The model sleeps and hands out ready pictures, so it stands for a GPU; server, store and phones

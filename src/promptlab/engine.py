@@ -10,11 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from promptlab.errors import ModelLostError
 from promptlab.models.batching import describe_error, is_lost
-from promptlab.models.complete import complete, has_own
+from promptlab.models.complete import complete
 from promptlab.models.protocol import Model, OnPreview
 from promptlab.records import Request, Result
 from promptlab.redaction import redact_text
@@ -87,15 +86,15 @@ def draw(
 
 
 def _answers(
-    model: Any,
+    model: Model,
     block: Sequence[Request],
     open_requests: dict[str, Request],
     on_preview: OnPreview | None,
 ) -> Iterator[Result]:
-    if on_preview is not None and has_own(model, "draw_with_previews"):
-        results = model.draw_with_previews(block, on_preview)
-    else:
+    if on_preview is None:
         results = model.draw(block)
+    else:
+        results = complete(model).draw_with_previews(block, on_preview)
     for result in results:
         if open_requests.pop(result.request.image_id, None) is not None:
             yield check_result(result)

@@ -43,6 +43,9 @@ def test_every_optional_member_has_a_default():
     assert model.words == {}
     assert not model.takes_source
     assert model.describe() == Numerics("cpu", "bfloat16")
+    seen: list[int] = []
+    (result,) = model.draw_with_previews([REQUEST], lambda step, *_: seen.append(step))
+    assert (result.request, seen) == (REQUEST, [])
 
 
 def test_a_models_own_members_are_used_as_they_are_now():

@@ -60,7 +60,7 @@ def test_a_command_line_that_cannot_be_drawn_is_refused_in_its_own_words(childre
     for argv, message in {
         ("model=paint", "temperature=99"): "temperature=99",
         ("model=nobody",): "nobody",
-        ("subject=a fox", "--no-such-flag"): "cannot be read",
+        ("subject=a fox", "--no-such-flag"): "no such flag",
         ("--cfg", "job"): "draws nothing",
     }.items():
         with pytest.raises(PlanRefusedError, match=message):

@@ -23,8 +23,8 @@ from promptlab.records import Numerics, Request, Result, Scalar
 if TYPE_CHECKING:
     import numpy as np
 
-# Of a model with `draw_with_previews(requests, on_preview)`: steps so far, the requests that are
-# drawn together, their images so far as uint8 [image, height, width, 3].
+# Takes the steps so far, the requests that are drawn together, and their images so far: uint8
+# [image, height, width, 3].
 OnPreview = Callable[[int, Sequence[Request], "np.ndarray"], None]
 
 _TRUE, _FALSE = ("true", "yes", "on"), ("false", "no", "off")
@@ -162,6 +162,11 @@ class CompleteModel(Model, Protocol):
         None if it is free, NaN if nobody knows.
         """
 
+    def draw_with_previews(
+        self, requests: Sequence[Request], on_preview: OnPreview
+    ) -> Iterator[Result]:
+        """Draw as `draw` does, with the same bits, and show unfinished images now and then."""
+
     def use_ledger(self, ledger: Any) -> None:
         """Spend from a sweep's `models.http.ledger.Ledger`; called before `load`."""
 
@@ -200,6 +205,7 @@ DEFAULTS: Mapping[str, Callable[[Model], Any]] = {
     "settle": lambda model: lambda params: params,
     "size_of": lambda model: lambda params: model.image_size,
     "price_of": lambda model: lambda request: None,
+    "draw_with_previews": lambda model: lambda requests, on_preview: model.draw(requests),
     "use_ledger": lambda model: lambda ledger: None,
     "a1111": lambda model: describe_for_a1111,
     "is_downloaded": lambda model: True,
