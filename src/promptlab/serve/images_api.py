@@ -101,7 +101,8 @@ class _ImagesApi:
         """Draw images and answer with them, all at once or each as it completes."""
         asked = await run_in_threadpool(read_request, await read_json(request))
         entry = await self._submit(asked, visitor_of(request).name)
-        base = f"{request.headers.get('x-forwarded-proto', 'http')}://{request.headers['host']}"
+        is_https = request.headers.get("x-forwarded-proto") == "https"
+        base = f"http{'s' * is_https}://{request.headers['host']}"
         if asked.is_stream:
             stream = self._stream(asked, entry, base)
             return StreamingResponse(stream, media_type="text/event-stream")

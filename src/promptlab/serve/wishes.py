@@ -7,6 +7,7 @@ texts, names of options, numbers and seeds. Everything else is refused, known or
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import threading
@@ -26,8 +27,11 @@ from promptlab.planning.language import Pattern
 from promptlab.planning.redraw import hydra_value
 from promptlab.planning.seeds import MAX_SEED, parse_seeds
 
-MAX_CHARACTERS = 64_000  # of all arguments together
+# Hydra's parser takes time that grows with the square of a list's length.
+MAX_CHARACTERS = 8_000  # of a line, or of all fields together
+MAX_MARKS = 600  # characters of a grammar in them
 MAX_ARGUMENTS = 100
+MAX_ESCAPED = 3  # times as long: what escapes add to fields
 FIELDS = (
     *("line", "prompt", "subject", "template", "style", "model", "seeds", "params", "name"),
     *("images", "parents"),
@@ -46,6 +50,7 @@ _GLOB = re.compile(r"[\w*?-]+(?:/[\w*?-]+)*")
 _NAME = re.compile(r"\w[\w .,'-]{0,63}")
 _SEEDS = re.compile(r"[\d,\s-]+")
 _PATHLIKE = re.compile(r"[/\\~:@$%]|^\.|\.\.")  # what a path or an address cannot do without
+_MARK = re.compile(r"[,:=()\[\]{}\\'\"$|]")
 _ESCAPED = re.compile(r"(?<![^\s=])\$'((?:[^'\\]|\\.)*)'")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]|[\ud800-\udfff]")
 _parsing = threading.Lock()  # ANTLR's caches are shared by all parsers
@@ -63,6 +68,7 @@ def argv_of(wish: Mapping[str, Any]) -> tuple[str, ...]:
     a list, also in the plural; `seeds`; `params` (key → value or list); `name`; `images`
     (image_ids that it varies) or `parents` (image_ids that it is drawn from).
     """
+    _check_size(json.dumps(wish, ensure_ascii=False))
     wish = {_SINGULAR.get(key, key): value for key, value in wish.items()}
     unknown = [key for key in wish if key not in FIELDS]
     if unknown:
@@ -126,11 +132,9 @@ def with_other_seeds(argv: Sequence[str], seeds: Any = None) -> tuple[str, ...]:
 
 def check(argv: Sequence[str]) -> tuple[str, ...]:
     """Return arguments that are known to be harmless; raises WishRefusedError for others."""
-    if len(argv) > MAX_ARGUMENTS or sum(map(len, argv)) > MAX_CHARACTERS:
-        raise WishRefusedError(
-            f"The line is too long: expected at most {MAX_ARGUMENTS} arguments and "
-            f"{MAX_CHARACTERS:,} characters. Name fewer values, or queue it in a shell."
-        )
+    if len(argv) > MAX_ARGUMENTS:
+        raise WishRefusedError(f"Expected at most {MAX_ARGUMENTS} arguments.")
+    _check_size(" ".join(argv), MAX_ESCAPED)
     if not any("=" in argument for argument in argv):
         raise WishRefusedError("Nothing to draw: expected at least subject=… or prompt.")
     project = _Project()
@@ -138,6 +142,16 @@ def check(argv: Sequence[str]) -> tuple[str, ...]:
         if argument not in ("-m", "--multirun") and not _FROM_IMAGES.fullmatch(argument):
             _check_argument(argument, project)
     return tuple(argv)
+
+
+def _check_size(text: str, factor: int = 1) -> None:
+    num_marks = sum(1 for _ in _MARK.finditer(text))
+    if len(text) > MAX_CHARACTERS * factor or num_marks > MAX_MARKS * factor:
+        raise WishRefusedError(
+            f"This is too long: expected at most {MAX_CHARACTERS:,} characters, of which "
+            f"{MAX_MARKS} are commas, brackets or quotes. Name fewer values, or queue the line in "
+            "a shell: promptlab queue add …"
+        )
 
 
 class _Project:
@@ -197,8 +211,9 @@ def _values(key: str, argument: str) -> Sequence[Any]:
     with _parsing:
         try:
             override = OverridesParser.create().parse_override(prepare_override(argument))
-        except (HydraException, ConfigError, RecursionError) as error:
-            raise WishRefusedError(str(error)) from None
+        except (HydraException, ConfigError, RecursionError, ValueError) as error:
+            # A whole number of thousands of digits is a ValueError.
+            raise WishRefusedError(str(error)[:500]) from None
     is_plain = override.type is OverrideType.CHANGE and override.package is None
     if not is_plain or override.key_or_group != key:
         raise _refused(argument, "only KEY=VALUE is accepted from here")
