@@ -14,7 +14,7 @@ import math
 import re
 import unicodedata
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -23,6 +23,7 @@ from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.records import Scalar
 from promptlab.store.schema import AxisColumn
+from promptlab.tracking.enlarged import ENLARGED
 
 MAX_KEY_LENGTH = 80  # characters; with what MLflow appends, a file name stays below 255 bytes
 MAX_PARAM_LENGTH = 6000  # characters; MLflow's own limit
@@ -104,7 +105,8 @@ class Layout:
         if self.image_axis is None:
             return "image"
         key = image_key(str(row[self.columns[self.image_axis]]))
-        return f"{image_key(self.image_axis)}/{key}"  # MLflow's charts make a section of it
+        section = "enlarged" if row.get(ENLARGED) else image_key(self.image_axis)
+        return f"{section}/{key}"  # MLflow's charts make a section of it
 
 
 def make_layout(
@@ -112,8 +114,12 @@ def make_layout(
     varying: Mapping[str, Sequence[Scalar]],
     image_axis: str | None,
     subject_axes: Sequence[str] = (),
+    upscalers: Collection[str] = (),
 ) -> Layout:
-    """Return the layout of a run; raises TrackingError for an axis that it does not have."""
+    """Return the layout of a run; raises TrackingError for an axis that it does not have.
+
+    `upscalers` are models whose images belong to the runs of those that they enlarge.
+    """
     columns = {axis: axis for axis in _FIXED_AXES} | {axis.name: axis.column for axis in axes}
     if image_axis is not None and image_axis not in columns:
         raise TrackingError(
@@ -121,6 +127,11 @@ def make_layout(
             "one MLflow run per cell."
         )
     shown = {axis: values for axis, values in varying.items() if axis in columns}
+    models = [name for name in shown.get("model", ()) if name not in upscalers]
+    if len(models) < 2:
+        shown.pop("model", None)
+    else:
+        shown["model"] = models
     return Layout(columns, shown, image_axis, frozenset(subject_axes))
 
 

@@ -32,6 +32,7 @@ from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import Storage, open_storage
 from promptlab.tracking.backlog import Backlog, Row, is_drawn, key_of
 from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
+from promptlab.tracking.enlarged import ENLARGED, Parents, upscalers_of
 from promptlab.tracking.explain import (
     describe_deleted,
     describe_failure,
@@ -84,6 +85,7 @@ _ROW_COLUMNS = (
     "seconds",
     "cost_usd",
     "created_at",
+    "source_id",
 )
 
 
@@ -105,6 +107,7 @@ class Syncer:
         self._storage = open_storage(run.paths.root)
         self._parts: Sequence[Part] = ()  # as last listed
         self._options = options
+        self._recorded_at = self._storage.modified_at(run.paths.sweep_yaml)
         self._record = run.record
         self._run_id = self._record.run_id or hash_id(run.paths.name)
         uri = resolve_tracking_uri(options.uri)
@@ -112,15 +115,14 @@ class Syncer:
         self.client = BulkClient(uri, name, default_artifact_root(uri), restore=restore)
         self.client.thumbnail_px = options.thumbnail_px
         stored = read_record(run.paths)
-        if stored is None or stored.uri == redact_text(
-            uri
-        ):  # a sync to another store is not recorded
+        if stored is None or stored.uri == redact_text(uri):  # not a sync to another store
             write_record(run.paths, uri, experiment_of(options), self.client.experiment_id)
         self._runs = self.client.find_runs(self._run_id)
         if restore:
             self.client.restore_runs(self._runs.values())
         self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
         self._backlog = Backlog()
+        self._parents = Parents(run)
 
     @property
     def num_runs(self) -> int:
@@ -180,12 +182,18 @@ class Syncer:
         return found.parts
 
     def _layout(self, part: Part | None = None) -> Layout:
+        modified_at = self._storage.modified_at(self._run.paths.sweep_yaml)
+        if modified_at != self._recorded_at:  # a stage of the sweep has begun
+            self._recorded_at = modified_at
+            self._run.refresh()
+            self._record = self._run.record
         axes = self._run.axes if part is None else part.axes
         return make_layout(
             axes,
             self._record.axes,
             self._options.image_axis,
             self._record.subject_axes,
+            upscalers_of(self._record),
         )
 
     def _missing_rows(self, part: Part, layout: Layout) -> Iterator[tuple[str, list[Row]]]:
@@ -202,7 +210,8 @@ class Syncer:
     def _batches(self, part: Part, layout: Layout) -> Iterator[list[Row]]:
         columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
         try:
-            rows = read_part(self._storage, part, part.axes, [*columns, "path"]).to_pylist()
+            table = read_part(self._storage, part, part.axes, [*columns, "path"])
+            rows = self._parents.adopt(table.to_pylist())
         except (pa.ArrowException, OSError, ValueError) as error:
             if not is_corruption(error):
                 raise
@@ -218,7 +227,7 @@ class Syncer:
             if key_of(row) in missing
         )
         while batch := list(itertools.islice(wanted, BATCH_ROWS)):
-            yield batch
+            yield self._parents.adopt(batch)
 
     def _is_held(self, row: Row, layout: Layout) -> bool:
         """Tell whether an earlier process logged an image."""
@@ -289,7 +298,7 @@ class Syncer:
         self._run.refresh()
         layout = self._layout()
         columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
-        rows = self._run.rows(columns)
+        rows = self._parents.adopt(self._run.rows(columns))
         history = picks.read_picks(self._run.paths.root)
         image_ids = list(dict.fromkeys(row["image_id"] for row in rows))
         scores = read_scores([self._run.paths.scores_parquet], image_ids)
@@ -300,16 +309,17 @@ class Syncer:
             if run.is_deleted:
                 continue
             num_images += sum(map(is_drawn, arm_rows))
-            tags = dict(pick_tags(arm_rows, history))
-            drawn = [
-                row for row in arm_rows if is_drawn(row) and key_of(row) not in self._backlog.lost
-            ]
+            own = [row for row in arm_rows if not row.get(ENLARGED)]
+            tags = dict(pick_tags(own, history))
+            drawn = [row for row in own if is_drawn(row) and key_of(row) not in self._backlog.lost]
             if self._options.log_images and drawn:
                 tags |= self.client.put_table(run, TABLE_FILE, table_json(layout, drawn))
-            metrics = pick_metrics(arm_rows, history) | arm_metrics(arm_rows)
-            metrics |= score_metrics(arm_rows, scores, image_ids)
+            metrics = pick_metrics(own, history) | arm_metrics(own)
+            metrics |= score_metrics(own, scores, image_ids)
+            if num_enlarged := len(arm_rows) - len(own):
+                metrics["enlarged"] = float(num_enlarged)
             self.client.log_facts(run, metrics, tags)
-            self.client.log_series(run, score_series(arm_rows, scores, image_ids, subjects))
+            self.client.log_series(run, score_series(own, scores, image_ids, subjects))
             seconds = sum(row["seconds"] for row in arm_rows)
             self.client.finish(run, run.started_at_ms + round(seconds * 1000))
         if rows:
