@@ -5,7 +5,9 @@ from __future__ import annotations
 import mlflow
 import pytest
 
+from promptlab.store import read_run
 from promptlab.tracking import TrackingOptions, sync
+from promptlab.tracking.report_run import describe_run
 from tests.conftest import Project
 
 
@@ -32,6 +34,11 @@ def test_enlarged_images_are_in_the_run_of_their_parents_under_keys_of_their_own
         names = (project.path / "mlartifacts").rglob(f"{run.info.run_id}/artifacts/images/*.png")
         keys = sorted(path.name.partition("+timestamp")[0] for path in names)
         assert keys == ["enlarged~a fox+step+0", "subject~a fox+step+0", "subject~a fox+step+1"]
+
+
+def test_the_description_counts_no_upscaler_as_a_model_that_is_compared(arms, project):
+    note = describe_run(read_run(str(project.runs[-1])).record, "")
+    assert note.startswith("2 × style, 2 × seed: 6 images, enlarged ones among them.")
 
 
 def test_figures_of_an_arm_are_of_the_images_that_its_model_drew(arms, project):

@@ -23,6 +23,7 @@ from promptlab.redaction import redact, redact_text
 from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import NOTE_TAG, BulkClient, KnownRun
+from promptlab.tracking.enlarged import upscalers_of
 from promptlab.tracking.layout import MAX_PARAM_LENGTH, further_metrics, param_key
 
 log = logging.getLogger(__name__)
@@ -141,8 +142,12 @@ def _flatten(name: str, value: Any, params: dict[str, str]) -> None:
 
 def describe_run(record: RunRecord, report_page: str) -> str:
     """Return what a sweep is, in Markdown: its axes, its command, and where its sheet is."""
-    sizes = [f"{len(values):,} × {axis}" for axis, values in record.axes.items()]
-    lines = [f"{', '.join(sizes) or 'One cell'}: {record.num_images:,} images."]
+    upscalers = upscalers_of(record)
+    models = [name for name in record.axes.get("model", ()) if name not in upscalers]
+    axes = {**record.axes, "model": models}
+    sizes = [f"{len(values):,} × {axis}" for axis, values in axes.items() if len(values) > 1]
+    number = f"{record.num_images:,} images{', enlarged ones among them' if upscalers else ''}"
+    lines = [f"{', '.join(sizes) or 'One cell'}: {number}."]
     if record.command:
         lines.append(f"    {join_command(redact(list(record.command)))}")
     lines.append(
