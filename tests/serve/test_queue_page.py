@@ -80,6 +80,7 @@ def test_ideas_without_a_connection_are_kept_and_sent_later(phone, site):
     ask_for(phone, "a fox in the rain")
     ask_for(phone, "a robot in the snow")
     phone.wait("document.querySelectorAll('.entry.is-unsent').length === 2")
+    assert "No connection" in phone.page.inner_text("#state")
     phone.page.close()
     context.set_offline(False)
     again = context.new_page()
@@ -102,6 +103,24 @@ def test_what_is_drawn_shows_its_bar_and_its_newest_images_and_leads_to_its_shee
     phone.page.wait_for_selector(".slot")
     assert entry.status == "drawing"
     drawing.close()
+
+
+def test_a_connection_that_is_back_clears_what_was_said_and_brings_lost_images(phone, site):
+    drawing = Drawing(site.runs_dir / "20261128_1200_foxes", site.queue)
+    context = phone.page.context
+    phone.page.route("**/thumbnails/*", lambda route: route.abort())
+    drawing.draw(3)
+    phone.wait("document.querySelectorAll('.entry.is-drawing').length === 1")
+    context.set_offline(True)
+    phone.wait("document.getElementById('state').textContent !== ''")
+    context.set_offline(False)
+    phone.wait("document.getElementById('state').textContent === ''")
+    phone.page.unroute("**/thumbnails/*")
+    phone.wait(
+        "[...document.querySelectorAll('.thumbs img')].filter((i) => i.naturalWidth).length === 3"
+    )
+    drawing.close()
+    phone.problems.clear()
 
 
 def test_who_may_not_draw_sees_no_form_and_no_buttons(browse, site):

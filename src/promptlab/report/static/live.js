@@ -36,17 +36,20 @@ export function makeLive(app) {
     source.addEventListener("picks", (event) => app.sync.hear(JSON.parse(event.data)));
     source.addEventListener("reload", reload);
     source.addEventListener("open", () => {
-      isLost = false;
-      fill();
+      setLost(false);
       app.sync.retry();
     });
     source.addEventListener("error", () => {
-      isLost = true;
-      fill();
+      setLost(true);
       if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
       source.close();
       setTimeout(open, REOPEN_MS);
     });
+  }
+
+  function setLost(isSo) {
+    isLost = isSo;
+    fill();
   }
 
   function show() {
@@ -79,6 +82,8 @@ export function makeLive(app) {
 
   const { at, top, left } = JSON.parse(sessionStorage.getItem(RELOADED) || "{}");
   if (Date.now() - at < MIN_RELOAD_MS) byId("scroller").scrollTo(left, top);
+  window.addEventListener("offline", () => setLost(true));
+  window.addEventListener("online", () => setLost(source.readyState !== EventSource.OPEN));
   open();
   return { isLost: () => isLost };
 }

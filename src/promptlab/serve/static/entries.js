@@ -129,7 +129,17 @@ export function makeEntries(node, app) {
     card.ids = ids.join();
     card.thumbs.hidden = !ids.length;
     const shown = new Map([...card.thumbs.children].map((img) => [img.dataset.id, img]));
-    card.thumbs.replaceChildren(...ids.map((id) => shown.get(id) || el("img", { alt: "", loading: "lazy", "data-id": id, src: `${address}thumbnails/${id}.webp` })));
+    card.thumbs.replaceChildren(...ids.map((id) => shown.get(id) || thumbnail(card, `${address}thumbnails/${id}.webp`, id)));
+  }
+
+  /** One small image; without a connection it is asked for again at a later look. */
+  function thumbnail(card, src, id) {
+    const img = el("img", { alt: "", loading: "lazy", "data-id": id, src });
+    img.addEventListener("error", () => {
+      img.remove();
+      Object.assign(card, { ids: "", seenStatus: "" });
+    });
+    return img;
   }
 
   /** List all runs of the server's folder, those of a shell included. */
@@ -142,7 +152,7 @@ export function makeEntries(node, app) {
     }
   }
 
-  setInterval(() => cards.forEach((card) => card.entry.status === "drawing" && look(card)), NEWEST_MS);
+  setInterval(() => cards.forEach(look), NEWEST_MS);
   return { fill };
 }
 

@@ -40,6 +40,7 @@ function start() {
   const compose = makeCompose(byId("compose"), app);
   const entries = makeEntries(byId("entries"), app);
   let isSending = false;
+  let source = null;
 
   /** Send what waits, the oldest first; what the server refuses stays, with its reason. */
   async function flush() {
@@ -77,7 +78,7 @@ function start() {
   }
 
   function follow() {
-    const source = new EventSource(`${QUEUE}/events`);
+    source = new EventSource(`${QUEUE}/events`);
     source.addEventListener("queue", (event) => {
       state.entries = JSON.parse(event.data).entries;
       entries.fill();
@@ -112,7 +113,10 @@ function start() {
     byId("state").classList.toggle("is-lost", isLost);
   }
 
-  window.addEventListener("online", flush);
+  window.addEventListener("online", () => {
+    setLost(source.readyState !== EventSource.OPEN);
+    flush();
+  });
   window.addEventListener("offline", () => setLost(true));
   follow();
   document.documentElement.dataset.ready = "1";
