@@ -8,7 +8,28 @@ from promptlab.planning.language import Choice, Pattern, Slot, Text, Wildcard
 from promptlab.planning.language.syntax import Item, Take
 
 NAMES = st.from_regex(r"\A[a-zé_][a-z0-9_-]{0,4}\Z")
-TEXTS = st.text(st.sampled_from("ab \t\\{}|_:$@#,0'\"🦊é\n") | st.characters(), min_size=1)
+LOOKALIKES = (  # texts that begin as something else does
+    *("a: b", "a_b-c:", "a b: c", " a:b", "2$$", "1-2$$a", "$$", "0$$ $$a", "0.5::a", " 1::", "::"),
+    *(
+        "__a__",
+        "_",
+        "__",
+        "{a}",
+        "{",
+        "}",
+        "|",
+        "||",
+        "\\",
+        "\\:",
+        "${a}",
+        "@a.csv:b",
+        "--a b",
+        "# a",
+    ),
+)
+TEXTS = st.sampled_from(LOOKALIKES) | st.text(
+    st.sampled_from("ab \t\\{}|_:$@#,0'\"🦊é\n") | st.characters(), min_size=1
+)
 PATHS = st.from_regex(r"\A[a-z*]([a-z*]|[/._-](?=[a-z*])){0,8}\Z").filter(lambda p: "__" not in p)
 HOSTILE = st.text(st.sampled_from("{{}}||__$$\\:a 2-*/.1é\n"), max_size=200)
 

@@ -11,7 +11,7 @@ import pytest
 from promptlab.planning.language import Choice, Pattern, PatternError, read_value
 
 PARTI_PROMPTS = Path(__file__).parents[4] / "shared" / "data" / "PartiPrompts.tsv"
-NASTY = ['say "hi", {x|y} __a__', "50 % | $5 \\ #1", "ünïcödé 🦊", "@home"]
+NASTY = ['say "hi", {x|y} __a__', "50 % | $5 \\ #1", "ünïcödé 🦊", "@home", '"open" signs']
 
 
 def texts(pattern: Pattern | None) -> list[str]:
@@ -61,7 +61,9 @@ def test_a_list_is_a_choice_of_its_items_and_commas_are_ordinary_characters():
 def test_a_column_of_a_table_gives_its_values_as_they_are(folder, name):
     assert texts(read_value("subject", f"@{name}:prompt", folder)) == NASTY
     assert texts(read_value("subject", f"@{folder / name}:prompt")) == NASTY
-    assert texts(read_value("subject", f"@{name}:id", folder)) == ["0", "1", "2", "3", "4"]
+    assert texts(read_value("subject", f"@{name}:id", folder)) == list(
+        map(str, range(len(NASTY) + 1))
+    )
 
 
 def test_a_files_suffix_may_be_in_capitals(folder):
