@@ -28,6 +28,16 @@ def test_verdicts_become_counts_a_rate_and_a_mean():
     }
 
 
+def test_the_pick_rate_is_over_the_images_that_there_are_each_counted_once():
+    failed = [{"image_id": "f" * 16, "status": "failed"}]
+    flagged = [{"image_id": "e" * 16, "status": "flagged"}]
+    history = [Pick(A, rating=5), Pick("e" * 16, rating=5), Pick("9" * 16, rating=5)]
+    for rows in (ROWS + flagged, ROWS + flagged + failed, ROWS + ROWS[:2] + flagged):
+        metrics = pick_metrics(rows, history)
+        assert (metrics["pick_rate"], metrics["picks_rated"]) == (2 / 5, 2.0)
+    assert pick_metrics(failed, [Pick("f" * 16, rating=5)])["pick_rate"] == 0.0
+
+
 def test_what_two_people_say_of_an_image_counts_together():
     history = [
         Pick(A, rating=5, who="ann", picked_at="2026-11-01T10:00:00Z"),

@@ -26,7 +26,7 @@ from promptlab.tracking.location import default_artifact_root, read_record, uri_
 from promptlab.tracking.marks import is_tracked
 from promptlab.tracking.syncing import Syncer
 from tests.store.painting import Painter, make_plan
-from tests.store.sweeping import damage, draw_and_stop, draw_plan, drawn
+from tests.store.sweeping import damage, draw_and_stop, draw_plan, drawn, parts_of
 from tests.tracking.holding import check_equal_to_parquet, make_database, runs_by_arm
 
 pytestmark = [
@@ -308,10 +308,13 @@ def test_the_sync_command_goes_where_the_sweep_was_tracked(paths, uri, capsys):
         assert expected in said
 
 
-def test_images_that_are_damaged_in_parquet_are_logged_from_their_png_files(paths, tmp_path, uri):
-    draw_plan(paths, make_plan(seeds=range(10)))
-    damage(paths, "part-000000.parquet", "image.bytes")
-    assert sync(paths, TrackingOptions(uri=uri)).num_written == 40
+def test_images_that_are_damaged_in_parquet_are_logged_from_their_png_files(
+    paths, tmp_path, uri, monkeypatch
+):
+    monkeypatch.setattr("promptlab.tracking.syncing.BATCH_ROWS", 40)
+    draw_plan(paths, make_plan(seeds=range(26)))
+    damage(paths, parts_of(paths)[0], "image.bytes", row_group=1)  # the last 4 of 104
+    assert sync(paths, TrackingOptions(uri=uri)).num_written == 104
     check_equal_to_parquet(uri, paths.root, tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,22 @@ def test_a_cell_descends_from_the_picked_ones_that_it_agrees_with_where_nothing_
             shown = [c.axes[name] if name in c.axes else getattr(c, name) for c in kept]
             assert axis.values == tuple(v for v in dict.fromkeys(shown) if v is not None)
             assert len(dict.fromkeys(shown)) > 1
+
+
+@pytest.mark.parametrize(
+    "how", ["temperature=0.5", "+temperature=0.5", "~temperature", "++temperature=1"]
+)
+def test_a_changed_key_may_be_set_added_or_deleted_on_either_side(how):
+    """However a command writes the key, the jobs of the picked cells are found again without it."""
+    plan, jobs = make_plan()
+    changed = [replace(job, overrides=(*job.overrides, how)) for job in jobs]
+    for ours, theirs in ((changed, jobs), (jobs, changed)):
+        cell = plan.cells[0]
+        ids = [(cell.cell_id, plan.request(cell, 0).image_id)]
+        parents = find_parents(plan, theirs, ids, {}, "runs/one")
+        assert [c.cell_id for c in descend(parents, {"temperature"}, plan, ours)] == [cell.cell_id]
+        with pytest.raises(ConfigError, match="No cell descends"):
+            descend(parents, set(), plan, ours)
 
 
 @pytest.mark.parametrize(("other_seeds", "asked"), [(9, 3), (2, 1), (1, 2)])
