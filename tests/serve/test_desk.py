@@ -128,19 +128,23 @@ def test_a_request_that_ends_its_worker_fails_alone_and_in_its_own_sweep(
 
 
 def test_a_worker_that_draws_for_nobody_is_not_waited_for(
-    desk: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("promptlab.serve.desk.ABANDONED_S", 0.5)
     left = slow(8, "left", delay_s=30)
     (host,) = resident_hosts(8)
     messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
     host.start(messages.put)
-    assert isinstance(messages.get(timeout=30), Ready)
+
+    def wait_for(kind: type[Message]) -> None:
+        while not isinstance(messages.get(timeout=30), kind):
+            pass  # a heartbeat
+
+    wait_for(Ready)
     planned = left.planned
     call = ModelCall(planned.node, "paint", planned.model.fingerprint, planned.numerics)
     host.send(Block(call, tuple(left.requests)))
-    while not isinstance(messages.get(timeout=30), Loaded):
-        pass
+    wait_for(Loaded)
     host.kill()
     assert len(draw(make_work(3)).pixels) == 3
 

@@ -56,6 +56,12 @@ def test_every_request_is_handed_out_once_in_order():
     assert blocks.num_left == 0
 
 
+def test_a_single_worker_gets_a_few_requests_at_once():
+    work = make_work(FIRST)
+    taken = Blocks([work]).take(lambda w, left, batch: Sizes().choose(w, "a", ["a"], left, batch))
+    assert taken == (work, tuple(work.requests))
+
+
 def test_a_block_has_one_model_and_one_group():
     first, second = make_work(9, "tests.workers.models.GroupingModel"), make_work(5)
     blocks = Blocks([first, second])

@@ -135,7 +135,7 @@ class Sizes:
         size = FIRST if mine is None else mine * BLOCK_S
         if padded is None and batch >= largest > 1:
             size = max(size, 2 * largest)
-        size = min(size, share / 2)
+        size = min(size, share / 2 if len(rates) > 1 else share)  # one alone waits for nobody
         if size >= batch:
             return int(size / batch) * batch
         size = math.ceil(share / math.ceil(share / batch))
