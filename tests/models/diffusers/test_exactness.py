@@ -154,7 +154,7 @@ def test_previews_show_the_image_growing_and_change_nothing(load):
         opened = load(family)
         requests = [opened.request("a fox", seed, steps=4) for seed in (0, 1)]
         previews: list[tuple[Any, ...]] = []
-        results = opened.model.draw(
+        results = opened.model.draw_with_previews(
             requests, lambda *preview, found=previews: found.append(preview), every=2
         )
         drawn = [result.pixels for result in results]

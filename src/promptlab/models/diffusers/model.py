@@ -212,26 +212,29 @@ class DiffusersModel:
         )
         self._painter = Painter(pipeline, self.family, self._loras)
 
-    def draw(
-        self, requests: Sequence[Request], on_preview: OnPreview | None = None, every: int = 1
-    ) -> Iterator[Result]:
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
         """Yield one result per request, as they finish.
 
-        Every so many steps, `on_preview` gets the images so far. Before the first batch of a size
-        a trial batch is drawn. Raises PlanOutdatedError if a smaller one was chosen.
+        Before the first batch of a size a trial batch is drawn. Raises PlanOutdatedError if a
+        smaller one was chosen.
         """
+        return self._draw(requests, None, 1)
+
+    def draw_with_previews(
+        self, requests: Sequence[Request], on_preview: OnPreview, every: int = 5
+    ) -> Iterator[Result]:
+        """Draw as `draw` does; every `every` steps, `on_preview` gets the images so far."""
+        return self._draw(requests, on_preview, every)
+
+    def _draw(
+        self, requests: Sequence[Request], on_preview: OnPreview | None, every: int
+    ) -> Iterator[Result]:
         if self._painter is None:
             raise ModelError(f"The model {self.name} is not loaded: call load() first.")
         for _, group in groupby(requests, key=self.group_of):
             members = list(group)
             self._try_out(members[0])
             yield from self._painter.draw(members, on_preview, every)
-
-    def draw_with_previews(
-        self, requests: Sequence[Request], on_preview: OnPreview, every: int = 5
-    ) -> Iterator[Result]:
-        """Draw as `draw` does, with previews."""
-        return self.draw(requests, on_preview, every)
 
     def _try_out(self, request: Request) -> None:
         """Draw a trial batch of a new size; one that does not fit is halved before any image is.
