@@ -153,5 +153,6 @@ def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest
     """
     for is_higher_better, order in ((False, ["an owl", "a fox"]), (True, ["a fox", "an owl"])):
         record_scores(root, Scorer("taste", is_higher_better=is_higher_better), values)
-        found = run_script(tmp_path, program, document=document_of(root), by="score:taste")
-        assert found == [[subject] for subject in order]
+        for by in ("score:taste", "best:taste"):
+            found = run_script(tmp_path, program, document=document_of(root), by=by)
+            assert found == [[subject] for subject in order]

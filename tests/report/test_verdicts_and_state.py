@@ -129,6 +129,87 @@ def test_a_size_of_the_url_is_kept_within_what_the_page_can_show(tmp_path, foxes
     assert found == [40, 200, 640, 0]
 
 
+def test_each_view_shows_the_images_that_it_is_called_after(tmp_path):
+    rows = {
+        "plain": (0, None),
+        "flagged": (1, None),
+        "failed": (2, None),
+        "pending": (3, None),
+        "five": (0, {"rating": 5}),
+        "two": (0, {"rating": 2}),
+        "loved": (0, {"is_favourite": True}),
+        "refused": (0, {"is_reject": True}),
+        "noted": (0, {"note": "hm"}),
+    }
+    program = """
+    import { viewsOf } from "./filters.js";
+    const rows = Object.entries(given.rows);
+    const picks = { ofRow: (row) => rows[row][1][1] };
+    const unseen = { values: [""], codes: rows.map(() => 0) };
+    const sheet = { status: rows.map(([, [status]]) => status), texts: { unseen } };
+    give(Object.fromEntries(viewsOf(sheet, picks, 3).map(({ name, test }) =>
+      [name, rows.map(([label]) => label).filter((_, row) => !test || test(row))])));
+    """
+    assert run_script(tmp_path, program, rows=rows) == {
+        "all": list(rows),
+        "unjudged": ["plain", "flagged", "noted"],
+        "picks": ["five", "loved"],
+        "stars": ["five"],
+        "favourites": ["loved"],
+        "rejects": ["refused"],
+        "failures": ["failed"],
+        "flagged": ["flagged"],
+        "unknown": [],
+        "pending": ["pending"],
+    }
+
+
+def test_an_axis_that_is_put_into_a_place_is_there_first_and_nowhere_else(tmp_path):
+    chance = random.Random(2)
+    axes = ["a", "b", "c", "d", "e"]
+    places = ["rows", "cols", "inner", "tabs"]
+    states = []
+    for _ in range(40):
+        state: dict[str, list[str]] = {place: [] for place in places}
+        for axis in chance.sample(axes, 5):
+            if chance.random() < 0.8:
+                state[chance.choice(places)].append(axis)
+        states.append([state, chance.choice(places), chance.choice(axes)])
+    program = """
+    import { moveAxis, swapAxis } from "./state.js";
+    give(given.states.map(([state, where, name]) =>
+      [swapAxis(state, where, name), moveAxis(state, where, name), moveAxis(state, "", name)]));
+    """
+    found = run_script(tmp_path, program, states=states)
+    for (state, where, name), (swapped, moved, stacked) in zip(states, found, strict=True):
+        before = {axis for place in places for axis in state[place]}
+        for change in (swapped, moved, stacked):
+            shown = [axis for place in places for axis in change[place]]
+            assert len(shown) == len(set(shown)), (state, where, name)
+        assert swapped[where][0] == name
+        assert moved[where][-1] == name
+        assert {a for p in places for a in moved[p]} == before | {name}
+        assert {a for p in places for a in stacked[p]} == before - {name}
+        displaced = set(state[where][:1]) - {name}
+        assert before - displaced <= {a for p in places for a in swapped[p]}
+
+
+def test_an_image_is_marked_as_equal_only_to_another_image(tmp_path):
+    program = """
+    import { makeEquals } from "./equals.js";
+    const sheet = {
+      numRows: 6, imageOf: [0, 0, 1, 2, 3, 4], twin: [0, 1, 2, 2, 4, 2],
+      image: { sha: ["a", "a", "b", null, null] },
+    };
+    const equals = makeEquals(sheet);
+    const rows = [0, 1, 2, 3, 4, 5];
+    give([rows.map(equals.firstOf), rows.map(equals.numTwins), equals.hasTwins()]);
+    """
+    equal, twins, has_twins = run_script(tmp_path, program)
+    assert equal == [-1, -1, 0, -1, -1, -1], "not to itself in another cell, nor to a failure"
+    assert (twins, has_twins) == ([0, 0, 2, 0, 0, 0], True)
+
+
 def test_tabs_begin_at_the_models_default_and_else_at_the_first_value(tmp_path):
     program = """
     import { tabCode } from "./filters.js";

@@ -68,6 +68,17 @@ def test_a_half_made_database_is_recognized_and_the_advice_works(tmp_path):
     open_client(f"sqlite:///{database}")
 
 
+@pytest.mark.parametrize("change", ["create table _alembic_tmp_runs (a)", "drop table experiments"])
+def test_a_database_whose_migration_was_stopped_is_not_taken_for_a_whole_one(tmp_path, change):
+    make_database(tmp_path)
+    check(tmp_path / "mlflow.db")
+    connection = sqlite3.connect(tmp_path / "mlflow.db")
+    connection.execute(change)
+    connection.close()
+    with pytest.raises(TrackingError, match="half made"):
+        check(tmp_path / "mlflow.db")
+
+
 def test_a_database_of_another_version_is_recognized_and_kept(tmp_path):
     uri = make_database(tmp_path)
     client = MlflowClient(tracking_uri=uri)
