@@ -12,7 +12,7 @@ import pytest
 from promptlab.configs.settings import Job, Settings
 from promptlab.errors import ConfigError, ParameterError, PlanTooLargeError
 from promptlab.models.protocol import Parameter
-from promptlab.planning.expand import expand
+from promptlab.planning.expand import check_limit, expand
 from promptlab.planning.parents import Parent
 from promptlab.planning.plan import Plan
 from promptlab.records import Numerics, Scalar, Source
@@ -123,8 +123,11 @@ def test_a_plan_is_refused_where_it_holds_more_images_than_its_limit_and_only_th
 
     number = of(1000).num_images
     assert of(number).num_images == number
+    check_limit(of(number), number)
     with pytest.raises(PlanTooLargeError, match=rf"holds {number} images.* limit={number}"):
         of(number - 1)
+    with pytest.raises(PlanTooLargeError, match=rf"holds {number} images.* limit={number}"):
+        check_limit(of(number), number - 1)
 
 
 def test_another_padded_batch_is_another_sweep():

@@ -7,9 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from promptlab.errors import StoreError
+from promptlab.models.protocol import Parameter
 from promptlab.paths import RunPaths
+from promptlab.records import ModelRecord, Numerics
 from promptlab.store import read_run, survey
-from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY, facts_from_columns
+from promptlab.store.parts import all_columns
+from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY, axis_columns, facts_from_columns
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of
 
@@ -88,6 +91,42 @@ def test_a_part_of_a_newer_schema_is_refused_with_the_advice_to_upgrade(paths):
         read_run(paths)
     with pytest.raises(StoreError, match="newer promptlab"):
         draw_plan(paths, make_plan())
+
+
+def test_no_two_axes_share_a_column_and_none_takes_one_of_the_rows_own():
+    names = ["Light", "light", "LIGHT", "axis_light", "Seed", "path", "image", "sha256", "Prompt"]
+    columns = axis_columns({name: ["x"] for name in names})
+    taken = [column.column.lower() for column in columns]
+    assert [column.name for column in columns] == names
+    assert len(set(taken)) == len(names)
+    assert set(taken).isdisjoint(map(str.lower, all_columns(())))
+    again = axis_columns({name: ["x"] for name in reversed(names)}, columns)
+    assert again == columns, "a run that is resumed keeps its columns"
+    more = axis_columns({"lighT": [1]}, columns)
+    assert more[:-1] == columns
+    assert more[-1].column.lower() not in taken
+
+
+def test_sweep_yaml_says_of_a_model_all_that_reading_its_rows_may_need(paths):
+    painter = Painter()
+    painter.needs_source = painter.takes_source = True
+    painter.parameters = {"steps": Parameter(int, 9), "sampler": Parameter(str, None)}
+    painter.describe = lambda: Numerics("cuda", "bfloat16", padded_batch=4)
+    draw_and_stop(paths, make_plan(model=painter), num_images=1)
+    assert read_run(paths).record.models == {
+        "painter": ModelRecord(
+            option="painter",
+            name="painter",
+            fingerprint=Painter.fingerprint,
+            dtype="bfloat16",
+            device="cuda",
+            image_size=(16, 16),
+            is_deterministic=True,
+            needs_source=True,
+            padded_batch=4,
+            defaults={"steps": 9, "sampler": None},
+        )
+    }
 
 
 def test_axis_values_of_several_kinds_are_kept_as_they_were_written(paths):
