@@ -189,7 +189,7 @@ def _check_argument(argument: str, project: _Project) -> None:
     key, written = match.groups()
     for value in _values(key, argument):
         for text in _texts(value):
-            if "${" in text or text.lstrip().startswith("@"):
+            if "${" in text or text.startswith("@"):
                 raise _refused(argument, "@file and ${…} read what only the owner may")
         _check_value(key, value, argument, project)
     if key == "seeds" and len(written) > 1000:
