@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from promptlab.configs.settings import Job, Settings
-from promptlab.errors import ConfigError, ParameterError, PlanTooLargeError
+from promptlab.errors import ConfigError, ParameterError, PlanTooLargeError, PromptError
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import check_limit, expand
-from promptlab.planning.parents import Parent
-from promptlab.planning.plan import Plan
+from promptlab.planning.parents import Parent, cell_of_parent
+from promptlab.planning.plan import Plan, PlannedModel
 from promptlab.records import Numerics, Scalar, Source
 from tests.painters import PARAMETERS, OverpaintModel, PaintModel
 
@@ -179,6 +179,24 @@ def test_a_parent_that_reads_as_a_number_asks_for_quotes():
     model = OverpaintModel()
     with pytest.raises(ConfigError, match="write it with quotes"):
         make_plan(model, make_job(parent=1234))
+
+
+@pytest.mark.parametrize("name", ["top_k", "seed", "image_id", "path", "model", "limit"])
+def test_an_axis_of_a_prompt_cannot_be_called_like_a_parameter_a_column_or_a_key(name):
+    with pytest.raises(PromptError, match=f"cannot be called '{name}'"):
+        make_plan(PaintModel(), make_job(subject=f"a {{{name}: red|blue}} fox"))
+
+
+def test_an_image_drawn_from_another_has_its_axes_but_for_those_of_its_own_cell():
+    columns = ("arm_id", "cell_id", "subject", "style", "template", "prompt")
+    row = {**dict.fromkeys(columns, "x"), "seed": 5}
+    parent = Parent(Source("a" * 16, "11"), row, {"light": "dusk", "temperature": 0.5})
+    planned = PlannedModel.of(OverpaintModel())
+    cell = cell_of_parent(
+        parent, planned, "paint", {}, seeds=(1, 2), axes={"temperature": 2.0, "parent": "a" * 16}
+    )
+    assert cell.axes == {"light": "dusk", "temperature": 2.0, "parent": "a" * 16}
+    assert (cell.subject, cell.prompt, cell.seeds) == ("x", "x", (1, 2))
 
 
 class EnlargeModel(OverpaintModel):

@@ -61,6 +61,8 @@ def test_the_images_left_are_those_of_this_part_and_of_all_later_ones() -> None:
     backlog.missing(parts[0], rows(0, 1, 2))
     backlog.mark_done([("a", 0), ("a", 1)])
     assert backlog.num_left(parts) == 1 + 5
+    backlog.mark_done([("a", 0), ("a", 1)])  # said again
+    assert backlog.num_left(parts) == 1 + 5
     backlog.mark_done([("a", 2)])
     backlog.close(parts[0])
     assert backlog.num_left(parts) == 5

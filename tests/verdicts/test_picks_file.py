@@ -10,7 +10,7 @@ import pytest
 
 from promptlab.errors import ReportError
 from promptlab.store import read_run
-from promptlab.verdicts.picks_file import runs_of_picks
+from promptlab.verdicts.picks_file import find_picks_file, runs_of_picks
 from tests.report.runs import make_run
 
 
@@ -36,6 +36,34 @@ def found(runs: Path, text: str, *held: str) -> set[str]:
     """Return the names of the folders that are found; the picks are on images of `held`."""
     ids = {row["image_id"] for name in held for row in read_run(str(runs / name)).rows()}
     return {Path(root).name for root in runs_of_picks(text, ids, str(runs))}
+
+
+@pytest.mark.parametrize(
+    ("saved", "is_meant"),
+    [
+        ("picks_run.json", True),
+        ("picks_run (1).json", True),  # Chromium and Firefox
+        ("picks_run(12).json", True),
+        ("picks_run2.json", False),
+        ("picks_run (a).json", False),
+        ("my picks_run.json", False),
+        ("picks_run.json.part", False),
+        ("picks_runXjson", False),
+    ],
+)
+def test_a_file_that_a_browser_saved_under_another_number_is_found(
+    tmp_path, monkeypatch, saved, is_meant
+):
+    monkeypatch.chdir(tmp_path)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(downloads))
+    (downloads / saved).write_text("{}")
+    if is_meant:
+        assert find_picks_file("picks_run.json") == downloads / saved
+    else:
+        with pytest.raises(ReportError, match="neither here nor in"):
+            find_picks_file("picks_run.json")
 
 
 @pytest.mark.parametrize("names", [("first",), ("second",), ("copy",), ("first", "second")])

@@ -54,6 +54,21 @@ def test_a_key_means_its_own_lists_and_not_those_whose_names_begin_like_it(proje
     assert prompts(project, "__farm/cat__") == ["tom", "kit"]
 
 
+def test_one_star_stays_within_a_level_and_two_cross_it(project):
+    top = ["cat", "dog", "# sign", "red", "7"]
+    tame = ["tom", "rex", "toy"]
+    wild = ["a red wolf", "a 7 wolf", "a big lynx", "a small lynx"]
+    assert prompts(project, "__*__") == top
+    assert prompts(project, "__pets/*__") == [*tame, *wild]
+    assert prompts(project, "__pets/tame/*s__") == tame
+    assert prompts(project, "__pets/w*__") == wild
+    assert prompts(project, "__**/wild__") == wild
+    assert sorted(prompts(project, "__**__")) == sorted([*top, *tame, *wild])
+    for nothing in ("__*/big__", "__p*e__", "__*/tame/*/*/*__"):
+        with pytest.raises(PatternError):
+            prompts(project, nothing)
+
+
 def test_a_value_of_a_yaml_list_is_the_text_that_was_written(project):
     items = ["16:9", "010", "1.50", "1e3", "yes", "TRUE", "0x10", "1_000", "2026-11-28", "null"]
     (project / "wildcards" / "ratio.yaml").write_text("".join(f"- {item}\n" for item in items))
