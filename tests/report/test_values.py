@@ -138,10 +138,21 @@ def test_images_that_a_link_names_and_the_sheet_does_not_hold_are_not_chosen(tmp
     assert (chosen, at) == ([known], "")
 
 
+def test_a_value_that_says_nothing_by_itself_is_shown_with_its_axis(tmp_path):
+    program = """
+    import { valueText } from "./data.js";
+    const axis = (name, isNumeric, ...values) => ({ name, isNumeric, values });
+    give([valueText(axis("seed", true, "3"), 0), valueText(axis("light", false, "default"), 0),
+      valueText(axis("light", false, "dusk"), 0)]);
+    """
+    assert run_script(tmp_path, program) == ["seed 3", "light default", "dusk"]
+
+
 def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest(tmp_path):
-    root = make_run(tmp_path / "run", subjects=["a fox", "an owl"], num_seeds=1)
+    root = make_run(tmp_path / "run", subjects=["a cat", "a fox", "an owl"], num_seeds=1)
     rows = read_run(root).rows(["image_id", "subject"])
-    values = {row["image_id"]: {"a fox": 0.9, "an owl": 0.1}[row["subject"]] for row in rows}
+    scored = {"a fox": 0.9, "an owl": -0.1}  # a cat has none and comes last
+    values = {r["image_id"]: scored[r["subject"]] for r in rows if r["subject"] in scored}
     program = """
     import { makeSheet } from "./data.js";
     import { computeLayout, lineLabel } from "./layout.js";
@@ -155,4 +166,4 @@ def test_lines_sorted_by_a_score_whose_low_values_are_good_begin_with_the_lowest
         record_scores(root, Scorer("taste", is_higher_better=is_higher_better), values)
         for by in ("score:taste", "best:taste"):
             found = run_script(tmp_path, program, document=document_of(root), by=by)
-            assert found == [[subject] for subject in order]
+            assert found == [[subject] for subject in (*order, "a cat")]

@@ -129,6 +129,33 @@ def test_a_size_of_the_url_is_kept_within_what_the_page_can_show(tmp_path, foxes
     assert found == [40, 200, 640, 0]
 
 
+def test_what_is_looked_for_are_all_words_anywhere_in_the_prompt_or_the_beginning_of_an_id(
+    tmp_path, foxes
+):
+    program = """
+    import { makeSheet, idOf, textOf } from "./data.js";
+    import { candidateRows } from "./filters.js";
+    import { defaultState } from "./state.js";
+    const sheet = makeSheet(given.document);
+    const found = (find) => candidateRows(sheet, { ...defaultState(sheet), find });
+    const prompts = (find) => [...new Set(found(find).map((row) => textOf(sheet, row, "prompt")))];
+    const id = idOf(sheet, 5);
+    give({
+      both: prompts("  NOTO fox"), one: prompts("noto").length, none: found("fox zzz").length,
+      all: found("   ").length, byId: found(id.slice(0, 9)).map((row) => idOf(sheet, row) === id),
+      idAndWord: found(`${id.slice(0, 9)} zzz`).length,
+    });
+    """
+    assert run_script(tmp_path, program, document=document_of(foxes)) == {
+        "both": ["a fox, noto"],
+        "one": 4,
+        "none": 0,
+        "all": 24,
+        "byId": [True],
+        "idAndWord": 0,
+    }
+
+
 def test_each_view_shows_the_images_that_it_is_called_after(tmp_path):
     rows = {
         "plain": (0, None),

@@ -42,6 +42,18 @@ ROW = {
 AXES = (AxisColumn("temperature", "temperature", "float"),)
 
 
+@pytest.mark.parametrize("image_axis", ["style", "temperature", "subject", None])
+def test_a_row_stays_in_its_run_whichever_axes_vary_by_now(image_axis):
+    """A sweep that grows has more axes that vary; its MLflow runs are found again."""
+    grown = [{}, {"style": ["noto", "x"]}, {"temperature": [0.7, 1.0], "model": ["tiny", "mini"]}]
+    keys = {make_layout(AXES, varying, image_axis).arm_key(ROW) for varying in grown}
+    assert len(keys) == 1
+    for axis, value in (("style", "x"), ("temperature", 1.0), ("model", "mini")):
+        if image_axis in ("style", "temperature"):
+            other = make_layout(AXES, {}, image_axis).arm_key({**ROW, axis: value})
+            assert (other in keys) == (axis == image_axis)
+
+
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's own
 def test_artifact_names_are_those_of_a_real_log_image(tmp_path):
     from mlflow import MlflowClient

@@ -124,6 +124,11 @@ def test_a_password_is_not_recorded_and_comes_from_the_environment(
     assert record.uri == "http://bob:***@host:9"
     with pytest.raises(TrackingError, match="password is not recorded"):
         uri_of_run(run, RunRecord())
+    for other in ("http://bob:SECRET@elsewhere:9", "http://ann:SECRET@host:9", "sqlite:///x.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+        with pytest.raises(TrackingError, match="password is not recorded"):
+            uri_of_run(run, RunRecord())  # the shell means another store
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "SECRET")
     assert uri_of_run(run, RunRecord()) == "http://host:9"
