@@ -102,6 +102,7 @@ def test_a_child_draws_what_the_command_draws(children: Children, folder: Path):
     assert essence(rows) == essence(rows_of(next((folder / "alone").iterdir())))
 
 
+@pytest.mark.slow
 def test_an_interrupted_child_keeps_what_it_drew_and_another_resumes(children: Children):
     argv = (*GRID, "name=cut", "model.delay_s=0.1", "seeds=20", "reuse=false")
     child, heard = start(children, *argv)

@@ -284,8 +284,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running,
         yield server, log
 
 
-def test_no_request_of_1500_breaks_the_server(watched: tuple[Running, Path]) -> None:
-    check_server(*watched, 1500)
+def test_no_request_of_500_breaks_the_server(watched: tuple[Running, Path]) -> None:
+    check_server(*watched, 500)
 
 
 @pytest.mark.slow

@@ -123,7 +123,13 @@ def hostile_port() -> Iterator[int]:
     server.server_close()
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "www.evil.example"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "www.evil.example",
+        *(pytest.param(host, marks=pytest.mark.slow) for host in ("localhost", "127.0.0.1")),
+    ],
+)
 def test_a_page_of_another_origin_reads_and_queues_nothing(
     live_server: Running, chromium: Any, hostile_port: int, host: str
 ) -> None:

@@ -66,7 +66,7 @@ def has_drawn(entry: Entry) -> bool:
 
 def test_entries_are_drawn_and_say_how_they_ended(runner: Runner, entries: Queue):
     good = add(entries, "good", "subject=a fox,a robot", "seeds=3")
-    bad = add(entries, "bad", "subject=a fox,a robot", "seeds=2", "model.fails_on=robot")
+    bad = add(entries, "bad", "subject=a cat,a robot cat", "seeds=2", "model.fails_on=robot")
     wrong = add(entries, "wrong", "temperature=99")
     entry = wait(entries, good, ended)
     assert (entry.status, entry.error, entry.attempt) == ("done", "", 1)
@@ -174,6 +174,7 @@ def start_server(path: Path, owner: str) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_drawn_twice_when_the_server_is_killed(
     entries: Queue, folder: Path, tmp_path: Path
 ):
