@@ -143,6 +143,7 @@ def test_of_a_parent_that_cannot_be_drawn_again_the_pixels_are_kept(project: Pro
     assert again.out == "1 of 1 images are bit for bit the same.\n"
 
 
+@pytest.mark.slow
 def test_three_generations_of_the_embedded_model_come_out_again_bit_for_bit(project: Project):
     def run(*arguments: str) -> None:
         assert main([*arguments, "tracking=null"]) == 0

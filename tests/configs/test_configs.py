@@ -61,6 +61,7 @@ def plan_of(*arguments: str) -> Plan:
     return expand(jobs, settings_from_jobs(jobs), open_paint)
 
 
+@pytest.mark.slow
 def test_every_style_composes_around_every_kind_of_prompt(hydra_restore_singletons):
     plan = plan_of("-m", f"subject={SUBJECT}", f"style={','.join(STYLES)}")
     assert [cell.style for cell in plan.cells] == STYLES

@@ -95,6 +95,7 @@ def test_a_run_whose_images_all_failed_has_a_page_and_no_picture(tmp_path):
     assert Path(files.index_html).is_file()
 
 
+@pytest.mark.slow
 def test_a_huge_sheet_shrinks_until_every_viewer_opens_it(tmp_path):
     root = make_run(
         tmp_path / "run",

@@ -80,6 +80,7 @@ def test_entries_are_drawn_and_say_how_they_ended(runner: Runner, entries: Queue
     assert "temperature=99" in entry.error
 
 
+@pytest.mark.slow
 def test_a_small_entry_does_not_wait_for_a_large_one_which_can_be_cancelled(
     runner: Runner, entries: Queue
 ):

@@ -123,7 +123,9 @@ def test_a_folder_whose_name_means_something_in_a_uri_holds_its_database(name, t
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-@pytest.mark.parametrize("move", [shutil.move, shutil.copytree])
+@pytest.mark.parametrize(
+    "move", [shutil.move, pytest.param(shutil.copytree, marks=pytest.mark.slow)]
+)
 def test_a_project_that_was_moved_or_copied_has_its_images_in_its_new_place(move, paths, tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     old.mkdir()

@@ -205,6 +205,7 @@ def wait_for_images(server, count):
     raise AssertionError("the server got no image")
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_does_not_hold_up_drawing(server, paths, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     plan = make_plan(seeds=range(10), sweep="server hangs")

@@ -15,6 +15,7 @@ pytest.importorskip("submitit", reason="submitit is missing: pip install 'prompt
 JOB = ("workers=slurm", "workers.cluster=local")
 
 
+@pytest.mark.slow
 def test_a_job_draws_the_sweep_and_its_log_is_shown_here(project: Project):
     done = project.run("sweep", *GRID, *JOB, "workers.num=2")
     assert done.code == 0, done.err

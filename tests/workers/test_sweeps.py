@@ -153,6 +153,7 @@ def test_workers_end_with_their_sweep_and_the_same_command_goes_on(project: Proj
     assert table(project) == undisturbed(project, *GRID)
 
 
+@pytest.mark.slow
 def test_workers_that_hang_end_with_their_sweep_too(project: Project):
     process = start_slow(project, delay_s=0.2)
     with ended(process):

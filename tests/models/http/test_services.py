@@ -400,7 +400,10 @@ def test_a_server_that_is_not_there_is_said_before_anything_is_drawn(tmp_path):
         model.load()
 
 
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize(
+    "api",
+    ["openai", *(pytest.param(api, marks=pytest.mark.slow) for api in APIS if api != "openai")],
+)
 def test_twenty_random_faults_in_three_hundred_requests(api, tmp_path):
     with FAKES[api](random_faults(300, 20, APIS.index(api))) as fake:
         model: HttpModel = open_model(api, fake, tmp_path, concurrency=8, first_wait_s=0.002)

@@ -185,6 +185,7 @@ def test_a_killed_sweep_pays_for_no_image_twice_that_it_can_know_of(project, hos
 
 
 @pytest.mark.parametrize("kind", [ComfyFake, pytest.param(A1111Fake, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_killed_sweep_over_an_own_server_ends_as_an_undisturbed_one(project, kind):
     project.write("workflow_api.json", json.dumps(WORKFLOW))
     with kind(delay_s=0.02) as fake:

@@ -45,6 +45,13 @@ def error_of(text: str) -> PatternError | None:
     return None
 
 
+@pytest.mark.parametrize("text", ["a: b", " b: c", " two words: c"])
+def test_a_wildcard_and_a_colon_behind_it_are_no_axis_when_they_are_read_again(text):
+    first = Pattern((Wildcard("a"), Text(text)))
+    pattern = Pattern((Choice((first, Pattern((Text("x"),)))),))
+    assert parse_pattern(str(pattern)) == pattern
+
+
 @given(PATTERNS)
 @settings(max_examples=150)
 def test_a_pattern_printed_and_read_again_is_the_same_pattern(pattern):

@@ -224,6 +224,7 @@ def _list_names(names: set[str]) -> str:
 # ---------------------------------------------------------------------------------- printing
 
 
+_HEADLIKE = re.compile(r"\A\s*[^\W\d][\w-]*(?: [\w-]+){0,5} ?(?=:)")
 _SPECIAL = re.compile(r"[\\{}_|$:]")  # without one of these a text is printed as it is
 
 
@@ -246,6 +247,8 @@ def _print_item(item: Item, *, is_inside: bool, is_first: bool) -> str:
             head += "" if take is None else _print_take(take)
             # "||" is a bar, so an empty alternative between two bars is printed as a space.
             first, *others = map(_print_alternative, alternatives)
+            if not head:  # a wildcard and a text behind it may look like an axis with its name
+                first = _HEADLIKE.sub(r"\g<0>\\", first)
             return "{" + "|".join([head + first, *(other or " " for other in others)]) + "}"
 
 
