@@ -118,6 +118,7 @@ def test_a_hydra_without_the_functions_of_the_short_cut_composes_the_same(
     assert fast.compose_job(3, overrides).config == compose_by_hydra(stock, master, overrides, 3)
 
 
+@pytest.mark.slow
 def test_jobs_composed_one_after_the_other_do_not_touch_each_other(loaders):
     stock, fast, master = loaders
     jobs = [list(pair[0] + pair[1]) for pair in itertools.permutations(OVERRIDES[:18], 2)][::7]

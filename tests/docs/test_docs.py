@@ -85,7 +85,14 @@ def run_command(user: Project, words: list[str]) -> None:
     assert code == 0, (words, out, err)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "grammar.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in ("picking.md", "sweeps.md") else ())
+        for page in PAGES
+        if page != "grammar.md"
+    ],
+)
 def test_a_page_works_from_top_to_bottom(user: Project, page: str):
     names: dict[str, object] = {}
     for block in blocks_of(page):

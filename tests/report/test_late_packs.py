@@ -40,6 +40,7 @@ def pictures(page) -> dict[str, str]:
     )
 
 
+@pytest.mark.slow
 def test_a_reused_slot_shows_its_new_image_however_late_the_old_one_arrives(browse, tmp_path):
     root = make_run(
         tmp_path / "run",

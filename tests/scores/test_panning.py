@@ -115,6 +115,7 @@ def test_a_sweep_draws_rounds_until_every_cell_is_good(project):
     assert len(project.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_its_budget_and_again_draws_nothing(project):
     arguments = ("seeds=auto", "until='mine > 2 or 19 images'")
     make_sweep(project, *arguments)

@@ -104,6 +104,7 @@ def test_two_sweeps_with_the_same_images_both_get_them(desk: Desk, pool: ThreadP
     assert first.result().pixels == second.result().pixels == pixels_alone(works[0])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_every_sweep_ends_well(
     desk: Desk, pool: ThreadPoolExecutor
 ):
@@ -149,6 +150,7 @@ def test_a_worker_that_draws_for_nobody_is_not_waited_for(
     assert len(draw(make_work(3)).pixels) == 3
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(
     desk: Desk, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ):

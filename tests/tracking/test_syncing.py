@@ -169,6 +169,7 @@ def test_a_server_that_is_away_costs_one_warning_and_no_time_of_drawing(paths, t
         sync(paths, TrackingOptions(uri=AWAY))
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_is_caught_up_with_after_it_is_back(
     server, paths, tmp_path, caplog
 ):

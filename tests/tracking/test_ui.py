@@ -54,6 +54,7 @@ def started_by(marker: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.slow
 def test_a_terminated_ui_leaves_no_process_and_no_port_behind(project, tracked):
     port = free_port()
     ui = project.start("ui", "--port", str(port))

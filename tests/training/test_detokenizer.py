@@ -105,6 +105,7 @@ def test_a_training_goes_on_from_its_checkpoint_and_starts_by_looking_at_the_sty
     assert (continued / "detokenizer_sheet.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_critics_have_a_say_in_what_is_learned(folder):
     listened = weights_of(folder)
     (folder / "detokenizer.pt").unlink()
@@ -138,6 +139,7 @@ def test_only_pictures_in_their_own_colors_are_shown_to_the_critics(pictures):
             assert strongest == style
 
 
+@pytest.mark.slow
 def test_what_the_transformer_draws_is_learned_from_too(folder, continued, pictures):
     model = open_folder(str(PACKAGE_DIR), device="cpu", dtype="float32")
     model.load()

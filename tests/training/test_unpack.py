@@ -53,6 +53,7 @@ def pictures() -> Pictures:
     return Pictures(pixels, subject, np.tile([0, 1], 33), held_out, names, ((),) * 33)
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_the_codes_of_a_detokenizer_that_stays_as_it_is(
     tmp_path: Path, pictures: Pictures
 ):

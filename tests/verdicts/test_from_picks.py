@@ -127,7 +127,7 @@ def test_cells_that_the_configs_no_longer_make_are_told(drawn: Project):
     assert "1 of 1 picked cells" in done.err
 
 
-@pytest.mark.parametrize("seeds", ["seeds=3", "seeds=+3"])
+@pytest.mark.parametrize("seeds", ["seeds=3", pytest.param("seeds=+3", marks=pytest.mark.slow)])
 def test_more_seeds_of_a_picked_cell_are_fresh_ones(drawn: Project, seeds: str):
     pick(drawn, subject="a fox", style="noto", seed=1)
     first = ("--from-picks", str(drawn.runs[0]), seeds)

@@ -134,7 +134,8 @@ def test_a_run_that_several_workers_began_is_resumed_by_this_process_alone(proje
 
 
 @pytest.mark.parametrize(
-    "how", ["SIGKILL", "SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)]
+    "how",
+    ["SIGKILL", *(pytest.param(how, marks=pytest.mark.slow) for how in ("SIGINT", "SIGTERM"))],
 )
 def test_workers_end_with_their_sweep_and_the_same_command_goes_on(project: Project, how: str):
     process = start_slow(project)

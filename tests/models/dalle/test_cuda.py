@@ -56,7 +56,9 @@ def pixels_of(results: Sequence[Result]) -> dict[str, bytes]:
     return {r.request.image_id: r.pixels.tobytes() for r in results if r.pixels is not None}
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "dtype", ["float32", *(pytest.param(d, marks=pytest.mark.slow) for d in DTYPES[1:])]
+)
 def test_captured_steps_sample_the_tokens_of_uncaptured_ones(
     dtype: str, device: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:

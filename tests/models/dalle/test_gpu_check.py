@@ -28,6 +28,7 @@ ABSENT = ("hydra", "omegaconf", "mlflow", "pandas", "pyarrow", "yaml", "fsspec",
 
 
 @pytest.mark.timeout(600)  # twenty seconds of computing, on a machine that may be busy
+@pytest.mark.slow
 def test_the_whole_check_runs_on_a_bare_machine_without_a_gpu(tmp_path: Path) -> None:
     command = ["--out", str(tmp_path), "--device", "cpu", "--size", "test", "--budget", "400"]
     code = (

@@ -270,6 +270,7 @@ def test_a_single_file_without_the_folder_of_its_configs_is_refused(folder, tmp_
     assert (model.name, model.family.name) == ("tune", "sd15")
 
 
+@pytest.mark.slow
 def test_a_repository_that_is_not_here_can_be_planned_and_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     model = open_pipeline("someone/model-of-theirs", pipeline="StableDiffusionXLPipeline")
