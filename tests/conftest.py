@@ -36,6 +36,27 @@ supercondition_factor: null
 """
 
 
+class FailuresAtOnce:
+    """Prints each failure when it comes: the summary of a run that is cut off never does."""
+
+    def __init__(self, terminal: Any) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print a failed step of a test, and why it failed."""
+        if report.failed:
+            self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed:")
+            self._terminal.write_line(report.longreprtext)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the process that prints know of failures."""
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FailuresAtOnce(terminal))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_waiting_for_the_disk() -> Iterator[None]:
     """Skip the disk's own time: no test cuts the power, and which calls are made is tested."""
