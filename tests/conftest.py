@@ -37,7 +37,11 @@ supercondition_factor: null
 
 
 class FailuresAtOnce:
-    """Prints each failure when it comes: the summary of a run that is cut off never does."""
+    """Prints each failure when it comes: the summary of a run that is cut off never does.
+
+    A test that has ended its process has failed; left alone, every further process would begin it
+    anew.
+    """
 
     def __init__(self, terminal: Any) -> None:
         self._terminal = terminal
@@ -47,6 +51,14 @@ class FailuresAtOnce:
         if report.failed:
             self._terminal.write_line(f"\n{report.when} of {report.nodeid} failed:")
             self._terminal.write_line(report.longreprtext)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, sched: Any) -> None:
+        """Take a test that has ended its process from what is left to do."""
+        for scope, tests in list(getattr(sched, "workqueue", {}).items()):
+            tests.pop(crashitem, None)
+            if all(tests.values()):  # those that are done
+                del sched.workqueue[scope]
 
 
 @pytest.hookimpl(trylast=True)
