@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from promptlab.report import write_contact_sheet
+from promptlab.report.building import Builder
 from promptlab.report.data import collect
 from promptlab.report.relatives import find_relatives
-from promptlab.report.sheet import _Builder
 from promptlab.store import read_run
 from tests.conftest import PAINT, Project
 
@@ -43,7 +43,7 @@ def test_pictures_show_the_enlarged_image(drawn: Project):
     from promptlab.report.pictures import _Source
 
     run = read_run(str(drawn.runs[0]))
-    builder = _Builder([run], ReportOptions())
+    builder = Builder([run], ReportOptions())
     source = _Source(builder.data, builder.thumbnails, [run])
     enlarged = builder.data.enlarged[builder.data.image_of_row[0]]
     png = run.image_bytes(builder.data.image_ids[enlarged])
