@@ -21,7 +21,8 @@ from promptlab.planning.language import (
     format_count,
     parse_pattern,
 )
-from promptlab.planning.language.bind import bind, derive_name, join
+from promptlab.planning.language.bind import bind, derive_name
+from promptlab.planning.language.bound import join
 from promptlab.planning.language.syntax import Take
 from tests.pace import cost
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from promptlab.errors import PlanTooLargeError
-from promptlab.planning.language.bind import Bound, Ref, Sequence_, Value, join
+from promptlab.planning.language.bound import Bound, Ref, Sequence_, Value, join
 
 MAX_LISTED = 1_000_000  # values that a sample, a zip or a rule may make us list
 HIDDEN = frozenset({"prompt"})  # what a style goes around: a name, but no axis

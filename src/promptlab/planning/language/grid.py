@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from promptlab.errors import ConfigError
-from promptlab.planning.language.bind import Bound, bind
+from promptlab.planning.language.bind import bind
 from promptlab.planning.language.blocks import Blocks, BlockValue
+from promptlab.planning.language.bound import Bound
 from promptlab.planning.language.errors import PatternError
 from promptlab.planning.language.job import GridJob, JobPattern
 from promptlab.planning.language.options import GridOptions

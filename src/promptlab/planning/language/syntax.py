@@ -1,7 +1,7 @@
 """The syntax tree of a prompt pattern: what it says, printed back, with its slots filled.
 
 Takes and returns immutable trees. Does not read text (`parse` does), files (`wildcards` and
-`values` do) or config, and does not expand anything (`bind` and `grid` do).
+`values` do) or config, and does not expand anything (`bound` and `grid` do).
 
     pattern  := (text | slot | choice | wildcard)*
     slot     := "{" name "}"
