@@ -10,38 +10,31 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from promptlab.errors import StoreError
-from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells
 from promptlab.png import drop_texts
-from promptlab.records import (
-    CELL_COLUMNS,
-    Cell,
-    CellColumns,
-    Drawn,
-    ImageRow,
-    ModelRecord,
-    Request,
-    RunRecord,
-    Scalar,
-    WorkerShare,
-)
+from promptlab.records import CELL_COLUMNS, Cell, Drawn, ImageRow, Request, RunRecord, WorkerShare
 from promptlab.store.folder import Listener, RunFolder, explained, join_axes
 from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock
 from promptlab.store.pipeline import Pipeline, QueuedImage, StoredImage
-from promptlab.store.png import Label
+from promptlab.store.planned import (
+    axis_values,
+    cell_columns,
+    describe_model,
+    describe_plan,
+    join_cells,
+    make_label,
+)
 from promptlab.store.reuse import FoundImage, read_images
 from promptlab.store.schema import axis_columns
 from promptlab.store.storage import open_storage
 from promptlab.store.todo import OpenRequests, StoreOptions, Waiting, find_reusable, open_requests
-from promptlab.version import __version__
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +69,7 @@ class Store:
         with self._lock:
             waiting = [(image_id, *each) for image_id, of in self._waiting.items() for each in of]
         for image_id, cell, seed in waiting:
-            columns = self._cell_columns(cell, seed)
+            columns = cell_columns(self._plan, cell, seed)
             axes = {a.column: columns.axes.get(a.name) for a in self._folder.axes}
             own = {name: getattr(columns, name) for name in CELL_COLUMNS}
             yield {"image_id": image_id, "status": "pending", **own, **axes}
@@ -111,17 +104,17 @@ class Store:
     ) -> None:
         """Ask for more cells, of the plan's models or further ones, or for more seeds of cells."""
         self.flush()  # what was drawn since the opening counts as done
-        joined, new = _join_cells(self._plan.cells, cells)
+        joined, new = join_cells(self._plan.cells, cells)
         all_models = {**self._plan.models, **(models or {})}
         more = replace(self._plan, cells=new, models=all_models)
         self._plan = replace(self._plan, cells=joined, models=all_models)
         nodes = {key: planned.node for key, planned in (models or {}).items()}
-        self._folder.axes = axis_columns(_axis_values(new), self._folder.axes)
+        self._folder.axes = axis_columns(axis_values(new), self._folder.axes)
         self._folder.record = replace(
             self._folder.record,
             models={
                 **self._folder.record.models,
-                **{key: _describe_model(planned) for key, planned in (models or {}).items()},
+                **{key: describe_model(planned) for key, planned in (models or {}).items()},
             },
             models_config={**self._folder.record.models_config, **nodes},
             num_cells=len(self._plan.cells),
@@ -162,10 +155,10 @@ class Store:
     def _put(self, waiting: Sequence[Waiting], drawn: Drawn) -> None:
         image_id = drawn.request.image_id
         rows = [
-            ImageRow(image_id, self._cell_columns(cell, seed), drawn.facts)
+            ImageRow(image_id, cell_columns(self._plan, cell, seed), drawn.facts)
             for cell, seed in waiting
         ]
-        label = self._label(waiting[0][0], drawn.request)
+        label = make_label(self._plan, waiting[0][0], drawn.request)
         self._pipeline.put(QueuedImage(tuple(rows), drawn.body, label))
 
     def _reuse(self, image: FoundImage, *, keep_text: bool) -> None:
@@ -174,7 +167,7 @@ class Store:
             return
         rows = []
         for cell, seed in waiting:
-            columns = self._cell_columns(cell, seed)
+            columns = cell_columns(self._plan, cell, seed)
             parent_ids = cell.parent_ids or image.parent_ids
             rows.append(
                 ImageRow(image.image_id, replace(columns, parent_ids=parent_ids), image.facts)
@@ -184,7 +177,7 @@ class Store:
         if keep_text:
             self._pipeline.put(QueuedImage(tuple(rows), image.png))
         else:
-            label = self._label(cell, self._plan.request(cell, seed))
+            label = make_label(self._plan, cell, self._plan.request(cell, seed))
             self._pipeline.put(QueuedImage(tuple(rows), drop_texts(image.png), label))
 
     def note_workers(self, shares: Mapping[str, WorkerShare]) -> None:
@@ -207,100 +200,6 @@ class Store:
         )
         if is_complete:
             self._folder.compact()
-
-    def _cell_columns(self, cell: Cell, seed: int) -> CellColumns:
-        return CellColumns(
-            cell_id=cell.cell_id,
-            sweep=self._plan.sweep,
-            job_id=cell.job_id,
-            subject=cell.subject,
-            style=cell.style,
-            template=cell.template,
-            prompt=cell.prompt,
-            seed=seed,
-            model=cell.model,
-            model_fingerprint=self._plan.models[cell.model_key].model.fingerprint,
-            arm_id=cell.arm_id,
-            axes=cell.axes,
-            params=canonical_json(dict(cell.params)),
-            parent_ids=cell.parent_ids,
-        )
-
-    def _label(self, cell: Cell, request: Request) -> Label:
-        """Return what the PNG of a cell's image says: nothing that differs when drawn again."""
-        planned = self._plan.models[cell.model_key]
-        facts = {
-            "promptlab_version": __version__,
-            "image_id": request.image_id,
-            "prompt": request.prompt,
-            "seed": request.seed,
-            "params": dict(request.params),
-            "model": planned.model.name,
-            "model_fingerprint": planned.model.fingerprint,
-            "dtype": planned.numerics.dtype,
-            "subject": cell.subject,
-            "style": cell.style,
-            "template": cell.template,
-            "axes": dict(cell.axes),
-        }
-        if request.source is not None:
-            facts["source_id"] = request.source.image_id
-            facts["source_sha256"] = request.source.sha256
-            facts["is_source_repeatable"] = request.source.is_repeatable
-        return Label(facts, planned.model.a1111(request.params))
-
-
-def _axis_values(cells: Iterable[Cell]) -> dict[str, dict[Scalar, None]]:
-    """Return the distinct values of every further axis, in order of appearance."""
-    values: defaultdict[str, dict[Scalar, None]] = defaultdict(dict)
-    for cell in cells:
-        for name, value in cell.axes.items():
-            values[name][value] = None
-    return values
-
-
-def _join_cells(
-    known: Sequence[Cell], asked: Sequence[Cell]
-) -> tuple[tuple[Cell, ...], tuple[Cell, ...]]:
-    """Return all cells, each once with all its seeds, and those asked for with new seeds alone."""
-    joined = {cell.cell_id: cell for cell in known}
-    new = []
-    for cell in asked:
-        old = joined.get(cell.cell_id)
-        seeds = dict.fromkeys([*(old.seeds if old else ()), *cell.seeds])
-        added = tuple(seeds)[len(old.seeds) if old else 0 :]
-        joined[cell.cell_id] = replace(old or cell, seeds=tuple(seeds))
-        if added:
-            new.append(replace(cell, seeds=added))
-    return tuple(joined.values()), tuple(new)
-
-
-def _describe(plan: Plan, record: RunRecord) -> RunRecord:
-    """Return the record with what the plan says."""
-    return replace(
-        record,
-        sweep=plan.sweep,
-        sweep_id=plan.sweep_id,
-        num_cells=len(plan.cells),
-        num_images=plan.num_images,
-        axes={axis.name: axis.values for axis in plan.axes},
-        models={key: _describe_model(planned) for key, planned in plan.models.items()},
-    )
-
-
-def _describe_model(planned: PlannedModel) -> ModelRecord:
-    return ModelRecord(
-        option=planned.option,
-        name=planned.model.name,
-        fingerprint=planned.model.fingerprint,
-        dtype=planned.numerics.dtype,
-        device=planned.numerics.device,
-        image_size=tuple(planned.model.image_size),
-        is_deterministic=planned.model.is_deterministic,
-        needs_source=planned.model.needs_source,
-        padded_batch=planned.numerics.padded_batch,
-        defaults={name: p.default for name, p in planned.model.parameters.items()},
-    )
 
 
 @contextlib.contextmanager
@@ -325,8 +224,8 @@ def open_store(
             storage.make_folder(paths.root)
             check_lock = stack.enter_context(hold_lock(paths.lock))
             folder = RunFolder(storage, paths, check_lock, listeners=listeners)
-            folder.axes = axis_columns(_axis_values(plan.cells), folder.axes)
-            folder.begin_record(_describe(plan, record))
+            folder.axes = axis_columns(axis_values(plan.cells), folder.axes)
+            folder.begin_record(describe_plan(plan, record))
             todo = open_requests(plan, folder.index, retry_failed=options.retry_failed)
 
         def write(batch: Sequence[StoredImage]) -> None:
