@@ -11,7 +11,8 @@ from promptlab.exports import load_lazily
 
 if TYPE_CHECKING:
     from promptlab.store.index import Counts
-    from promptlab.store.reader import Run, find_image, list_runs, newest_run, read_run
+    from promptlab.store.reader import Run, read_run
+    from promptlab.store.runs import find_image, list_runs, newest_run
     from promptlab.store.todo import StoreOptions, Survey, survey
     from promptlab.store.writer import Store, open_store
 
@@ -37,9 +38,9 @@ __getattr__ = load_lazily(
         "Store": "writer",
         "StoreOptions": "todo",
         "Survey": "todo",
-        "find_image": "reader",
-        "list_runs": "reader",
-        "newest_run": "reader",
+        "find_image": "runs",
+        "list_runs": "runs",
+        "newest_run": "runs",
         "open_store": "writer",
         "read_run": "reader",
         "survey": "todo",

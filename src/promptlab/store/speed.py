@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from promptlab.store.reader import list_runs, read_run
+from promptlab.store.reader import read_run
+from promptlab.store.runs import list_runs
 
 NUM_RUNS = 5  # the newest ones that are looked at
 NUM_IMAGES = 32  # of a model: the mean of fewer says little, so older runs are read as well

@@ -16,8 +16,8 @@ from promptlab.planning.plan import Plan
 from promptlab.records import Cell, Request
 from promptlab.store.index import RowIndex
 from promptlab.store.parts import check_part, list_parts
-from promptlab.store.reader import list_runs
 from promptlab.store.reuse import FoundPart, find_images
+from promptlab.store.runs import list_runs
 from promptlab.store.speed import Drawer, seconds_per_image
 from promptlab.store.storage import open_storage
 
