@@ -40,11 +40,11 @@ def test_enlarged_images_have_no_rows_of_their_own_and_stand_at_their_parents(dr
 
 def test_pictures_show_the_enlarged_image(drawn: Project):
     from promptlab.report.options import ReportOptions
-    from promptlab.report.pictures import _Source
+    from promptlab.report.tables import PictureSource
 
     run = read_run(str(drawn.runs[0]))
     builder = Builder([run], ReportOptions())
-    source = _Source(builder.data, builder.thumbnails, [run])
+    source = PictureSource(builder.data, builder.thumbnails, [run])
     enlarged = builder.data.enlarged[builder.data.image_of_row[0]]
     png = run.image_bytes(builder.data.image_ids[enlarged])
     assert png is not None
