@@ -313,7 +313,7 @@ def test_the_sync_command_goes_where_the_sweep_was_tracked(paths, uri, capsys):
 def test_images_that_are_damaged_in_parquet_are_logged_from_their_png_files(
     paths, tmp_path, uri, monkeypatch
 ):
-    monkeypatch.setattr("promptlab.tracking.syncing.BATCH_ROWS", 40)
+    monkeypatch.setattr("promptlab.tracking.part_rows.BATCH_ROWS", 40)
     draw_plan(paths, make_plan(seeds=range(26)))
     damage(paths, parts_of(paths)[0], "image.bytes", row_group=1)  # the last 4 of 104
     assert sync(paths, TrackingOptions(uri=uri)).num_written == 104

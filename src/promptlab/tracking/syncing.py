@@ -8,30 +8,20 @@ but its tracking lock.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-
-import pyarrow as pa
 
 from promptlab.errors import TrackingError
-from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
 from promptlab.redaction import redact_text
-from promptlab.store.parts import (
-    Part,
-    is_corruption,
-    iter_row_groups,
-    list_parts,
-    read_part,
-)
+from promptlab.store.parts import Part, list_parts
 from promptlab.store.reader import Run, read_run
-from promptlab.store.storage import Storage, open_storage
+from promptlab.store.storage import open_storage
+from promptlab.tracking.arms import Arms
 from promptlab.tracking.backlog import Backlog, Row, is_drawn, key_of
-from promptlab.tracking.client import ARM_TAG, KIND_TAG, RUN_ID_TAG, BulkClient, KnownRun
+from promptlab.tracking.client import BulkClient
 from promptlab.tracking.enlarged import ENLARGED, Parents, upscalers_of
 from promptlab.tracking.explain import (
     describe_deleted,
@@ -44,10 +34,8 @@ from promptlab.tracking.layout import (
     TABLE_FILE,
     Layout,
     arm_metrics,
-    full_image,
     image_stem,
     make_layout,
-    small_image,
     table_json,
 )
 from promptlab.tracking.location import (
@@ -59,34 +47,13 @@ from promptlab.tracking.location import (
 )
 from promptlab.tracking.marks import hold_tracking_lock, mark_as_tracked
 from promptlab.tracking.options import TrackingOptions
+from promptlab.tracking.part_rows import iter_batches, read_rows, row_columns
 from promptlab.tracking.picked import pick_metrics, pick_tags
-from promptlab.tracking.report_run import REPORT_KEY, log_report_run, report_params
+from promptlab.tracking.report_run import log_report_run
 from promptlab.tracking.scored import score_metrics, score_series
 from promptlab.verdicts import picks, read_scores
 
 log = logging.getLogger(__name__)
-
-FIXED_TAG = "promptlab.param."  # + name: an axis or parameter that does not vary
-BATCH_ROWS = 400  # logged together: a call to MLflow costs milliseconds whatever it carries
-
-_ROW_COLUMNS = (
-    "image_id",
-    "cell_id",
-    "arm_id",
-    "subject",
-    "style",
-    "template",
-    "model",
-    "prompt",
-    "params",
-    "seed",
-    "status",
-    "unseen",
-    "seconds",
-    "cost_usd",
-    "created_at",
-    "source_id",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +76,6 @@ class Syncer:
         self._options = options
         self._recorded_at = self._storage.modified_at(run.paths.sweep_yaml)
         self._record = run.record
-        self._run_id = self._record.run_id or hash_id(run.paths.name)
         uri = resolve_tracking_uri(options.uri)
         name = experiment_of(options) or run.sweep
         self.client = BulkClient(uri, name, default_artifact_root(uri), restore=restore)
@@ -117,22 +83,21 @@ class Syncer:
         stored = read_record(run.paths)
         if stored is None or stored.uri == redact_text(uri):  # not a sync to another store
             write_record(run.paths, uri, experiment_of(options), self.client.experiment_id)
-        self._runs = self.client.find_runs(self._run_id)
+        self._arms = Arms(self.client, run)
         if restore:
-            self.client.restore_runs(self._runs.values())
-        self._held_images: dict[str, set[str]] = {}  # by arm; of runs that were there before us
+            self._arms.restore()
         self._backlog = Backlog()
         self._parents = Parents(run)
 
     @property
     def num_runs(self) -> int:
         """Number of MLflow runs known."""
-        return len(self._runs) - self.num_deleted
+        return self._arms.num_runs
 
     @property
     def num_deleted(self) -> int:
         """Number of MLflow runs that a person deleted; nothing is logged to them."""
-        return sum(run.is_deleted for run in self._runs.values())
+        return self._arms.num_deleted
 
     @property
     def num_lost(self) -> int:
@@ -208,40 +173,18 @@ class Syncer:
         self._backlog.close(part)
 
     def _batches(self, part: Part, layout: Layout) -> Iterator[list[Row]]:
-        columns = [*_ROW_COLUMNS, *(axis.column for axis in part.axes)]
-        try:
-            table = read_part(self._storage, part, part.axes, [*columns, "path"])
-            rows = self._parents.adopt(table.to_pylist())
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if not is_corruption(error):
-                raise
-            log.warning("%s is damaged: left out until the sweep is run again.", part.path)
+        found = read_rows(self._storage, part)
+        if found is None:
             return
-        self._backlog.mark_done(key_of(row) for row in rows if self._is_held(row, layout))
+        rows = self._parents.adopt(found)
+        self._backlog.mark_done(key_of(row) for row in rows if self._arms.has_image(row, layout))
         missing = {key_of(row) for row in self._backlog.missing(part, rows)}
-        if not missing:
-            return
-        wanted = (
-            row
-            for row in _with_images(self._storage, part, columns, rows)
-            if key_of(row) in missing
-        )
-        while batch := list(itertools.islice(wanted, BATCH_ROWS)):
-            yield self._parents.adopt(batch)
-
-    def _is_held(self, row: Row, layout: Layout) -> bool:
-        """Tell whether an earlier process logged an image."""
-        arm = layout.arm_key(row)
-        run = self._runs.get(arm)
-        if run is None or run.is_new or run.is_deleted or not is_drawn(row):
-            return False
-        if arm not in self._held_images:
-            self._held_images[arm] = self.client.list_images(run)
-        stem = image_stem(layout.image_key(row), row)
-        return {full_image(stem), small_image(stem)} <= self._held_images[arm]
+        if missing:
+            for batch in iter_batches(self._storage, part, rows, missing):
+                yield self._parents.adopt(batch)
 
     def _log_arm(self, arm: str, rows: Sequence[Row], layout: Layout) -> int:
-        run = self._ensure_run(arm, rows[0], layout)
+        run = self._arms.ensure(arm, rows[0], layout)
         if run.is_deleted:
             self._backlog.mark_done(map(key_of, rows))
             return 0
@@ -265,39 +208,11 @@ class Syncer:
         except FileNotFoundError:
             return None
 
-    def _ensure_run(self, arm: str, row: Row, layout: Layout) -> KnownRun:
-        if arm not in self._runs:
-            tags = {**self._tags(), ARM_TAG: arm, KIND_TAG: "arm"}
-            tags |= {FIXED_TAG + name: text for name, text in layout.fixed(row).items()}
-            self._runs[arm] = self.client.create_run(
-                layout.run_name(row),
-                layout.params(row),
-                tags,
-                self._started_at_ms(row, layout.position(row)),
-            )
-        return self._runs[arm]
-
-    def _started_at_ms(self, row: Row, position: int) -> int:
-        """Return when a run is said to start: when the sweep began, the first arm last.
-
-        MLflow lists runs by their start, the latest first; so they stand in the sweep's order.
-        """
-        began = self._record.created_at
-        moment = datetime.fromisoformat(began) if began else row["created_at"]
-        return _milliseconds(moment) - position
-
-    def _tags(self) -> dict[str, str]:
-        return {
-            RUN_ID_TAG: self._run_id,
-            "promptlab.sweep_id": self._record.sweep_id,
-            "promptlab.run_folder": self._run.paths.root,
-        }
-
     def finish(self) -> int:
         """Log metrics, tables and the report run, end the runs; return the number of images."""
         self._run.refresh()
         layout = self._layout()
-        columns = [*_ROW_COLUMNS, *(axis.column for axis in self._run.axes)]
+        columns = row_columns(self._run.axes)
         rows = self._parents.adopt(self._run.rows(columns))
         history = picks.read_picks(self._run.paths.root)
         image_ids = list(dict.fromkeys(row["image_id"] for row in rows))
@@ -305,7 +220,7 @@ class Syncer:
         subjects = self._record.axes.get("subject", ())
         num_images = 0
         for arm, arm_rows in _group(rows, layout).items():
-            run = self._ensure_run(arm, arm_rows[0], layout)
+            run = self._arms.ensure(arm, arm_rows[0], layout)
             if run.is_deleted:
                 continue
             num_images += sum(map(is_drawn, arm_rows))
@@ -323,38 +238,12 @@ class Syncer:
             seconds = sum(row["seconds"] for row in arm_rows)
             self.client.finish(run, run.started_at_ms + round(seconds * 1000))
         if rows:
-            if REPORT_KEY not in self._runs:
-                tags = {**self._tags(), ARM_TAG: REPORT_KEY, KIND_TAG: "report"}
-                self._runs[REPORT_KEY] = self.client.create_run(
-                    "report",
-                    report_params(self._record, layout.fixed(rows[0])),
-                    tags,
-                    self._started_at_ms(rows[0], layout.num_positions),  # below the arms
-                )
-            if not self._runs[REPORT_KEY].is_deleted:
-                log_report_run(self.client, self._runs[REPORT_KEY], self._run, rows)
+            report_run = self._arms.ensure_report(rows[0], layout)
+            if not report_run.is_deleted:
+                log_report_run(self.client, report_run, self._run, rows)
         if not self._backlog.lost:
             mark_as_tracked(self._run.paths, self._options)
         return num_images - len(self._backlog.lost)
-
-
-def _with_images(
-    storage: Storage, part: Part, columns: Sequence[str], rows: Sequence[Row]
-) -> Iterator[Row]:
-    """Yield a part's rows with their images; where those are damaged, with none.
-
-    The PNG file is logged then.
-    """
-    num_read = 0
-    try:
-        for table in iter_row_groups(storage, part, part.axes, [*columns, "image"]):
-            yield from table.to_pylist()
-            num_read += table.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if not is_corruption(error):
-            raise
-        for row in rows[num_read:]:
-            yield {**row, "image": {"bytes": None, "path": row["path"]}}
 
 
 def _group(rows: Sequence[Row], layout: Layout) -> dict[str, list[Row]]:
@@ -362,10 +251,6 @@ def _group(rows: Sequence[Row], layout: Layout) -> dict[str, list[Row]]:
     for row in rows:
         groups[layout.arm_key(row)].append(row)
     return dict(groups)
-
-
-def _milliseconds(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
 def sync(
