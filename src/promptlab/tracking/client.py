@@ -6,20 +6,16 @@ nothing the second time. Knows nothing of run folders or rows.
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import hashlib
-import io
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
@@ -27,6 +23,7 @@ from promptlab.paths import slugify
 from promptlab.redaction import redact, redact_text
 from promptlab.tracking.connect import open_client
 from promptlab.tracking.database import artifact_folder
+from promptlab.tracking.pictures import local_folder, write_images
 from promptlab.version import __version__
 
 if TYPE_CHECKING:
@@ -181,24 +178,14 @@ class BulkClient:
         Where MLflow keeps artifacts in a folder of this machine they are written straight there,
         as its client would, which copies them from another folder: half of the time.
         """
-        folder = _local_folder(run.artifact_uri)
+        folder = local_folder(run.artifact_uri)
         if folder is not None:
-            self._write_images(folder / "images", png_from_stem)
+            write_images(folder / "images", png_from_stem, self.thumbnail_px, self.num_threads)
         else:
             with tempfile.TemporaryDirectory(prefix="promptlab-") as aside:
-                self._write_images(Path(aside), png_from_stem)
+                write_images(Path(aside), png_from_stem, self.thumbnail_px, self.num_threads)
                 self.client.log_artifacts(run.run_id, aside, "images")
         self.set_tags(run, {"mlflow.loggedImages": "True"})
-
-    def _write_images(self, folder: Path, png_from_stem: Mapping[str, bytes]) -> None:
-        """Write each image before its small one: who finds both has both whole."""
-        folder.mkdir(parents=True, exist_ok=True)
-        with _mapper(self.num_threads) as map_:
-            small = map_(lambda png: shrink(png, self.thumbnail_px), png_from_stem.values())
-            for (stem, png), webp in zip(png_from_stem.items(), small, strict=True):
-                name = stem.removeprefix("images/")
-                Path(folder, f"{name}.png").write_bytes(png)
-                Path(folder, f"{name}+compressed.webp").write_bytes(webp)
 
     def describe_experiment(self, text: str) -> None:
         """Set the experiment's description, unless a person wrote another one."""
@@ -300,39 +287,6 @@ class BulkClient:
         if run.ended_at_ms != ended_at_ms:
             self.client.set_terminated(run.run_id, "FINISHED", ended_at_ms)
             run.ended_at_ms = ended_at_ms
-
-
-@contextlib.contextmanager
-def _mapper(num_threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Return `map`, over threads if there are several: Pillow leaves Python's lock."""
-    if num_threads == 1:
-        yield map
-    else:
-        with ThreadPoolExecutor(num_threads) as threads:
-            yield threads.map
-
-
-def _local_folder(artifact_uri: str) -> Path | None:
-    """Return the folder of a run's artifacts if MLflow's client writes them to one itself."""
-    if urlsplit(artifact_uri).scheme not in ("", "file"):
-        return None
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
-    return Path(LocalArtifactRepository(artifact_uri).artifact_dir)
-
-
-def shrink(png: bytes, longest_px: int) -> bytes:
-    """Return the small WebP that MLflow's charts show at its own size."""
-    from PIL import Image
-
-    image: Any = Image.open(io.BytesIO(png))
-    scale = longest_px / max(image.size)
-    if scale < 1:  # MLflow enlarges small ones itself; here that would cost twice the time
-        width, height = (max(1, int(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)  # 2/3 of bicubic's time
-    buffer = io.BytesIO()
-    image.save(buffer, "webp", method=0)  # half the time of the default for a fifth more bytes
-    return buffer.getvalue()
 
 
 def _user() -> str:
