@@ -29,6 +29,7 @@ from promptlab.store.lock import hold_lock
 from promptlab.store.parts import list_parts
 from promptlab.store.storage import open_storage
 from promptlab.verdicts import picks
+from promptlab.verdicts.picked import picked_images
 from tests.store.painting import Painter, make_plan, paint
 from tests.store.sweeping import draw_and_stop, draw_plan, drawn, essence, pixels_of
 
@@ -127,7 +128,7 @@ def test_an_image_in_a_bucket_is_picked_and_its_page_shows_it(remote, capsys):
     assert exported == pick
     given = picks.Pick(other, rating=2)
     assert picks.record_picks(remote.root, [given, exported]) == 1
-    assert [image.image_id for image in picks.picked_images(remote.root)] == [image_id]
+    assert [image.image_id for image in picked_images(remote.root)] == [image_id]
 
 
 def test_picks_of_a_folder_that_is_not_in_the_bucket_are_refused(bucket):

@@ -8,6 +8,7 @@ import pytest
 from promptlab.errors import ReportError
 from promptlab.store import read_run
 from promptlab.verdicts import picks
+from promptlab.verdicts.picked import picked_images
 from promptlab.verdicts.picks import Pick
 from tests.report.runs import make_run
 
@@ -232,7 +233,7 @@ def test_picked_images_carry_what_a_new_sweep_needs(tmp_path):
     row = next(r for r in read_run(root).rows() if r["top_k"] == 16)
     other = next(r for r in read_run(root).rows() if r["top_k"] == 8)
     picks.record_picks(root, [Pick(row["image_id"], rating=4), Pick(other["image_id"], rating=1)])
-    (picked,) = picks.picked_images(root)
+    (picked,) = picked_images(root)
     assert (picked.image_id, picked.subject, picked.style, picked.seed, picked.prompt) == (
         row["image_id"],
         row["subject"],
@@ -256,11 +257,11 @@ def test_rejects_and_poor_ratings_are_not_drawn_again(tmp_path):
             Pick(ids[3], note="hm"),
         ],
     )
-    assert [picked.image_id for picked in picks.picked_images(root)] == [ids[2]]
-    assert len(picks.picked_images(root, min_rating=2)) == 2
+    assert [picked.image_id for picked in picked_images(root)] == [ids[2]]
+    assert len(picked_images(root, min_rating=2)) == 2
 
 
 def test_a_run_without_picks_says_how_to_pick(tmp_path):
     root = make_run(tmp_path / "run")
     with pytest.raises(ReportError, match="promptlab pick"):
-        picks.picked_images(root)
+        picked_images(root)

@@ -77,7 +77,7 @@ def choose(args: argparse.Namespace, targets: Sequence[str]) -> Chosen:
 
 def _of_run(run: Run, args: argparse.Namespace) -> list[str]:
     if args.picked:
-        from promptlab.verdicts.picks import picked_images
+        from promptlab.verdicts.picked import picked_images
 
         return [image.image_id for image in picked_images(run.paths.root)]
     if args.best:

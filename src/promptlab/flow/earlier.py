@@ -20,7 +20,7 @@ from promptlab.planning.plan import Plan
 from promptlab.redaction import lacks_secret
 from promptlab.store import read_run
 from promptlab.verdicts.lineage import Lineage, find_parents
-from promptlab.verdicts.picks import picked_images
+from promptlab.verdicts.picked import picked_images
 
 
 def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -11,14 +11,8 @@ from promptlab.exports import load_lazily
 
 if TYPE_CHECKING:
     from promptlab.verdicts.lineage import Lineage
-    from promptlab.verdicts.picks import (
-        Pick,
-        PickedImage,
-        current_picks,
-        picked_images,
-        read_picks,
-        record_picks,
-    )
+    from promptlab.verdicts.picked import PickedImage, picked_images
+    from promptlab.verdicts.picks import Pick, current_picks, read_picks, record_picks
     from promptlab.verdicts.scores import read_scores
 
 __all__ = [
@@ -37,9 +31,9 @@ __getattr__ = load_lazily(
     {
         "Lineage": "lineage",
         "Pick": "picks",
-        "PickedImage": "picks",
+        "PickedImage": "picked",
         "current_picks": "picks",
-        "picked_images": "picks",
+        "picked_images": "picked",
         "read_picks": "picks",
         "read_scores": "scores",
         "record_picks": "picks",

@@ -1,10 +1,9 @@
 """Picks: a person's verdicts on images, kept as rows beside the images they judge.
 
 Takes verdicts from the command line or from a page's `picks.json`; keeps them in the run folder's
-`picks.parquet`; returns the verdict on every image and the picks among them. The file is a
-history: a newer row of the same person on the same image replaces the older one, and nothing is
-ever deleted. The verdicts of several people on one image are combined. Knows nothing of pages,
-MLflow or models.
+`picks.parquet`; returns the verdict on every image. The file is a history: a newer row of the same
+person on the same image replaces the older one, and nothing is ever deleted. The verdicts of
+several people on one image are combined. Knows nothing of pages, MLflow or models.
 """
 
 from __future__ import annotations
@@ -15,14 +14,13 @@ import getpass
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from promptlab.errors import NoPicksError, ReportError
+from promptlab.errors import ReportError
 from promptlab.identity import escape_surrogates
 from promptlab.paths import RunPaths
-from promptlab.records import ROW_COLUMNS, Scalar
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,23 +87,6 @@ class Pick:
         """
         threshold = pick_rating() if min_rating is None else min_rating
         return not self.is_reject and (self.is_favourite or (self.rating or 0) >= threshold)
-
-
-@dataclass(frozen=True, slots=True)
-class PickedImage:
-    """A pick with everything that a new sweep needs to draw it again."""
-
-    image_id: str
-    cell_id: str
-    subject: str
-    style: str
-    template: str
-    prompt: str
-    seed: int
-    model: str
-    axes: Mapping[str, Scalar]  # values of the further axes
-    params: Mapping[str, Scalar]  # every sampling parameter it was drawn with
-    pick: Pick
 
 
 def now_utc() -> str:
@@ -283,43 +264,6 @@ def picks_from_json(text: str, who: str = "") -> list[Pick]:
 def picks_to_json(picks: Iterable[Pick]) -> str:
     """Return verdicts in the format that pages export and `promptlab pick --import` takes."""
     return json.dumps({"format": EXPORT_FORMAT, "version": 1, "picks": [asdict(p) for p in picks]})
-
-
-def picked_images(
-    run_root: str | os.PathLike[str], min_rating: int | None = None
-) -> list[PickedImage]:
-    """Return the picks of a run, in the order they were judged.
-
-    Raises NoPicksError if there is none, with the ways to pick.
-    """
-    from promptlab.store import read_run
-
-    threshold = pick_rating() if min_rating is None else min_rating
-    picked = {i: p for i, p in current_picks(run_root).items() if p.is_pick(threshold)}
-    if not picked:
-        raise NoPicksError(
-            f"{run_root} holds no picks to start from: mark images as favourites or rate them "
-            f"{threshold} or better on its contact sheet, then `promptlab pick --import "
-            "picks.json`, or use `promptlab pick IMAGE_ID --favourite`."
-        )
-    row_from_id: dict[str, dict[str, Any]] = {}
-    for row in read_run(str(run_root)).table().to_pylist():
-        if row["image_id"] in picked:
-            row_from_id.setdefault(row["image_id"], row)
-    return [_picked_image(row_from_id[i], picked[i]) for i in picked if i in row_from_id]
-
-
-def _picked_image(row: Mapping[str, Any], pick: Pick) -> PickedImage:
-    known = {*ROW_COLUMNS, "image", "path"}
-    return PickedImage(
-        **{name: row[name] for name in _COPIED},
-        axes={name: value for name, value in row.items() if name not in known},
-        params=json.loads(row["params"]),
-        pick=pick,
-    )
-
-
-_COPIED = ("image_id", "cell_id", "subject", "style", "template", "prompt", "seed", "model")
 
 
 def _table(picks: list[Pick]) -> pa.Table:
