@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -23,22 +22,13 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    Glob,
-    Override,
-    OverrideType,
-    Quote,
-    QuotedString,
-    ValueType,
-)
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from promptlab.configs.overrides import is_readable
 from promptlab.configs.settings import Job, with_node_inputs
 
 NO_CHOICE = "none"  # an option of this name is never part of a glob
@@ -223,36 +213,6 @@ class ComposingLoader:
             self._searchpath_overrides() if overrides is None else overrides,
         )
         return [option for option in options if option != NO_CHOICE]
-
-
-def open_globs(overrides: Sequence[Override]) -> None:
-    """Replace globs by the options that they match, in sub-groups too.
-
-    Hydra lists the options of the group itself only, so glob(art/*) would match nothing.
-    """
-    for override in overrides:
-        glob = override._value
-        if not isinstance(glob, Glob) or override.config_loader is None:
-            continue
-        folders = dict.fromkeys(p.rpartition("/")[0] for p in glob.include if "/" in p)
-        names = override.config_loader.get_group_options(override.key_or_group)
-        for folder in folders:
-            group = f"{override.key_or_group}/{folder}"
-            options = override.config_loader.get_group_options(group)
-            names += [f"{folder}/{option}" for option in options]
-        # A star stays within its folder here, as in a shell.
-        include = [(p, p.count("/")) for p in glob.include]
-        chosen = [
-            name
-            for name in Glob(include=glob.include, exclude=glob.exclude).filter(names)
-            if any(fnmatch(name, p) and name.count("/") == depth for p, depth in include)
-        ]
-        # A name beyond Hydra's grammar, such as Küche, has to come in quotes to be read again.
-        key = override.key_or_group
-        override._value = ChoiceSweep(
-            list=[n if is_readable(f"{key}={n}") else QuotedString(n, Quote.double) for n in chosen]
-        )
-        override.value_type = ValueType.CHOICE_SWEEP
 
 
 def job_from_config(config: DictConfig, hydra_config: Any) -> Job:

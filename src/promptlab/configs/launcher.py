@@ -18,7 +18,8 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from promptlab.configs.compose import ComposingLoader, open_globs
+from promptlab.configs.compose import ComposingLoader
+from promptlab.configs.globs import open_globs
 from promptlab.configs.overrides import check_num_jobs, open_slots, prepare_override
 from promptlab.configs.settings import Job
 from promptlab.errors import ConfigError, PromptlabError
