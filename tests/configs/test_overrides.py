@@ -10,7 +10,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptlab.configs.overrides import check_num_jobs, prepare_arguments, prepare_override
+from promptlab.configs.counting import check_num_jobs
+from promptlab.configs.overrides import prepare_arguments, prepare_override
 from promptlab.configs.quoting import quote
 from promptlab.errors import ConfigError, PlanTooLargeError
 from tests.pace import cost

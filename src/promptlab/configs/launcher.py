@@ -19,8 +19,9 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from promptlab.configs.compose import ComposingLoader
+from promptlab.configs.counting import check_num_jobs
 from promptlab.configs.globs import open_globs
-from promptlab.configs.overrides import check_num_jobs, open_slots, prepare_override
+from promptlab.configs.overrides import open_slots, prepare_override
 from promptlab.configs.settings import Job
 from promptlab.errors import ConfigError, PromptlabError
 

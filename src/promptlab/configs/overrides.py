@@ -3,28 +3,23 @@
 Takes overrides as they were typed (or as `hydra.sweeper.params` has them), returns overrides that
 Hydra reads as they were meant. What Hydra can read stays untouched, with one exception:
 `subject={colour: red|blue}`, which it would read as keys and values. What stays ambiguous is an
-error with the quoted form ready to paste. Also counts the jobs of a multirun before Hydra
-enumerates them.
+error with the quoted form ready to paste.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptlab.configs.quoting import join_command, quote, quote_override
-from promptlab.configs.settings import DEFAULT_LIMIT, RESERVED_KEYS, TEXT_KEYS, keys_of
+from promptlab.configs.settings import RESERVED_KEYS, TEXT_KEYS, keys_of
 from promptlab.configs.written import is_rewritten
-from promptlab.errors import ConfigError, PlanTooLargeError
+from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
-    from hydra.core.override_parser.types import Override
-
-MAX_JOBS = 200_000  # jobs that Hydra may compose for rules, zips or samples to choose from
 
 # In these a bracket opens a structured value: a slip in one must not become a text.
 _STRUCTURED_KEYS = (RESERVED_KEYS - {*keys_of("text")}) | {"hydra"}
@@ -273,44 +268,3 @@ def _quote_arguments(call: str) -> str:
     name, _, inside = call.partition("(")
     arguments = inside.rstrip().removesuffix(")")
     return f"{name}({','.join(_quote(_unquoted(_plain(part))) for part in _split(arguments))})"
-
-
-# --------------------------------------------------------------------------- jobs, counted
-
-
-def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> None:
-    """Refuse a multirun that is too large before its jobs are enumerated.
-
-    `config` is the multirun's own. Rules, zips and samples may leave few of many jobs, so with
-    them the bound is what Hydra can compose rather than the limit on images.
-    """
-    sizes: dict[str, int] = {}
-    narrowing = keys_of("narrowing")  # they may keep only a few of many jobs
-    settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *narrowing)}
-    for override in overrides:
-        key = override.key_or_group
-        if override.is_sweep_override():
-            sizes[key] = _num_values(override)
-        elif key in settings:
-            settings[key] = override.value()
-    num_jobs = math.prod(sizes.values())
-    limit = settings["limit"] if isinstance(settings["limit"], int) else DEFAULT_LIMIT
-    is_narrowed = any(settings[key] for key in narrowing)
-    bound = max(limit, MAX_JOBS) if is_narrowed else limit
-    if num_jobs > bound:
-        axes = " × ".join(f"{key} {size:,}" for key, size in sizes.items() if size > 1)
-        raise PlanTooLargeError(
-            f"The sweep holds {num_jobs:,} cells or more ({axes}), more than its limit of "
-            f"{bound:,}. To draw them all add limit={num_jobs}; to draw fewer name fewer values."
-        )
-
-
-def _num_values(override: Override) -> int:
-    from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
-
-    value = override.value()
-    if isinstance(value, ChoiceSweep):
-        return len(value.list)
-    if isinstance(value, RangeSweep) and value.start is not None and value.stop is not None:
-        return max(0, math.ceil((value.stop - value.start) / value.step)) if value.step else 1
-    return 1  # a glob: as many as the group has options, never many
