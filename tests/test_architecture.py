@@ -83,6 +83,7 @@ FLOORS = (
     ("configs",),
     (
         "records",
+        "run_record",
         "identity",
         "redaction",
         "paths",

@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promptlab.identity import escape_surrogates
-from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS, ModelRecord, RunRecord
+from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS
+from promptlab.run_record import ModelRecord, RunRecord
 
 RECORD = RunRecord(
     schema_version=1,

@@ -20,7 +20,7 @@ from promptlab.planning.redraw import (
     redraw_command,
     redraw_overrides,
 )
-from promptlab.records import ModelRecord, RunRecord
+from promptlab.run_record import ModelRecord, RunRecord
 
 NASTY = st.text(alphabet="ab'\"\\${}[](),=:|@#! \n\t🦊é_*%-~`;&<>", max_size=20)
 

@@ -17,7 +17,8 @@ from promptlab import identity
 from promptlab.finishing import finish
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Axis, Plan, PlannedModel
-from promptlab.records import Cell, Numerics, Request, Result, RunRecord, Scalar
+from promptlab.records import Cell, Numerics, Request, Result, Scalar
+from promptlab.run_record import RunRecord
 from promptlab.store import StoreOptions, open_store
 from tests.painters import PARAMETERS, PaintModel
 

@@ -14,7 +14,8 @@ from promptlab.errors import PromptlabError
 from promptlab.finishing import finish
 from promptlab.identity import canonical_json
 from promptlab.paths import RunPaths
-from promptlab.records import Numerics, Result, RunRecord
+from promptlab.records import Numerics, Result
+from promptlab.run_record import RunRecord
 from promptlab.serve import acts, live, pages, verdicts
 from promptlab.serve.access import Access, TokenFile
 from promptlab.serve.app import make_app

@@ -11,7 +11,8 @@ from PIL import Image
 
 from promptlab import engine
 from promptlab.finishing import finish, finishing
-from promptlab.records import Numerics, Result, RunRecord
+from promptlab.records import Numerics, Result
+from promptlab.run_record import RunRecord
 from promptlab.store import StoreOptions, open_store, read_run
 from tests.store.painting import paint
 

@@ -9,7 +9,8 @@ import pytest
 from promptlab.errors import StoreError
 from promptlab.models.protocol import Parameter
 from promptlab.paths import RunPaths
-from promptlab.records import ModelRecord, Numerics
+from promptlab.records import Numerics
+from promptlab.run_record import ModelRecord
 from promptlab.store import read_run, survey
 from promptlab.store.parts import all_columns
 from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY, axis_columns, facts_from_columns

@@ -21,7 +21,8 @@ from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import PlannedModel
 from promptlab.png import read_text
-from promptlab.records import ModelRecord, Request, Result, Source, WorkerShare
+from promptlab.records import Request, Result, Source, WorkerShare
+from promptlab.run_record import ModelRecord
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts

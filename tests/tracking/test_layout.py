@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.errors import TrackingError
-from promptlab.records import RunRecord, WorkerShare
+from promptlab.records import WorkerShare
+from promptlab.run_record import RunRecord
 from promptlab.store.schema import AxisColumn
 from promptlab.tracking.layout import (
     arm_metrics,

@@ -9,8 +9,8 @@ import pytest
 
 from promptlab.errors import TrackingError
 from promptlab.paths import RunPaths
-from promptlab.records import RunRecord
 from promptlab.redaction import redact_text
+from promptlab.run_record import RunRecord
 from promptlab.tracking.location import (
     bind_run,
     database_of,

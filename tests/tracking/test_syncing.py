@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from promptlab.cli import main
 from promptlab.errors import TrackingError
-from promptlab.records import Result, RunRecord
+from promptlab.records import Result
+from promptlab.run_record import RunRecord
 from promptlab.store import StoreOptions, open_store, read_run
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage

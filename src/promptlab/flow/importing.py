@@ -29,8 +29,9 @@ from promptlab.models.imported import ImportedModel
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells
 from promptlab.png import compress, hash_pixels
-from promptlab.records import IMPORTED, Cell, Drawn, ImageFacts, RunRecord, Scalar
+from promptlab.records import IMPORTED, Cell, Drawn, ImageFacts, Scalar
 from promptlab.report import write_contact_sheet
+from promptlab.run_record import RunRecord
 from promptlab.store import StoreOptions, open_store
 
 MAX_AXIS_VALUES = 50  # a parameter with more values is no axis, but stays among the parameters

@@ -14,7 +14,7 @@ from typing import Any
 from promptlab import machine
 from promptlab.configs.settings import Job
 from promptlab.planning.plan import Plan
-from promptlab.records import RunRecord
+from promptlab.run_record import RunRecord
 from promptlab.version import __version__
 
 PACKAGES = ("torch", "hydra-core", "omegaconf", "mlflow", "pyarrow", "pillow", "min-dalle", "numpy")

@@ -15,7 +15,8 @@ from typing import Any
 
 from promptlab.configs.quoting import join_command, quote, quote_for_shell
 from promptlab.planning.language import Pattern
-from promptlab.records import IMPORTED, RunRecord
+from promptlab.records import IMPORTED
+from promptlab.run_record import RunRecord
 
 # Settings that decide where and how fast an image is drawn, and never change its pixels.
 _INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})

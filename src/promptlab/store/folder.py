@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
-from promptlab.records import RunRecord, Scalar
+from promptlab.records import Scalar
+from promptlab.run_record import RunRecord
 from promptlab.store.compaction import TARGET_BYTES, TARGET_ROWS, compact, is_small
 from promptlab.store.index import RowIndex
 from promptlab.store.lock import CheckLock

@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from promptlab.identity import canonical_json
 from promptlab.planning.plan import Plan, PlannedModel
-from promptlab.records import Cell, CellColumns, ModelRecord, Request, RunRecord, Scalar
+from promptlab.records import Cell, CellColumns, Request, Scalar
+from promptlab.run_record import ModelRecord, RunRecord
 from promptlab.store.png import Label
 from promptlab.version import __version__
 

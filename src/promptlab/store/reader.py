@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
-from promptlab.records import RunRecord
+from promptlab.run_record import RunRecord
 from promptlab.store import parts as part_files
 from promptlab.store.parts import Part
 from promptlab.store.schema import AxisColumn, make_schema

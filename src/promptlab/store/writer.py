@@ -18,7 +18,8 @@ from promptlab.errors import StoreError
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan, PlannedModel, axes_of_cells
 from promptlab.png import drop_texts
-from promptlab.records import CELL_COLUMNS, Cell, Drawn, ImageRow, Request, RunRecord, WorkerShare
+from promptlab.records import CELL_COLUMNS, Cell, Drawn, ImageRow, Request, WorkerShare
+from promptlab.run_record import RunRecord
 from promptlab.store.folder import Listener, RunFolder, explained, join_axes
 from promptlab.store.index import Counts
 from promptlab.store.lock import hold_lock

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from promptlab.records import RunRecord
+from promptlab.run_record import RunRecord
 from promptlab.store import Run
 
 ENLARGED = "is_enlarged"  # in a row that was moved to its parent's arm

@@ -16,8 +16,8 @@ from pathlib import Path
 from promptlab.errors import TrackingError
 from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
-from promptlab.records import RunRecord
 from promptlab.redaction import MARK, redact_text
+from promptlab.run_record import RunRecord
 from promptlab.store.storage import open_storage
 from promptlab.tracking.options import TrackingOptions
 

@@ -18,8 +18,8 @@ from typing import Any
 from promptlab.configs.quoting import join_command
 from promptlab.errors import ReportError
 from promptlab.identity import hash_id
-from promptlab.records import RunRecord
 from promptlab.redaction import redact, redact_text
+from promptlab.run_record import RunRecord
 from promptlab.store.reader import Run, read_run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import NOTE_TAG, BulkClient, KnownRun
