@@ -14,7 +14,8 @@ import pytest
 
 from promptlab.cli import main
 from promptlab.serve.children import Children
-from promptlab.serve.queue import Entry, Queue
+from promptlab.serve.entries import Entry
+from promptlab.serve.queue import Queue
 from promptlab.serve.runner import Runner
 from tests.serve.conftest import rows_of, runs_of
 from tests.store.sweeping import essence

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from promptlab.errors import ConfigError, PromptlabError
 
 if TYPE_CHECKING:
-    from promptlab.serve.queue import Entry, Queue
+    from promptlab.serve.entries import Entry
+    from promptlab.serve.queue import Queue
 
 NUM_SHOWN = 40
 

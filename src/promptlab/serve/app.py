@@ -22,7 +22,8 @@ from promptlab.errors import PromptlabError
 from promptlab.serve import acts, door, images_api, live, pages, verdicts
 from promptlab.serve.choices import list_choices
 from promptlab.serve.door import Guarded, read_json, visitor_of
-from promptlab.serve.queue import Entry, QueueFullError
+from promptlab.serve.entries import Entry
+from promptlab.serve.queue import QueueFullError
 from promptlab.serve.server import KEEPALIVE_S, Server, document_of, event
 from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
 

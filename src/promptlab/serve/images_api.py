@@ -32,8 +32,8 @@ from promptlab.errors import PromptlabError
 from promptlab.planning.seeds import MAX_SEED
 from promptlab.serve.choices import list_choices, model_names
 from promptlab.serve.door import Guarded, error_document, read_json, visitor_of
+from promptlab.serve.entries import ENDED, Entry
 from promptlab.serve.previews import Preview
-from promptlab.serve.queue import ENDED, Entry
 from promptlab.serve.server import Server, event
 from promptlab.serve.wishes import argv_of
 from promptlab.store import read_run

@@ -13,57 +13,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from promptlab.errors import PromptlabError
+from promptlab.serve.entries import COLUMNS, ENDED, Entry, entry_from_row, open_table
 
-STATUSES = ("waiting", "drawing", "done", "failed", "cancelled")
-ENDED = STATUSES[2:]
 MAX_WAITING = 1000
 MAX_LOST = 5  # an entry whose server died so many times is not drawn again
 QUEUE_PATH = ".serve/queue.sqlite"  # in the folder of the runs
-BUSY_S = 10.0  # another process writes meanwhile
-VERSION = 1  # of the table
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS entries (
-    entry_id INTEGER PRIMARY KEY AUTOINCREMENT,
-    argv TEXT NOT NULL,
-    status TEXT NOT NULL DEFAULT 'waiting',
-    who TEXT NOT NULL,
-    source TEXT NOT NULL,
-    position REAL NOT NULL,
-    attempt INTEGER NOT NULL DEFAULT 0,
-    lease_until REAL,
-    owner TEXT NOT NULL DEFAULT '',
-    is_cancelling INTEGER NOT NULL DEFAULT 0,
-    num_images INTEGER,
-    num_pending INTEGER,
-    num_drawn INTEGER NOT NULL DEFAULT 0,
-    num_failed INTEGER NOT NULL DEFAULT 0,
-    run_folder TEXT,
-    rows TEXT,
-    error TEXT NOT NULL DEFAULT '',
-    created_at REAL NOT NULL,
-    started_at REAL,
-    ended_at REAL,
-    of TEXT NOT NULL,
-    is_urgent INTEGER NOT NULL,
-    num_lost INTEGER NOT NULL DEFAULT 0,
-    request_id TEXT UNIQUE
-);
-CREATE INDEX IF NOT EXISTS entries_of_status ON entries (status, is_urgent, position);
-CREATE TABLE IF NOT EXISTS changes (num INTEGER NOT NULL);
-INSERT INTO changes SELECT 0 WHERE NOT EXISTS (SELECT * FROM changes);
-CREATE TRIGGER IF NOT EXISTS entry_added AFTER INSERT ON entries
-    BEGIN UPDATE changes SET num = num + 1; END;
-CREATE TRIGGER IF NOT EXISTS entry_changed AFTER UPDATE OF
-    status, position, is_cancelling, num_images, num_pending, num_drawn, num_failed, run_folder,
-    rows, error
-    ON entries BEGIN UPDATE changes SET num = num + 1; END;
-"""
 _ORDER = "is_urgent DESC, position"
 _NOTED = frozenset({"num_images", "num_pending", "num_drawn", "num_failed", "run_folder", "rows"})
 _BACK = "CASE WHEN is_cancelling THEN 'cancelled' ELSE 'waiting' END"
@@ -74,42 +33,11 @@ class QueueFullError(PromptlabError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One command line in the queue, and how far it is."""
-
-    entry_id: int
-    argv: tuple[str, ...]  # of `promptlab sweep`, without these two words
-    status: str  # of STATUSES
-    who: str
-    source: str  # page, shell, api or sheet
-    position: float  # among those that wait
-    attempt: int  # how many times it was claimed
-    lease_until: float | None
-    owner: str  # the server that draws it
-    is_cancelling: bool
-    num_images: int | None  # None: not planned yet
-    num_pending: int | None  # of num_images, those that no run has drawn yet
-    num_drawn: int
-    num_failed: int
-    run_folder: str | None
-    rows: str | None  # path of a file with the plan's pending rows
-    error: str
-    created_at: float
-    started_at: float | None
-    ended_at: float | None
-    of: str  # image_id that it descends from, "": none
-    is_urgent: bool  # someone waits for its answer
-
-
-@dataclass(frozen=True, slots=True)
 class Lease:
     """The right to draw an entry; void once another attempt has begun."""
 
     entry_id: int
     attempt: int
-
-
-_COLUMNS = ", ".join(field.name for field in fields(Entry))
 
 
 class Queue:
@@ -118,36 +46,7 @@ class Queue:
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        try:
-            Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = sqlite3.connect(
-                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            self._prepare()
-        except (OSError, sqlite3.Error) as error:
-            raise PromptlabError(
-                f"The queue {path} cannot be opened: {error}. Expected a local folder that can be "
-                "written."
-            ) from error
-
-    def _prepare(self) -> None:
-        deadline = time.monotonic() + BUSY_S
-        while True:  # SQLite does not wait for another process that turns WAL on
-            try:
-                self._database.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        self._database.execute("PRAGMA synchronous = FULL")
-        (version,) = self._database.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise sqlite3.DatabaseError("it is of a newer promptlab")
-        if version < VERSION:
-            self._database.executescript(
-                f"BEGIN IMMEDIATE; {_TABLE} PRAGMA user_version = {VERSION}; COMMIT;"
-            )
+        self._database = open_table(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -189,10 +88,10 @@ class Queue:
         """
         with self._writing() as database:
             found = database.execute(
-                f"SELECT {_COLUMNS} FROM entries WHERE request_id = ?", (request_id or None,)
+                f"SELECT {COLUMNS} FROM entries WHERE request_id = ?", (request_id or None,)
             ).fetchone()
             if found is not None:
-                return _entry(found)
+                return entry_from_row(found)
             (num_waiting,) = database.execute(
                 "SELECT count(*) FROM entries WHERE status = 'waiting'"
             ).fetchone()
@@ -205,7 +104,7 @@ class Queue:
                 "INSERT INTO entries (argv, who, source, position, num_images, created_at, of, "
                 "is_urgent, request_id) VALUES (?, ?, ?, "
                 "(SELECT coalesce(max(position), 0) + 1 FROM entries), ?, ?, ?, ?, ?) "
-                f"RETURNING {_COLUMNS}",
+                f"RETURNING {COLUMNS}",
                 (
                     json.dumps(list(argv)),
                     who,
@@ -217,22 +116,22 @@ class Queue:
                     request_id or None,
                 ),
             ).fetchone()
-        return _entry(row)
+        return entry_from_row(row)
 
     def get(self, entry_id: int) -> Entry | None:
         """Return an entry, None if there is none."""
-        rows = self._execute(f"SELECT {_COLUMNS} FROM entries WHERE entry_id = ?", entry_id)
-        return _entry(rows[0]) if rows else None
+        rows = self._execute(f"SELECT {COLUMNS} FROM entries WHERE entry_id = ?", entry_id)
+        return entry_from_row(rows[0]) if rows else None
 
     def entries(self, limit: int = 200) -> list[Entry]:
         """Return entries: those being drawn, those that wait in order, then the newest ended."""
         rows = self._execute(
-            f"SELECT {_COLUMNS} FROM entries ORDER BY "
+            f"SELECT {COLUMNS} FROM entries ORDER BY "
             "CASE status WHEN 'drawing' THEN 0 WHEN 'waiting' THEN 1 ELSE 2 END, "
             f"ended_at DESC, {_ORDER}, entry_id LIMIT ?",
             limit,
         )
-        return [_entry(row) for row in rows]
+        return [entry_from_row(row) for row in rows]
 
     def version(self) -> int:
         """Return a number that grows with every change by any process, but not with renewals."""
@@ -263,18 +162,18 @@ class Queue:
                 "WHERE entry_id = (SELECT entry_id FROM entries "
                 "WHERE (status = 'waiting' OR (status = 'drawing' AND lease_until < ?3)) "
                 "AND (?4 IS NULL OR coalesce(num_pending, num_images) <= ?4) "
-                f"ORDER BY {_ORDER} LIMIT 1) RETURNING {_COLUMNS}",
+                f"ORDER BY {_ORDER} LIMIT 1) RETURNING {COLUMNS}",
                 (owner, now + lease_s, now, max_images),
             ).fetchone()
         if row is None:
             return None
-        entry = _entry(row)
+        entry = entry_from_row(row)
         return Lease(entry.entry_id, entry.attempt), entry
 
     def renew(self, lease: Lease, lease_s: float) -> Entry | None:
         """Keep an entry for longer and return it as it is; None: it is another's now."""
         rows = self._change(lease, "lease_until = ?", self._clock() + lease_s)
-        return _entry(rows[0]) if rows else None
+        return entry_from_row(rows[0]) if rows else None
 
     def note(self, lease: Lease, **progress: int | str | None) -> bool:
         """Write how far an entry is: counts, run folder, the file of its rows."""
@@ -311,7 +210,7 @@ class Queue:
         """Change the entry of a lease that still holds."""
         return self._execute(
             f"UPDATE entries SET {columns} WHERE entry_id = ? AND attempt = ? "
-            f"AND status = 'drawing' RETURNING {_COLUMNS}",
+            f"AND status = 'drawing' RETURNING {COLUMNS}",
             *values,
             lease.entry_id,
             lease.attempt,
@@ -351,12 +250,3 @@ class Queue:
                 [(position, moved) for moved, (_, position) in zip(order, rows, strict=True)],
             )
         return True
-
-
-def _entry(row: tuple[Any, ...]) -> Entry:
-    """Return an entry from a row of the table."""
-    values = dict(zip((field.name for field in fields(Entry)), row, strict=True))
-    values["argv"] = tuple(json.loads(values["argv"]))
-    for name in ("is_cancelling", "is_urgent"):
-        values[name] = bool(values[name])
-    return Entry(**values)

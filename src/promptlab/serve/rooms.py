@@ -24,7 +24,8 @@ from promptlab.store import list_runs
 from promptlab.store.storage import open_storage
 
 if TYPE_CHECKING:
-    from promptlab.serve.queue import Entry, Queue
+    from promptlab.serve.entries import Entry
+    from promptlab.serve.queue import Queue
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from promptlab.errors import EXIT_INTERRUPTED, PromptlabError
 from promptlab.serve.children import Child, Children, Event
+from promptlab.serve.entries import Entry
 from promptlab.serve.previews import Previews
-from promptlab.serve.queue import Entry, Lease, Queue
+from promptlab.serve.queue import Lease, Queue
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.concurrency import run_in_threadpool
 
 from promptlab.serve.access import Access
+from promptlab.serve.entries import Entry
 from promptlab.serve.previews import Previews
-from promptlab.serve.queue import Entry, Queue, QueueFullError
+from promptlab.serve.queue import Queue, QueueFullError
 from promptlab.serve.rooms import Rooms
 from promptlab.serve.wishes import line_of
 
