@@ -6,7 +6,7 @@ import pytest
 
 from promptlab.report.served import ServedSheet
 from promptlab.serve.acts import in_all_styles, line_of_images, more_seeds, other_params
-from promptlab.serve.wishes import WishRefusedError
+from promptlab.serve.checks import WishRefusedError
 from tests.conftest import PAINT, Project
 
 OVERPAINT = PAINT.replace("PaintModel", "OverpaintModel").format(name="paint")

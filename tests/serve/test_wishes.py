@@ -16,16 +16,14 @@ from promptlab.configs.hydra_app import compose_jobs
 from promptlab.configs.settings import keys_of
 from promptlab.errors import PromptlabError
 from promptlab.planning.language import parse_pattern
-from promptlab.serve.wishes import (
+from promptlab.serve.checks import (
     MAX_ARGUMENTS,
     MAX_CHARACTERS,
     MAX_MARKS,
     WishRefusedError,
-    argv_of,
     check,
-    line_of,
-    with_other_seeds,
 )
+from promptlab.serve.wishes import argv_of, line_of, with_other_seeds
 
 ID = "0123456789abcdef"
 
@@ -264,7 +262,7 @@ def test_what_would_take_long_to_read_is_not_read(
     wish: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hydra's parser takes minutes for a list of 20,000 values."""
-    monkeypatch.delattr("promptlab.serve.wishes._check_argument")
+    monkeypatch.delattr("promptlab.serve.checks._check_argument")
     with pytest.raises(WishRefusedError, match="at most"):
         argv_of(wish)
 

@@ -19,9 +19,9 @@ from promptlab.planning.redraw import hydra_value, recorded_model, redraw_overri
 from promptlab.planning.seeds import MAX_SEED, parse_seeds
 from promptlab.records import IMPORTED
 from promptlab.report.served import ServedSheet
+from promptlab.serve.checks import WishRefusedError, check
 from promptlab.serve.door import Guarded, read_json, visitor_of
 from promptlab.serve.server import document_of
-from promptlab.serve.wishes import WishRefusedError, check
 
 if TYPE_CHECKING:
     from promptlab.serve.server import Server

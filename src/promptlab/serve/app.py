@@ -20,12 +20,13 @@ from starlette.types import ASGIApp
 
 from promptlab.errors import PromptlabError
 from promptlab.serve import acts, door, images_api, live, pages, verdicts
+from promptlab.serve.checks import check
 from promptlab.serve.choices import list_choices
 from promptlab.serve.door import Guarded, read_json, visitor_of
 from promptlab.serve.entries import Entry
 from promptlab.serve.queue import QueueFullError
 from promptlab.serve.server import KEEPALIVE_S, Server, document_of, event
-from promptlab.serve.wishes import argv_of, check, line_of, with_other_seeds
+from promptlab.serve.wishes import argv_of, line_of, with_other_seeds
 
 MAX_CLIENT_ID = 100  # characters
 MAX_ENTRY_ID = 2**63 - 1  # of SQLite
