@@ -5,12 +5,20 @@ Takes nothing, returns plain values. Knows no model; imports torch only where th
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 # The driver's file, and that of a Windows host's driver under WSL2.
 CUDA_FILES = ("/dev/nvidiactl", "/dev/dxg")
+_ASK_GPUS = (
+    "import json; from promptlab.models.machine import visible_gpus as v; print(json.dumps(v()))"
+)
 
 
 def find_device() -> str:
@@ -35,6 +43,21 @@ def visible_gpus() -> list[str]:
     num_gpus = torch.cuda.device_count()
     names = map(str, range(num_gpus)) if listed is None else listed.split(",")[:num_gpus]
     return [name.strip() for name in names]
+
+
+def ask_visible_gpus() -> list[str]:
+    """Return what visible_gpus returns; torch is asked in another process, not imported here."""
+    if not has_driver():
+        return []
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK_GPUS], capture_output=True, text=True, check=False
+    )
+    try:
+        gpus: list[str] = json.loads(done.stdout)
+    except ValueError:
+        log.warning("torch could not be asked for GPUs: %s", done.stderr.strip()[-200:])
+        return []
+    return gpus
 
 
 def has_driver() -> bool:

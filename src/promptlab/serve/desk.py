@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import queue
 import secrets
 import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -26,7 +23,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
-from promptlab.models.machine import has_driver
+from promptlab.models.machine import ask_visible_gpus
 from promptlab.serve.seats import Seat, Sweep, Worker, turn
 from promptlab.workers.local import local_hosts
 from promptlab.workers.messages import (
@@ -53,9 +50,6 @@ STALL_S = 5.0  # a desk that was away this long judges nobody by it
 ABANDONED_S = 30.0  # a block whose sweep has gone may take so long, then its worker is killed
 STOP_S = 5.0
 BACKLOG = 64  # connections that wait at the door
-_ASK_GPUS = (
-    "import json; from promptlab.models.machine import visible_gpus as v; print(json.dumps(v()))"
-)
 
 
 class Desk:
@@ -148,7 +142,7 @@ class Desk:
     # The desk itself, on its own thread, which the workers live as long as.
 
     def _run(self) -> None:
-        hosts = local_hosts(self._num, _gpus())
+        hosts = local_hosts(self._num, ask_visible_gpus())
         self._workers.update((host.name, Worker(host)) for host in hosts)
         self._is_known.set()
         looked_at = time.monotonic()
@@ -289,18 +283,3 @@ class Desk:
                 worker.fault = "its sweep has ended"
             if worker.fault:
                 worker.host.kill()
-
-
-def _gpus() -> list[str]:
-    """Return what names each CUDA device, as visible_gpus does; another process asks torch."""
-    if not has_driver():
-        return []
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _ASK_GPUS], capture_output=True, text=True, check=False
-    )
-    try:
-        gpus: list[str] = json.loads(done.stdout)
-    except ValueError:
-        log.warning("torch could not be asked for GPUs: %s", done.stderr.strip()[-200:])
-        return []
-    return gpus
