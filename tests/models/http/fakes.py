@@ -12,11 +12,13 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import random
 import re
 import socket
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,11 +66,13 @@ class Fake(ABC):
         self.lock = threading.RLock()
         self.port = port
         self.sockets: set[socket.socket] = set()
+        self._let_go: Callable[[], object] = lambda: None
         self.start()
 
     def start(self) -> None:
         """Listen; after `stop`, on the same port."""
         handler = type("Handler", (_Handler,), {"fake": self})
+        self._let_go()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -77,9 +81,13 @@ class Fake(ABC):
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the port and all connections: whoever asks is refused."""
+        """Close all connections and refuse new ones; the port stays this server's."""
         self._server.shutdown()
         self._server.server_close()
+        held = socket.socket()  # bound and deaf: no other test's server gets the port
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", self.port))
+        self._let_go = weakref.finalize(self, os.close, held.detach())
         for one in list(self.sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
