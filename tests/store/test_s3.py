@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import time
+import types
 
 import boto3
 import fsspec
@@ -194,3 +195,20 @@ def test_the_lease_of_a_dead_writer_does_not_block(bucket, left_behind, request)
     with contextlib.suppress(FileNotFoundError):
         open_storage(url).read_bytes(url)
         raise AssertionError("the lease was not given back")
+
+
+def test_of_two_writers_that_find_a_dead_ones_lease_the_last_to_write_has_it(bucket, monkeypatch):
+    url = f"{bucket}/two/.lock"
+    other = {"host": "elsewhere", "pid": 1, "since": "?", "owner": "x", "expires_at": 2**40}
+
+    def meanwhile(seconds):
+        open_storage(url).write_files({url: json.dumps(other).encode()})
+
+    monkeypatch.setattr(
+        "promptlab.store.lock.time",
+        types.SimpleNamespace(time=time.time, strftime=time.strftime, sleep=meanwhile),
+    )
+    open_storage(url).write_files({url: b"{}"})
+    with pytest.raises(RunLockedError, match="process 1 on elsewhere"), hold_lock(url):
+        pass
+    assert json.loads(open_storage(url).read_bytes(url)) == other

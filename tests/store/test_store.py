@@ -10,8 +10,11 @@ import subprocess
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from promptlab.errors import StoreError
@@ -26,6 +29,7 @@ from promptlab.run_record import ModelRecord
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts
+from promptlab.store.schema import VERSION_KEY
 from promptlab.store.storage import LocalStorage
 from promptlab.version import __version__
 from tests.store.painting import Painter, make_plan, paint
@@ -99,6 +103,18 @@ def test_earlier_runs_are_looked_for_in_the_folder_that_is_named(paths, tmp_path
     elsewhere = RunPaths(str(tmp_path / "elsewhere" / "run"))
     store = draw_plan(elsewhere, make_plan(), runs_dir=os.path.dirname(paths.root))
     assert store.num_reused == 8
+
+
+def test_a_run_of_a_newer_promptlab_keeps_no_other_from_being_looked_through(paths, caplog):
+    draw_plan(paths, make_plan())
+    newer = sibling(paths, "newer")  # written last, so looked through first
+    os.makedirs(newer.images_parquet)
+    Path(newer.sweep_yaml).write_text("")
+    table = pa.table({"image_id": ["0" * 16]}, metadata={VERSION_KEY: b"999"})
+    pq.write_table(table, newer.part(0))
+    store = draw_plan(sibling(paths, "again"), make_plan())
+    assert store.num_reused == 8
+    assert f"Cannot look for earlier images in {newer.root}" in caplog.text
 
 
 def test_reuse_false_draws_again_what_earlier_runs_hold(paths):
