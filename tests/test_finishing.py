@@ -1,5 +1,6 @@
 """Every result that is taken is delivered, finished, whatever happens while the next is drawn."""
 
+import dataclasses
 import threading
 import time
 
@@ -27,6 +28,18 @@ def test_images_are_delivered_in_order_on_another_thread():
     assert {thread for _, thread in seen}.isdisjoint({threading.main_thread()})
     assert [drawn.facts.sha256 for drawn, _ in seen] == [
         hash_pixels(result(seed).pixels) for seed in range(200)
+    ]
+
+
+def test_a_model_may_draw_every_image_into_the_same_array():
+    seen = []
+    pixels = np.empty((4, 6, 3), np.uint8)
+    with finishing(seen.append) as take:
+        for seed in range(50):
+            pixels[:] = 1 + seed
+            take(dataclasses.replace(result(seed), pixels=pixels), NUMERICS)
+    assert [drawn.facts.sha256 for drawn in seen] == [
+        hash_pixels(result(seed).pixels) for seed in range(50)
     ]
 
 
