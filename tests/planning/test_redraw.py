@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -50,20 +50,25 @@ def test_a_quoted_text_comes_back_from_hydra_as_it_was(text):
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @settings(max_examples=25)
+@example("it's a fox!it")
 @given(st.text(alphabet="ab'\"\\$ \n\t\x1b\x07🦊é\u202e`!*", max_size=20))
 def test_a_shell_reads_every_word_as_it_was_from_one_printable_line(word):
     line = quote_for_shell(word)
     assert line.isprintable()
-    done = subprocess.run(["bash", "-c", f"printf %s {line}"], capture_output=True, check=True)
+    typed = f"set -o history -H\nprintf %s {line}\n"  # as at a prompt: ! recalls earlier lines
+    done = subprocess.run(["bash"], input=typed.encode(), capture_output=True, check=True)
     assert done.stdout.decode() == word
 
 
+@example("@prompts.txt")
 @given(st.text(alphabet="ab'\"\\${}[](),=:|@#! 🦊é_*%-~`;&<>", max_size=20))
 def test_the_command_survives_shell_hydra_and_the_pattern_language(prompt):
     words = shlex.split(redraw_command(make_row(prompt, temperature=0.7, top_k=None)))
     assert words[:2] == ["promptlab", "sweep"]
     values = dict(read_override(word) for word in words[2:])
-    pattern = parse_pattern(values.pop("subject"), "subject")
+    subject = values.pop("subject")
+    assert not subject.startswith("@"), "the prompts of a file"
+    pattern = parse_pattern(subject, "subject")
     assert "".join(item.text for item in pattern.items) == prompt
     assert values == {
         "model": "tiny",

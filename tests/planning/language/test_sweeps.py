@@ -67,7 +67,7 @@ def test_a_slot_takes_alternatives_lists_and_files(project: Project):
     assert [row["action"] for row in rows] == ["running, fast", "asleep {really}"]
 
 
-TABLE = "Prompt\tCategory\tChallenge\na fox\tAnimals\tBasic\na red robot\tArtifacts\tBasic\n"
+TABLE = "Prompt\tCategory\tChallenge\na fox\tAnimals\tBasic\n a red robot \tArtifacts\tBasic\n"
 
 
 def test_further_columns_of_a_table_come_along_as_axes_of_the_subject(project: Project):
