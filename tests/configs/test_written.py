@@ -89,6 +89,12 @@ def test_rules_of_a_named_sweep_name_texts_as_they_are_written(project: Project)
     )
     assert project.run("sweep", "+sweeps=mine").code == 0
     assert [row["subject"] for row in project.rows()] == ["4:3"]
+    project.write(
+        "sweeps/those.yaml",
+        "# @package _global_\nsubject: __ratio__\nonly:\n  - ratio: 16:9\n  - ratio: 010\n",
+    )
+    assert project.run("sweep", "+sweeps=those").code == 0
+    assert {row["subject"] for row in project.rows()} == {"16:9", "010"}
 
 
 def test_a_key_twice_in_a_texts_file_is_an_error():

@@ -91,6 +91,7 @@ def test_a_persons_later_verdict_replaces_only_that_persons(tmp_path):
     ("said", "combined"),
     [
         ([5, 2], (4, False, False)),  # 3.5 rounds up
+        ([2, 3], (3, False, False)),  # and so does 2.5: no rounding to even
         ([1, 2, 2], (2, False, False)),
         (["f", 1], (1, True, False)),
         (["x", "x", 5], (5, False, True)),
