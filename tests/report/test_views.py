@@ -262,6 +262,28 @@ def test_flipping_moves_nothing_by_a_pixel(browse, sheet, options):
     assert page.page.evaluate(PICTURE) == before
 
 
+SHORT_PRESS_OF_A_BUSY_PAGE = """() => {
+    const at = document.activeElement;
+    const [down, up] = ["keydown", "keyup"].map(
+        (type) => new KeyboardEvent(type, {key: " ", code: "Space", bubbles: true}));
+    at.dispatchEvent(down);
+    const end = performance.now() + 500;
+    while (performance.now() < end);
+    at.dispatchEvent(up);
+}"""
+
+
+def test_a_short_press_stays_one_however_busy_the_page_is(browse, sheet, tmp_path):
+    page = browse().open(sheet).focus_grid()
+    page.keys("Enter")
+    page.page.evaluate(SHORT_PRESS_OF_A_BUSY_PAGE)
+    assert page.title()[1] == "openmoji"
+    root = make_run(tmp_path / "run", axes={"temperature": [0.25, 1]}, num_seeds=1)
+    page = browse().open(write_contact_sheet(root).index_html).focus_grid()
+    page.page.evaluate(SHORT_PRESS_OF_A_BUSY_PAGE)
+    assert page.page.locator(".flip-pill").is_visible()
+
+
 def test_holding_space_shows_the_other_and_releasing_shows_this_one(browse, sheet):
     page = browse().open(sheet).focus_grid()
     page.keys("Enter")

@@ -5,7 +5,7 @@
 import { counterpart, varyingAxes } from "./data.js";
 import { button, el, say, select } from "./dom.js";
 
-const HOLD_MS = 300; // a shorter press stays flipped until the next
+const HOLD_MS = 300; // a shorter press, however busy the page, stays flipped until the next
 const OVERLAYS = ["", "wipe", "difference"];
 
 /** `view` gives row(), show(row) (in place, at the same zoom) and isHidden(). */
@@ -69,13 +69,13 @@ export function makeBlink(app, view, stage) {
     if (event.repeat) return;
     if (event.shiftKey) next();
     else {
-      pressedAt = base < 0 ? performance.now() : 0;
+      pressedAt = base < 0 ? event.timeStamp : 0;
       flip();
     }
   }
 
-  function release() {
-    if (base >= 0 && pressedAt && performance.now() - pressedAt > HOLD_MS) flip();
+  function release(event) {
+    if (base >= 0 && pressedAt && event.timeStamp - pressedAt > HOLD_MS) flip();
     pressedAt = 0;
   }
 

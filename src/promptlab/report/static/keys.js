@@ -56,7 +56,7 @@ export function listenToKeys(app) {
     if (onKey(event, isControl)) event.preventDefault();
   });
   document.addEventListener("keyup", (event) => {
-    if (event.key === " ") app.pageFlip.release();
+    if (event.key === " ") app.pageFlip.release(event);
   });
 
   function undo() {

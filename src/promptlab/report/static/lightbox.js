@@ -60,7 +60,7 @@ export function makeLightbox(app) {
     );
     dialog.addEventListener("close", closed);
     dialog.addEventListener("keydown", onKey);
-    dialog.addEventListener("keyup", (event) => event.key === " " && blink.release());
+    dialog.addEventListener("keyup", (event) => event.key === " " && blink.release(event));
     document.body.append(dialog);
     dialog.showModal();
     stage.node.tabIndex = 0;

@@ -5,7 +5,7 @@ import { counterpart, valueText, varyingAxes } from "./data.js";
 import { byId, el, prettyText, say } from "./dom.js";
 import { tabCode } from "./filters.js";
 
-const PAGE_HOLD_MS = 300; // a shorter press stays flipped until the next
+const PAGE_HOLD_MS = 300; // a shorter press, however busy the page, stays flipped until the next
 
 export function makePageFlip(app) {
   const { sheet } = app;
@@ -79,13 +79,13 @@ export function makePageFlip(app) {
     if (event.shiftKey) next();
     else if (isOn) turn(false);
     else {
-      pressedAt = performance.now();
+      pressedAt = event.timeStamp;
       start();
     }
   }
 
-  function release() {
-    if (isOn && pressedAt && performance.now() - pressedAt > PAGE_HOLD_MS) turn(false);
+  function release(event) {
+    if (isOn && pressedAt && event.timeStamp - pressedAt > PAGE_HOLD_MS) turn(false);
     pressedAt = 0;
   }
 
