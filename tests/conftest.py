@@ -63,9 +63,9 @@ class FailuresAtOnce:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the process that prints know of failures."""
+    """Have the process that prints for several others tell failures at once."""
     terminal = config.pluginmanager.getplugin("terminalreporter")
-    if terminal is not None and not hasattr(config, "workerinput"):
+    if terminal is not None and config.getoption("numprocesses", None):
         config.pluginmanager.register(FailuresAtOnce(terminal))
 
 
