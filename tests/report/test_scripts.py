@@ -175,6 +175,23 @@ def test_loading_an_older_picks_json_changes_no_newer_verdict(tmp_path):
     assert found == {"older": 0, "same": 0, "afterOlder": 5, "newer": 2, "ratings": [1, 1]}
 
 
+def test_a_servers_older_verdict_leaves_the_newer_one_that_is_on_its_way(tmp_path):
+    program = (
+        PICKS_PROGRAM
+        + """
+    const served = makePicks(sheet, { isSent: true, save: () => true, who: () => "ann",
+      now: () => "2026-11-01T10:00:00.000Z" });
+    served.rate([ids[0]], 5);
+    const said = (hour, rating) => ({ image_id: ids[0], rating, is_favourite: false,
+      is_reject: false, note: "", who: "ann", picked_at: `2026-11-01T${hour}:00:00.000Z` });
+    const hear = (pick) => { served.hear([{ image_id: ids[0], pick, said: [pick] }]);
+      return served.of(ids[0]).rating; };
+    give([hear(said("09", 1)), hear(said("11", 2))]);
+    """
+    )
+    assert run_script(tmp_path, program, ids=[A, B]) == [5, 2]
+
+
 def test_a_verdict_on_many_images_is_one_undo(tmp_path):
     program = (
         PICKS_PROGRAM

@@ -246,6 +246,20 @@ def test_by_touch_several_may_pass_none_too_and_there_is_a_way_back(browse, tmp_
     assert "None passed" in page.page.inner_text(".rounds .cull-counts")
 
 
+def test_a_favourite_that_wins_again_stays_one(browse, tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], num_seeds=5)
+    page = browse(**PHONE).open(write_contact_sheet(root).index_html)
+    for _ in range(2):
+        page.page.locator(".slot").first.tap()
+        page.page.tap('button:has-text("Best of 5")')
+        page.page.locator(".rounds .pane").first.tap()
+        page.page.tap('button:has-text("Pass 1")')
+        assert "now a favourite" in page.page.inner_text(".rounds .cull-counts")
+        page.page.tap('.rounds button:has-text("Done")')
+        page.keys("Escape")
+        assert sum("favourite" in label for label in page.labels()) == 1
+
+
 # -------------------------------------------------------------------- flipping
 
 
