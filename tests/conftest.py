@@ -37,10 +37,9 @@ supercondition_factor: null
 
 
 class FailuresAtOnce:
-    """Prints each failure when it comes: the summary of a run that is cut off never does.
+    """Prints each failure when it comes: a run that is cut off never prints its summary.
 
-    A test that has ended its process has failed; left alone, every further process would begin it
-    anew.
+    A test that ends its process fails once: pytest-xdist would start it again in each new process.
     """
 
     def __init__(self, terminal: Any) -> None:
@@ -54,7 +53,7 @@ class FailuresAtOnce:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str, sched: Any) -> None:
-        """Take a test that has ended its process from what is left to do."""
+        """Remove a test that ended its process from the tests that are left."""
         for scope, tests in list(getattr(sched, "workqueue", {}).items()):
             tests.pop(crashitem, None)
             if all(tests.values()):  # those that are done
@@ -63,7 +62,7 @@ class FailuresAtOnce:
 
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Have the process that prints for several others tell failures at once."""
+    """Print failures at once where several processes run the tests."""
     terminal = config.pluginmanager.getplugin("terminalreporter")
     if terminal is not None and config.getoption("numprocesses", None):
         config.pluginmanager.register(FailuresAtOnce(terminal))

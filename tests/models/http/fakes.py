@@ -84,7 +84,7 @@ class Fake(ABC):
         """Close all connections and refuse new ones; the port stays this server's."""
         self._server.shutdown()
         self._server.server_close()
-        held = socket.socket()  # bound and deaf: no other test's server gets the port
+        held = socket.socket()  # bound, not listening: no other test gets the port
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", self.port))
         self._let_go = weakref.finalize(self, os.close, held.detach())
