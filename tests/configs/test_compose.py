@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -63,13 +63,21 @@ OVERRIDES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def hydras() -> tuple[ConfigLoaderImpl, DictConfig]:
+    """Hydra's own loader and the master config of a multirun, which nobody changes."""
+    setup_globals()
+    OmegaConf.register_new_resolver("promptlab_scratch", lambda: "scratch", replace=True)
+    stock = ConfigLoaderImpl(create_config_search_path(packaged_conf()))
+    return stock, stock.load_configuration("promptlab", [], RunMode.MULTIRUN)
+
+
 @pytest.fixture
-def loaders(tmp_path: Path, hydra_restore_singletons: None) -> Iterator[tuple]:
-    """Hydra's loader, the fast one, and the master config of a multirun."""
+def loaders(hydras: tuple, tmp_path: Path, hydra_restore_singletons: None) -> tuple:
+    """Hydra's loader, a fast one that has composed nothing yet, and the master config."""
     setup_globals()
     OmegaConf.register_new_resolver("promptlab_scratch", lambda: str(tmp_path), replace=True)
-    stock = ConfigLoaderImpl(create_config_search_path(packaged_conf()))
-    master = stock.load_configuration("promptlab", [], RunMode.MULTIRUN)
+    stock, master = hydras
     return stock, ComposingLoader(stock, master), master
 
 

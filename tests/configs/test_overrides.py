@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from promptlab.configs.counting import check_num_jobs
 from promptlab.configs.overrides import prepare_arguments, prepare_override
-from promptlab.configs.quoting import quote
 from promptlab.errors import ConfigError, PlanTooLargeError
 from tests.pace import cost
 
@@ -84,12 +83,6 @@ def test_a_text_keeps_its_characters_and_a_number_stays_one(typed, prepared):
 )
 def test_what_hydra_reads_by_itself_stays_untouched(override):
     assert prepare_override(override) == override
-
-
-@given(st.text(st.characters(exclude_characters="\n\r") | st.sampled_from("'\"\\,{}|$()[]:=")))
-@settings(max_examples=200)
-def test_a_quoted_text_means_exactly_that_text(text):
-    assert values(f"subject={quote(text)}") == [text]
 
 
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("'\"\\,{}|$()[]: "), max_size=30))
