@@ -1,10 +1,14 @@
 """A disk that returns other bytes than were written costs the images they held, and no more."""
 
+import errno
+import io
 import logging
 
 import pytest
 
+from promptlab.paths import RunPaths
 from promptlab.store import StoreOptions, open_store, read_run, survey
+from promptlab.store import parts as part_files
 from promptlab.store.folder import RunFolder
 from promptlab.store.storage import LocalStorage
 from tests.store.painting import Painter, make_plan
@@ -56,12 +60,13 @@ def test_only_the_damaged_hundred_of_a_large_part_is_drawn_again(paths, caplog, 
     assert essence(check_whole(paths.root, plan)) == expected
 
 
-def test_rescued_rows_do_not_take_the_place_of_newer_ones(paths):
+@pytest.mark.parametrize("num_newer", [50, 100])  # of a group of 100 rows
+def test_rescued_rows_do_not_take_the_place_of_newer_ones(paths, num_newer):
     plan = make_plan(seeds=range(100))
     with open_store(paths, plan) as store:
         for request in store.pending("painter"):
             store.add(drawn(request, error="not today"))
-    draw_and_stop(paths, make_plan(seeds=range(100)), num_images=50, retry_failed=True)
+    draw_and_stop(paths, make_plan(seeds=range(100)), num_images=num_newer, retry_failed=True)
     failed, _ = parts_of(paths)
     damage(paths, failed, "subject", row_group=3)
     model = Painter()
@@ -69,7 +74,7 @@ def test_rescued_rows_do_not_take_the_place_of_newer_ones(paths):
     rows = read_run(paths).rows()
     assert len(model.drawn) == 100
     assert len(rows) == 400
-    assert sum(row["status"] == "ok" for row in rows) == 150
+    assert sum(row["status"] == "ok" for row in rows) == 100 + num_newer
 
 
 def test_a_plan_counts_the_rows_of_a_damaged_part_as_not_drawn(paths):
@@ -98,3 +103,106 @@ def test_parts_that_cannot_be_merged_stay_as_they_are(paths, caplog):
         folder.compact()
     assert "could not merge small parts" in caplog.text
     assert read_run(paths).num_rows == 40
+
+
+def test_several_damaged_parts_are_all_set_aside(paths):
+    draw_and_stop(paths, make_plan(**PLAN), part_rows=10)
+    for name in parts_of(paths)[:2]:
+        damage(paths, name, "cell_id")
+    model = Painter()
+    draw_plan(paths, make_plan(**PLAN, model=model))
+    assert len(model.drawn) == 20
+    check_whole(paths.root, make_plan(**PLAN))
+
+
+@pytest.mark.parametrize(("position", "num_drawn"), [(-1, 10), (0, 0)])
+def test_of_large_parts_the_images_of_the_last_are_looked_at(
+    paths, monkeypatch, position, num_drawn
+):
+    monkeypatch.setattr("promptlab.store.compaction.TARGET_ROWS", 10)
+    draw_and_stop(paths, make_plan(**PLAN), part_rows=10)
+    damage(paths, parts_of(paths)[position], "image.bytes")
+    model = Painter()
+    draw_plan(paths, make_plan(**PLAN, model=model))
+    assert len(model.drawn) == num_drawn
+
+
+@pytest.mark.parametrize("column", ["image_id", "sha256", "seconds", "created_at", "params"])
+def test_a_reader_leaves_out_the_rows_of_a_damaged_part_and_says_so(paths, column, caplog):
+    draw_and_stop(paths, make_plan(**PLAN), part_rows=10)
+    expected = read_run(paths).rows()[10:]
+    damage(paths, parts_of(paths)[0], column)
+    with caplog.at_level(logging.WARNING):
+        assert read_run(paths).rows() == expected
+    assert f"left out {parts_of(paths)[0]}" in caplog.text
+
+
+class Failing(LocalStorage):
+    """A disk that stops giving bytes after some of them were read."""
+
+    def __init__(self, error, num_reads):
+        self.error, self.num_reads = error, num_reads
+
+    def open_input(self, path):
+        storage = self
+
+        class File(io.FileIO):
+            def read(self, size=-1):
+                storage.num_reads -= 1
+                if storage.num_reads < 0:
+                    raise storage.error
+                return super().read(size)
+
+        return File(path)
+
+
+@pytest.mark.parametrize("num_reads", [0, 1, 5, 9])
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "input/output error"), PermissionError(errno.EACCES, "not yours")],
+    ids=["disk", "permission"],
+)
+def test_parts_that_cannot_be_read_at_the_moment_are_not_taken_for_damaged(paths, error, num_reads):
+    draw_and_stop(paths, make_plan(**PLAN), part_rows=10)
+    names = parts_of(paths)
+    with pytest.raises(type(error)):
+        RunFolder(Failing(error, num_reads), paths)
+    assert parts_of(paths) == names
+    (part, *_) = part_files.list_parts(LocalStorage(), paths.images_parquet).parts
+    with pytest.raises(type(error)):
+        part_files.check_part(Failing(error, 1), part, with_images=True)
+
+
+def test_an_earlier_run_that_is_damaged_is_reused_as_far_as_it_is_whole(paths, caplog):
+    draw_and_stop(paths, make_plan(**PLAN), part_rows=10)
+    names = parts_of(paths)
+    damage(paths, names[0], "image.bytes")  # read after the image was found
+    damage(paths, names[1], "image_id")  # read while images are looked for
+    second = RunPaths(f"{paths.root}-second")
+    model = Painter()
+    with caplog.at_level(logging.WARNING):
+        store = draw_plan(second, make_plan(**PLAN, model=model))
+    assert (len(model.drawn), store.num_reused) == (20, 20)
+    assert f"Cannot reuse all images of {paths.images_parquet}/{names[0]}" in caplog.text
+    check_whole(second.root, make_plan(**PLAN))
+
+
+@pytest.mark.parametrize("step", ["list_sizes", "open_input"])
+@pytest.mark.parametrize("kind", [FileNotFoundError, PermissionError])
+def test_an_earlier_run_that_cannot_be_read_keeps_no_sweep_from_being_drawn(
+    paths, monkeypatch, step, kind
+):
+    draw_plan(paths, make_plan())
+    method = getattr(LocalStorage, step)
+
+    def fail(self, path):
+        if path.startswith(paths.images_parquet):
+            raise kind(2, "another process merged or locked it", path)
+        return method(self, path)
+
+    monkeypatch.setattr(LocalStorage, step, fail)
+    monkeypatch.setattr(part_files, "_PAUSES_S", (0.0,))
+    model = Painter()
+    second = RunPaths(f"{paths.root}-second")
+    draw_plan(second, make_plan(model=model))
+    assert len(model.drawn) == 8

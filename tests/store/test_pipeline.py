@@ -80,3 +80,21 @@ def test_a_writer_that_failed_waits_for_what_comes_without_looking_at_the_clock(
         pipeline.flush()
     pipeline.close()
     assert set(waits) == {None}
+
+
+def test_a_writer_that_failed_writes_nothing_more(waits):
+    is_queued, num_calls = threading.Event(), 0
+
+    def fail_once(_: Sequence[StoredImage]) -> None:
+        nonlocal num_calls
+        num_calls += 1
+        is_queued.wait()
+        raise OSError("the lock is another's")
+
+    pipeline = Pipeline(fail_once, batch_rows=1, flush_s=FLUSH_S)
+    for _ in range(3):
+        pipeline.put(IMAGE)
+    is_queued.set()
+    with pytest.raises(OSError, match="another's"):
+        pipeline.close()
+    assert num_calls == 1

@@ -383,3 +383,14 @@ def test_images_whose_bytes_are_not_in_parquet_are_read_from_their_files(paths):
         assert (pixels_of(png) == paint(image_id)).all()
     (some,) = read_run(paths).iter_images({next(iter(images))})
     assert some == next(iter(images.items()))
+
+
+def test_an_image_whose_file_is_gone_is_left_out_with_a_warning(paths, caplog):
+    draw_plan(paths, make_plan(), embed_images=False)
+    run = read_run(paths)
+    gone, *others = sorted(run.rows(), key=lambda row: row["image_id"])
+    os.unlink(paths.join(gone["path"]))
+    images = dict(run.iter_images())
+    assert sorted(images) == [row["image_id"] for row in others]
+    assert f"the PNG of {gone['image_id']} is gone" in caplog.text
+    assert run.image_bytes(gone["image_id"]) is None

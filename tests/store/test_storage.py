@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import socket
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from promptlab import atomic
 from promptlab.errors import RunLockedError
 from promptlab.paths import RunPaths
-from promptlab.store import lock, open_store, read_run
+from promptlab.store import StoreOptions, lock, open_store, read_run
 from promptlab.store.storage import LocalStorage, open_storage
 from tests.store.painting import make_plan
 from tests.store.sweeping import draw_plan, drawn
+
+NO_PID = 2**22 + 1  # no process of this machine has this number
 
 
 @pytest.fixture
@@ -127,6 +134,10 @@ def write_lease(url: str, **changes: object) -> None:
     fsspec.filesystem("memory").pipe_file(url, json.dumps(held).encode())
 
 
+def refuse(*_: object, **__: object) -> None:
+    raise OSError("the store does not answer")
+
+
 def let_leases_run_out(monkeypatch) -> None:
     """Set the clock to after the end of every lease."""
     now = time.time
@@ -146,8 +157,9 @@ def test_a_lease_is_renewed_often_enough_to_lose_two_renewals():
     assert 3 * lock.RENEWAL_S < lock.LEASE_S
 
 
-def test_a_lease_of_another_machine_is_free_only_when_it_has_run_out(lease, monkeypatch):
-    write_lease(lease)
+@pytest.mark.parametrize("pid", [1, NO_PID])
+def test_a_lease_of_another_machine_is_free_only_when_it_has_run_out(lease, monkeypatch, pid):
+    write_lease(lease, pid=pid)
     with pytest.raises(RunLockedError, match="on elsewhere"), lock.hold_lock(lease):
         pass
     let_leases_run_out(monkeypatch)
@@ -192,3 +204,95 @@ def test_a_lease_that_ran_out_and_that_nobody_took_is_renewed(lease, monkeypatch
         check()
         with pytest.raises(RunLockedError), lock.hold_lock(lease):
             pass
+
+
+def test_a_lease_of_a_living_process_of_another_user_is_not_free(lease, monkeypatch):
+    def refuse_to_tell(pid: int, signal: int) -> None:
+        raise PermissionError(1, "not your process")
+
+    monkeypatch.setattr(os, "kill", refuse_to_tell)
+    write_lease(lease, host=socket.gethostname())
+    with pytest.raises(RunLockedError), lock.hold_lock(lease):
+        pass
+
+
+def test_a_renewal_that_was_not_written_is_none(lease, monkeypatch):
+    monkeypatch.setattr(lock, "RENEWAL_S", 60.0)
+    with lock.hold_lock(lease) as check:
+        let_leases_run_out(monkeypatch)
+        with monkeypatch.context() as broken:
+            broken.setattr(MemoryFileSystem, "pipe_file", refuse)
+            with pytest.raises(OSError, match="does not answer"):
+                check()
+        write_lease(lease)  # another writer found that the lease had run out
+        with pytest.raises(RunLockedError):
+            check()
+
+
+def test_a_lease_is_renewed_again_once_a_store_answers_again(lease, monkeypatch):
+    monkeypatch.setattr(lock, "RENEWAL_S", 0.01)
+    refused, renewed = threading.Event(), threading.Event()
+    pipe_file = MemoryFileSystem.pipe_file
+
+    def refuse_once(self: object, *args: object, **options: object) -> None:
+        if not refused.is_set():
+            refused.set()
+            refuse()
+        pipe_file(self, *args, **options)
+        renewed.set()
+
+    with lock.hold_lock(lease):
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse_once)
+        assert renewed.wait(10)
+
+
+def test_a_lease_is_given_back_after_its_last_renewal(lease, monkeypatch):
+    monkeypatch.setattr(lock, "RENEWAL_S", 0.01)
+    begun, ended = threading.Event(), threading.Event()
+    pipe_file = MemoryFileSystem.pipe_file
+
+    def write_slowly(self: object, *args: object, **options: object) -> None:
+        begun.set()
+        time.sleep(0.2)
+        pipe_file(self, *args, **options)
+        ended.set()
+
+    with lock.hold_lock(lease):
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", write_slowly)
+        assert begun.wait(10)
+    assert ended.wait(10)
+    assert not fsspec.filesystem("memory").exists(lease)
+
+
+def test_a_writer_that_slept_past_its_lease_merges_no_parts_of_another(lease, monkeypatch):
+    paths = RunPaths(lease.removesuffix("/.lock"))
+    monkeypatch.setattr(lock, "RENEWAL_S", 60.0)
+
+    def sleep_before_leaving():
+        with open_store(paths, make_plan(), StoreOptions(part_rows=1)) as store:
+            for request in store.pending("painter"):
+                store.add(drawn(request))
+            store.flush()
+            let_leases_run_out(monkeypatch)
+            write_lease(lease)
+
+    with pytest.raises(RunLockedError, match="ran out"):
+        sleep_before_leaving()
+    assert len(open_storage(paths.root).list_sizes(paths.images_parquet)) == 8
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_writing_for_an_object_store_leaves_nothing_on_this_machine(
+    tmp_path, monkeypatch, is_interrupted
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    url = f"memory://{time.time_ns()}/part-000000.parquet"
+    storage = open_storage(url)
+    with contextlib.suppress(KeyboardInterrupt), storage.publish(url) as aside:
+        Path(aside).write_bytes(b"rows")
+        if is_interrupted:
+            raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    assert storage.list_sizes(url.rpartition("/")[0]) == (
+        {} if is_interrupted else {"part-000000.parquet": 4}
+    )

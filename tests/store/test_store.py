@@ -25,7 +25,7 @@ from promptlab.paths import RunPaths
 from promptlab.planning.plan import PlannedModel
 from promptlab.png import read_text
 from promptlab.records import Request, Result, Source, WorkerShare
-from promptlab.run_record import ModelRecord
+from promptlab.run_record import ModelRecord, RunRecord
 from promptlab.store import StoreOptions, open_store, read_run, survey
 from promptlab.store.parts import list_parts
 from promptlab.store.png import read_facts
@@ -676,13 +676,15 @@ def test_a_cell_that_is_asked_for_more_seeds_draws_those_alone(paths):
 
 
 def test_row_and_png_name_the_image_that_one_is_drawn_from(paths):
-    source = Source("f" * 16, "0" * 64)
+    source = Source("f" * 16, "0" * 64, is_repeatable=False)
     cells = tuple(replace(cell, source=source) for cell in make_plan().cells)
     plan = replace(make_plan(), cells=cells)
     draw_plan(paths, plan)
+    known = {"source_id": "f" * 16, "source_sha256": "0" * 64, "is_source_repeatable": False}
     for row in check_whole(paths.root, plan):
-        png = read_run(paths).image_bytes(row["image_id"])
-        assert row["source_id"] == read_facts(png)["source_id"] == source.image_id
+        facts = read_facts(read_run(paths).image_bytes(row["image_id"]))
+        assert {name: row[name] for name in known} == known
+        assert known.items() <= facts.items()
 
 
 def test_parts_merged_while_a_sweep_is_drawn_lose_no_row_that_comes_after(paths, monkeypatch):
@@ -691,3 +693,44 @@ def test_parts_merged_while_a_sweep_is_drawn_lose_no_row_that_comes_after(paths,
     draw_plan(paths, make_plan(seeds=range(10)), part_rows=4)
     check_whole(paths.root, make_plan(seeds=range(10)))
     assert len(parts_of(paths)) == 4
+
+
+def test_large_images_are_merged_by_their_bytes_while_a_sweep_is_drawn(paths, monkeypatch):
+    for module in ("compaction", "folder"):
+        monkeypatch.setattr(f"promptlab.store.{module}.TARGET_BYTES", 60_000)
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=4)
+    check_whole(paths.root, make_plan(seeds=range(10)))
+    assert len(parts_of(paths)) < 10
+
+
+def test_images_retried_while_parts_are_merged_leave_no_outdated_row(paths, monkeypatch):
+    for module in ("compaction", "folder"):
+        monkeypatch.setattr(f"promptlab.store.{module}.TARGET_ROWS", 12)
+    failing = Painter(lambda request: Result(request, error="not today"))
+    draw_plan(paths, make_plan(seeds=range(10), model=failing), part_rows=4)
+    store = draw_plan(paths, make_plan(seeds=range(10)), part_rows=4, retry_failed=True)
+    assert (store.counts.ok, store.counts.failed) == (40, 0)
+    parts = list_parts(LocalStorage(), paths.images_parquet).parts
+    assert sum(part.num_rows for part in parts) == 40
+    check_whole(paths.root, make_plan(seeds=range(10)))
+
+
+def test_of_a_model_that_has_changed_sweep_yaml_says_what_it_is_now(paths):
+    record = RunRecord(models_config={"painter": {"path": "old"}, "other": {"path": "kept"}})
+    draw_plan(paths, make_plan(), record=record)
+    painter = Painter()
+    painter.is_deterministic, painter.device = False, "cuda"
+    moved = RunRecord(models_config={"painter": {"path": "new"}})
+    with open_store(paths, make_plan(model=painter), record=moved):
+        record = read_run(paths).record
+    assert record.models["painter"].device == "cuda"
+    assert record.models["painter"].is_deterministic is False
+    assert record.models_config == {"painter": {"path": "new"}, "other": {"path": "kept"}}
+
+
+def test_ctrl_c_stays_what_it_is_where_the_last_images_cannot_be_written(paths, caplog):
+    with pytest.raises(KeyboardInterrupt), open_store(paths, make_plan()) as store:  # noqa: PT012
+        store.add(drawn(store.pending("painter")[0]))
+        shutil.rmtree(paths.images)
+        raise KeyboardInterrupt
+    assert "Could not write" in caplog.text

@@ -190,21 +190,19 @@ class _Lease:
         if held is not None and held.get("owner") == self.owner:
             self.filesystem.rm_file(self.url)
 
-    def _content(self) -> bytes:
-        self.expires_at = time.time() + LEASE_S
-        lease = {**_describe_self(), "owner": self.owner, "expires_at": self.expires_at}
-        return json.dumps(lease).encode()
-
     def _create(self) -> bool:
         """Write the lease if there is none, in one step where the store can do that."""
         try:
-            self.filesystem.pipe_file(self.url, self._content(), mode="create")
+            self._write(mode="create")
         except FileExistsError:
             return False
         return True
 
-    def _write(self) -> None:
-        self.filesystem.pipe_file(self.url, self._content())
+    def _write(self, **options: str) -> None:
+        expires_at = time.time() + LEASE_S
+        lease = {**_describe_self(), "owner": self.owner, "expires_at": expires_at}
+        self.filesystem.pipe_file(self.url, json.dumps(lease).encode(), **options)
+        self.expires_at = expires_at  # a renewal that could not be written is none
 
     def _read(self) -> dict[str, Any] | None:
         self.filesystem.invalidate_cache()

@@ -264,7 +264,8 @@ def rows_without(table: pa.Table, dropped: set[Key]) -> pa.Table:
     if not dropped:
         return table
     keys = zip(table["cell_id"].to_pylist(), table["seed"].to_pylist(), strict=True)
-    return table.take([row for row, key in enumerate(keys) if key not in dropped])
+    kept = [row for row, key in enumerate(keys) if key not in dropped]
+    return table.take(pa.array(kept, pa.int64()))  # of no rows, too, Arrow needs to know the type
 
 
 def latest_rows(keys: Sequence[Key]) -> list[int] | None:
