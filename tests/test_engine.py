@@ -145,6 +145,26 @@ def test_pixels_that_are_no_image_fail_with_the_reason(pixels, problem):
     assert problem in result.error
 
 
+def test_an_image_with_an_error_is_a_failure_without_pixels():
+    pixels = np.ones((4, 4, 3), np.uint8)
+    model = ScriptedModel(lambda request: Result(request, pixels, error="refused"))
+    (result,) = engine.draw_all(model, make_requests(1))
+    assert (result.status, result.error, result.pixels) == ("failed", "refused", None)
+
+
+def test_an_image_of_no_pixels_fails():
+    model = ScriptedModel(lambda request: Result(request, np.zeros((0, 4, 3), np.uint8)))
+    (result,) = engine.draw_all(model, make_requests(1))
+    assert "expected uint8 pixels" in result.error
+
+
+def test_a_flag_that_the_model_sets_stays():
+    pixels = np.ones((4, 4, 3), np.uint8)
+    model = ScriptedModel(lambda request: Result(request, pixels, flag="too small"))
+    (result,) = engine.draw_all(model, make_requests(1))
+    assert (result.status, result.flag) == ("flagged", "too small")
+
+
 def test_a_black_image_is_kept_and_flagged_while_a_dark_one_is_fine():
     dark = np.zeros((4, 4, 3), np.uint8)
     dark[0, 0, 2] = 1

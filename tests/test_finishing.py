@@ -3,11 +3,12 @@
 import dataclasses
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
-from promptlab.finishing import finish, finishing
+from promptlab.finishing import MIN_QUEUED, finish, finishing
 from promptlab.png import hash_pixels
 from promptlab.records import Numerics, Request, Result, Source
 
@@ -143,3 +144,54 @@ def test_a_block_of_128_images_is_taken_without_waiting_for_the_encoder(monkeypa
             take(Result(Request(f"{seed:016x}", "a fox", seed, {}), pixels), NUMERICS)
         may_encode.set()
     assert len(seen) == 300
+
+
+def test_every_fact_of_a_result_and_its_source_is_kept():
+    source = Source("f" * 16, "1" * 64, is_repeatable=False)
+    request = Request("0" * 16, "a fox", 0, {}, source)
+    given = Result(
+        request,
+        np.ones((4, 6, 3), np.uint8),
+        flag="odd \udce9",
+        seconds=1.5,
+        batch_size=7,
+        is_prompt_truncated=True,
+        unseen="the end \udce9",
+        cost_usd=0.5,
+    )
+    facts = finish(given, Numerics("http", "bfloat16")).facts
+    assert (facts.status, facts.error) == ("flagged", "odd \\udce9")
+    assert (facts.prompt_truncated, facts.unseen) == (True, "the end \\udce9")
+    assert (facts.seconds, facts.batch_size, facts.cost_usd) == (1.5, 7, 0.5)
+    assert (facts.device, facts.dtype, facts.numerics) == ("http", "bfloat16", "")
+    assert (facts.source_id, facts.source_sha256) == (source.image_id, source.sha256)
+    assert facts.is_source_repeatable is False
+    age = datetime.now(UTC) - facts.created_at
+    assert timedelta(0) <= age < timedelta(minutes=1)
+
+
+def test_no_more_images_wait_than_their_memory_allows(monkeypatch):
+    """Of large images a few wait for the encoder; of any, sixteen may."""
+    monkeypatch.setattr("promptlab.finishing.MAX_QUEUED_BYTES", 1)
+    may_encode, num_taken = threading.Event(), 0
+
+    def finish_later(taken, numerics):
+        assert may_encode.wait(30)
+        return finish(taken, numerics)
+
+    monkeypatch.setattr("promptlab.finishing.finish", finish_later)
+
+    def take_all():
+        nonlocal num_taken
+        with finishing(lambda drawn: None) as take:
+            for seed in range(40):
+                take(result(seed), NUMERICS)
+                num_taken += 1
+
+    thread = threading.Thread(target=take_all)
+    thread.start()
+    thread.join(0.3)
+    assert num_taken == MIN_QUEUED
+    may_encode.set()
+    thread.join()
+    assert num_taken == 40

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 from promptlab import machine
 
@@ -44,3 +45,20 @@ def test_the_fields_of_a_processor_are_read_as_linux_writes_them(monkeypatch, tm
 
 def test_of_a_service_no_numerics_are_known():
     assert machine.describe_numerics("http") == ""
+
+
+def test_numerics_of_a_gpu_name_it_and_torch(monkeypatch):
+    def describe(version, name, is_available=True):
+        cuda = SimpleNamespace(is_available=lambda: is_available, get_device_name=lambda: name)
+        torch = type("Torch", (), {"__version__": version, "cuda": cuda})
+        monkeypatch.setitem(sys.modules, "torch", torch)
+        machine._describe_numerics.cache_clear()
+        return machine.describe_numerics("cuda")
+
+    try:
+        assert describe("2.9", "H200") == "H200, torch 2.9"
+        lines = {describe("2.9", "H200"), describe("2.9", "H100"), describe("3.0", "H200")}
+        assert len(lines) == 3
+        assert describe("2.9", "", is_available=False) == f"{machine.cpu_name()}, torch 2.9"
+    finally:
+        machine._describe_numerics.cache_clear()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from promptlab.redaction import MARK, lacks_secret, redact, redact_text
+from promptlab import redaction
+from promptlab.redaction import MARK, is_secret_name, keep_out, lacks_secret, redact, redact_text
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,58 @@ def test_of_two_credentials_that_begin_alike_neither_is_left_in_part(monkeypatch
     monkeypatch.setenv("ACME_TOKEN", "hunter")
     monkeypatch.setenv("ACME_PASSWORD", "hunter-two-three")
     assert redact_text("hunter-two-three, hunter") == f"{MARK}, {MARK}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("api_key", "apikey", "access_key", "access_key_id", "aws_secret_access_key", "secret"),
+        *("client_secret", "secret_key", "private_key", "password", "passwd", "passphrase"),
+        *("token", "auth_token", "access_token", "session_token", "security_token"),
+        *("bearer_token", "refresh_token", "hf_token", "credential", "credentials"),
+        *("authorization", "signature", "model.api_key", "http.headers.Authorization", "TOKEN"),
+        *("X-Amz-Signature", "db/password", "model@token"),
+    ],
+)
+def test_a_key_with_a_telling_name_holds_a_credential(name: str) -> None:
+    assert is_secret_name(name)
+    assert redact({name: "plain"}) == {name: MARK}
+    assert redact_text(f"+{name}=plain text") == f"+{name}={MARK}"
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "tokenizer", "keyboard", "key", "secretary", "path", "notatoken.path"]
+)
+def test_a_key_whose_name_only_resembles_one_holds_none(name: str) -> None:
+    assert not is_secret_name(name)
+    assert redact({name: "plain"}) == {name: "plain"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_secret"),
+    [
+        *((name, True) for name in ("OPENAI_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY")),
+        *((name, True) for name in ("DB_PASSWORD", "APP_SECRET", "GOOGLE_CREDENTIALS", "token")),
+        *((name, False) for name in ("KEYBOARD", "MAX_TOKENS", "MONKEY", "TOKENIZERS_PATH")),
+    ],
+)
+def test_a_variable_of_the_environment_is_a_credential_by_its_name(
+    monkeypatch, name: str, is_secret: bool
+) -> None:
+    monkeypatch.setenv(name, "s3cret-value")
+    shown = redact({"note": ["a s3cret-value here"]})
+    assert shown == {"note": [f"a {MARK} here" if is_secret else "a s3cret-value here"]}
+
+
+def test_a_credential_of_digits_is_one_and_a_number_of_a_token_is_none() -> None:
+    config = {"password": 12345678, "api_key": 987654.5, "end_token": 50256, "secret": False}
+    assert redact(config) == {**config, "password": MARK, "api_key": MARK}
+
+
+def test_what_is_kept_out_is_replaced_unless_it_is_too_short_to_be_told_from_a_word(
+    monkeypatch,
+) -> None:
+    monkeypatch.setattr(redaction, "_KEPT_OUT", set())
+    keep_out("my-code-word")
+    keep_out("fox")
+    assert redact_text("a fox, my-code-word") == f"a fox, {MARK}"

@@ -63,14 +63,20 @@ def _redact(value: Any, secrets: list[str]) -> Any:
         return _redact_text(value, secrets)
     if isinstance(value, Mapping):
         return {
-            key: MARK
-            if item and isinstance(item, str) and is_secret_name(str(key))
-            else _redact(item, secrets)
+            key: MARK if _is_secret(str(key), item) else _redact(item, secrets)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [_redact(item, secrets) for item in value]
     return value
+
+
+def _is_secret(key: str, item: Any) -> bool:
+    """Tell whether an entry is a credential; YAML reads one of digits alone as a number."""
+    if not item or isinstance(item, bool) or not isinstance(item, str | int | float):
+        return False
+    is_number_of_token = not isinstance(item, str) and key.lower().endswith("token")
+    return is_secret_name(key) and not is_number_of_token  # such as end_token: 50256
 
 
 def _redact_text(text: str, secrets: list[str]) -> str:

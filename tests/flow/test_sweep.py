@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import time
 
@@ -308,57 +307,6 @@ def test_a_lost_device_keeps_what_is_drawn_and_blames_no_image(project: Project)
     assert "5 of 16 images are kept" in done.err
     assert [row["status"] for row in project.rows()] == ["ok"] * 5
     assert (project.runs[0] / "index.html").exists()
-
-
-def test_a_terminal_shows_images_per_second_and_the_time_left(capsys, monkeypatch):
-    import sys
-
-    from promptlab.progress import show_progress
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with show_progress(5) as count:
-        for _ in range(5):
-            count("this process")
-    shown = capsys.readouterr().err
-    assert "image/s" in shown
-    assert "5/5" in shown
-    assert "this process" not in shown
-
-
-def test_a_terminal_shows_the_speed_of_each_worker_if_there_are_several(capsys, monkeypatch):
-    import sys
-
-    from promptlab.progress import show_progress
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    monkeypatch.setenv("COLUMNS", "200")
-    with show_progress(3) as count:
-        for worker in ("gpu 1", "gpu 0", "gpu 1"):
-            count(worker)
-    assert re.search(r"gpu 0 \S+/s, gpu 1 \S+/s", capsys.readouterr().err)
-
-
-def test_where_there_is_no_terminal_a_line_now_and_then_does(caplog, monkeypatch):
-    from promptlab import progress
-
-    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
-    with caplog.at_level("INFO", logger="promptlab.progress"), progress.show_progress(3) as count:
-        for worker in ("gpu 0", "gpu 0", "gpu 1"):
-            count(worker)
-    first, second, third = caplog.messages
-    assert "2 of 3 images" in second
-    assert "gpu" not in first + second
-    assert re.search(r"images/s \(gpu 0 \S+/s, gpu 1 \S+/s\)", third)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (3 * 3600, "3.0 h"), (4 * 86400, "4.0 days")],
-)
-def test_durations_are_told_in_one_unit(seconds, text):
-    from promptlab.progress import format_seconds
-
-    assert format_seconds(seconds) == text
 
 
 def test_a_plan_does_not_download_weights(project: Project, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """A column that an older promptlab did not write reads as null; a newer schema is refused."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,10 +10,11 @@ import pytest
 from promptlab.errors import StoreError
 from promptlab.models.protocol import Parameter
 from promptlab.paths import RunPaths
-from promptlab.records import Numerics
+from promptlab.records import CELL_COLUMNS, Numerics
 from promptlab.run_record import ModelRecord
 from promptlab.store import read_run, survey
 from promptlab.store.parts import all_columns
+from promptlab.store.planned import cell_columns, make_label
 from promptlab.store.schema import SCHEMA_VERSION, VERSION_KEY, axis_columns, facts_from_columns
 from tests.store.painting import Painter, make_plan
 from tests.store.sweeping import check_whole, draw_and_stop, draw_plan, parts_of
@@ -143,3 +145,18 @@ def test_a_fact_that_a_part_holds_no_value_of_is_the_default(paths):
     facts = facts_from_columns({**row, "unseen": None, "numerics": None, "prompt_truncated": None})
     assert (facts.unseen, facts.numerics, facts.prompt_truncated) == ("", "", False)
     assert facts.sha256 == row["sha256"]
+
+
+def test_row_and_label_take_each_column_from_their_cell():
+    painter = Painter()
+    painter.describe = lambda: Numerics("cuda", "bfloat16")
+    plan = make_plan(axes={"top_k": [8, 16]}, model=painter)
+    cell = replace(plan.cells[-1], template="cctv", parent_ids=("a" * 16,))
+    columns = cell_columns(plan, cell, 5)
+    label = make_label(plan, cell, plan.request(cell, 5)).facts
+    own = {"sweep": "test", "seed": 5, "model_fingerprint": Painter.fingerprint}
+    own["params"] = '{"temperature":1.0,"top_k":16}'
+    for name in CELL_COLUMNS:
+        assert getattr(columns, name) == own.get(name, getattr(cell, name, None)), name
+    assert columns.axes == label["axes"] == {"top_k": 16}
+    assert (label["dtype"], label["template"], label["style"]) == ("bfloat16", "cctv", "openmoji")

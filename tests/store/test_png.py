@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from promptlab.png import compress, drop_texts, read_latent
+from promptlab.png import compress, drop_texts, hash_pixels, read_latent
 from promptlab.store.png import Label, read_facts, wrap
 
 FACTS = {
@@ -103,3 +103,16 @@ def test_texts_can_be_exchanged_without_compressing_again():
     other = wrap(drop_texts(one), Label({**FACTS, "prompt": "Füchslein 🦊"}, PARAMS_LINE), 8, 8)
     assert read_facts(other)["prompt"] == "Füchslein 🦊"
     assert other == label_pixels(pixels, prompt="Füchslein 🦊")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [np.s_[::-1], np.s_[:, ::2], np.s_[:, :, ::-1], np.s_[1:5, 2:7]],
+    ids=["upside down", "every other column", "BGR", "a cutting"],
+)
+def test_pixels_that_lie_in_memory_in_another_order_are_the_same_image(view):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)[view]
+    copy = np.ascontiguousarray(pixels)
+    assert hash_pixels(pixels) == hash_pixels(copy)
+    assert compress(pixels) == compress(copy)
+    assert (np.asarray(Image.open(io.BytesIO(compress(pixels)))) == copy).all()

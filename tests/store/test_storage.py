@@ -78,6 +78,13 @@ def test_a_new_name_is_on_the_disk_when_it_is_given(tmp_path, steps):
     assert steps == [("rename", inode(tmp_path / "new")), ("sync", inode(tmp_path))]
 
 
+def test_a_file_of_the_working_folder_is_written_like_any_other(tmp_path, monkeypatch, steps):
+    monkeypatch.chdir(tmp_path)
+    LocalStorage().write_files({"a.png": b"bytes"})
+    assert (tmp_path / "a.png").read_bytes() == b"bytes"
+    assert steps[-1] == ("sync", inode(tmp_path))
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_bytes(b"old")
@@ -93,6 +100,15 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [
         ("sweep.yaml", b"old")
     ]
+
+
+@pytest.mark.parametrize("is_local", [True, False])
+def test_a_file_that_another_process_deleted_keeps_no_other_from_being_deleted(tmp_path, is_local):
+    root = str(tmp_path) if is_local else f"memory://{time.time_ns()}"
+    storage = open_storage(root)
+    storage.write_files({f"{root}/{name}": b"x" for name in "abc"})
+    storage.delete_files(f"{root}/{name}" for name in ("a", "gone", "b"))
+    assert list(storage.list_sizes(root)) == ["c"]
 
 
 def test_only_what_interrupted_writes_left_is_removed(tmp_path):

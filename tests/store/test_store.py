@@ -147,6 +147,7 @@ def test_cells_that_ask_for_the_same_image_share_one_drawing_and_have_a_row_each
     draw_plan(paths, plan)
     assert len(model.drawn) == 4
     assert len(check_whole(paths.root, plan)) == 16
+    assert sorted(image_id for image_id, _ in read_run(paths).iter_images()) == sorted(model.drawn)
 
 
 def _fields(cell):

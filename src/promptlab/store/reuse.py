@@ -60,7 +60,7 @@ def find_images(image_ids: Iterable[str], run_folders: Iterable[str]) -> list[Fo
         except (OSError, StoreError) as error:
             log.warning("Cannot look for earlier images in %s: %s", folder, error)
             continue
-        for part in reversed(parts):
+        for part in parts:
             here = _finished_ids(storage, part) & open_ids
             if here:
                 open_ids -= here
@@ -93,7 +93,7 @@ def read_images(found: FoundPart) -> Iterator[FoundImage]:
                     continue
                 columns = group.slice(row, 1).to_pylist()[0]
                 png = _png_of(found, columns["image"])
-                if columns["status"] != "failed" and png is not None:
+                if png is not None:  # else it failed, or its file is gone
                     open_ids.discard(image_id)
                     parent_ids = tuple(columns["parent_ids"] or ())
                     yield FoundImage(image_id, facts_from_columns(columns), png, parent_ids)
