@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +14,13 @@ from mlflow import MlflowClient
 from promptlab.errors import TrackingError
 from promptlab.tracking import TrackingOptions, sync
 from promptlab.tracking.connect import open_client
-from promptlab.tracking.database import check, prepare, relocate_artifacts
+from promptlab.tracking.database import (
+    artifact_folder,
+    check,
+    is_deleted,
+    prepare,
+    relocate_artifacts,
+)
 from tests.store.painting import make_plan
 from tests.store.sweeping import draw_plan
 from tests.tracking.holding import check_equal_to_parquet, make_database
@@ -47,6 +54,73 @@ def test_three_processes_at_once_make_one_whole_database(tmp_path):
         "mlartifacts",
         "mlflow.db",
     ]
+
+
+def test_a_database_that_another_process_made_meanwhile_keeps_what_it_holds(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def lock_after_another(*_):
+        MlflowClient(tracking_uri=make_database(tmp_path)).create_experiment("of another process")
+        yield
+
+    monkeypatch.setattr("promptlab.tracking.database.wait_for_lock", lock_after_another)
+    prepare(tmp_path / "mlflow.db")
+    found = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db").search_experiments()
+    assert "of another process" in {experiment.name for experiment in found}
+
+
+def test_a_database_that_another_process_writes_is_a_whole_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("promptlab.tracking.database.BUSY_S", 0.05)
+    make_database(tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as writer:
+        writer.execute("begin immediate")
+        check(tmp_path / "mlflow.db")
+
+
+def test_only_artifacts_below_the_old_folder_are_looked_for_in_the_new_one(tmp_path):
+    old, new, other = tmp_path / "old", tmp_path / "new", tmp_path / "other"
+    for folder in (old, new, other):
+        folder.mkdir()
+    client = MlflowClient(tracking_uri=make_database(old))
+    for name, place in (("ours", old / "mlartifacts" / "ours"), ("theirs", other / "theirs")):
+        place.mkdir(parents=True)
+        client.create_run(client.create_experiment(name, artifact_location=place.as_uri()))
+    (new / "mlartifacts" / "ours").mkdir(parents=True)
+    (new / "mlartifacts" / "theirs").mkdir()
+    shutil.copy(old / "mlflow.db", new / "mlflow.db")
+    with contextlib.closing(sqlite3.connect(new / "mlflow.db")) as connection:
+        strange = f"{(old / 'mlartifacts' / 'ours').as_uri()}-too/x"
+        connection.execute(
+            "insert into runs (run_uuid, experiment_id, artifact_uri) "
+            "select 'strange', experiment_id, ? from experiments where name = 'ours'",
+            (strange,),
+        )
+        connection.commit()
+        relocate_artifacts(new / "mlflow.db")
+        uris = dict(
+            connection.execute(
+                "select e.name || (r.run_uuid = 'strange'), r.artifact_uri "
+                "from runs r join experiments e using (experiment_id)"
+            )
+        )
+    assert uris["ours1"] == strange
+    assert uris["ours0"].startswith((new / "mlartifacts" / "ours").as_uri() + "/")
+    assert uris["theirs0"].startswith((other / "theirs").as_uri() + "/")
+
+
+def test_a_folder_of_artifacts_is_read_from_its_location_whatever_its_name(tmp_path):
+    for name in ("plain", "a b", "50%41", "é#?"):
+        assert artifact_folder((tmp_path / name).as_uri()) == tmp_path / name
+    for location in (None, "", "s3://bucket/x", "mlflow-artifacts:/1"):
+        assert artifact_folder(location) is None
+
+
+def test_a_database_that_cannot_tell_says_that_nothing_was_deleted(tmp_path):
+    client = MlflowClient(tracking_uri=make_database(tmp_path))
+    lives, gone = (client.create_experiment(name) for name in ("lives", "gone"))
+    client.delete_experiment(gone)
+    database = tmp_path / "mlflow.db"
+    assert [is_deleted(database, each) for each in (lives, gone, "99")] == [False, True, False]
+    assert not is_deleted(tmp_path / "none.db", "1")
 
 
 def test_what_a_killed_maker_left_aside_is_replaced(tmp_path):

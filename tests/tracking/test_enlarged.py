@@ -5,10 +5,56 @@ from __future__ import annotations
 import mlflow
 import pytest
 
+from promptlab.run_record import ModelRecord, RunRecord
 from promptlab.store import read_run
 from promptlab.tracking import TrackingOptions, sync
+from promptlab.tracking.enlarged import ENLARGED, Parents, upscalers_of
 from promptlab.tracking.report_run import describe_run
 from tests.conftest import Project
+
+
+class Rows:
+    """A run folder that has a record and rows."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        models = {
+            "lanczos": ModelRecord(name="lanczos", needs_source=True),
+            "paint": ModelRecord(name="paint"),
+        }
+        self.record = RunRecord(models=models)
+        self._rows = rows
+
+    def rows(self, columns: list[str]) -> list[dict[str, object]]:
+        return [{name: row[name] for name in columns} for row in self._rows]
+
+
+def test_parents_that_were_drawn_later_are_found_and_strangers_stay_by_themselves() -> None:
+    def row(image_id: str, model: str, source_id: str | None = None) -> dict[str, object]:
+        arm = f"arm of {image_id}"
+        return {"image_id": image_id, "arm_id": arm, "model": model, "params": "{}"} | {
+            "source_id": source_id
+        }
+
+    rows = [row("p1", "paint"), row("v1", "paint", "p1")]
+    parents = Parents(Rows(rows))
+    first = parents.adopt([row("e1", "lanczos", "p1")])
+    rows.append(row("p2", "paint"))
+    later = parents.adopt([row("e2", "lanczos", "p2"), row("e3", "lanczos", "elsewhere"), rows[1]])
+    assert [each["arm_id"] for each in first + later] == [
+        "arm of p1",
+        "arm of p2",
+        "arm of e3",
+        "arm of v1",  # drawn from another image, but by a model that draws
+    ]
+    assert [ENLARGED in each for each in first + later] == [True, True, False, False]
+    assert [each["model"] for each in later] == ["paint", "lanczos", "paint"]
+
+
+def test_a_sweep_that_only_enlarges_has_its_upscaler_as_its_model() -> None:
+    enlarges = {"lanczos": ModelRecord(name="lanczos", needs_source=True)}
+    assert upscalers_of(RunRecord(models=enlarges)) == frozenset()
+    draws = {**enlarges, "paint": ModelRecord(name="paint")}
+    assert upscalers_of(RunRecord(models=draws)) == {"lanczos"}
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Rows land where MLflow's comparison page wants them, under the names that it writes itself."""
 
+import json
 import re
 from datetime import UTC, datetime
 
@@ -20,6 +21,7 @@ from promptlab.tracking.layout import (
     image_stem,
     make_layout,
     small_image,
+    table_json,
 )
 from promptlab.tracking.report_run import report_metrics, worker_metrics
 from tests.tracking.holding import make_database
@@ -130,6 +132,56 @@ def test_another_image_axis_moves_into_the_key_and_the_subject_tells_runs_apart(
 def test_an_unknown_image_axis_is_refused_with_the_list():
     with pytest.raises(TrackingError, match="expected one of style, template, model, subject"):
         make_layout(AXES, {}, "colour")
+
+
+def test_parts_of_the_subject_tell_no_runs_apart_while_the_subject_is_the_key():
+    axes = (*AXES, AxisColumn("action", "action", "str"))
+    varying = {"subject": ("a fox runs", "a fox sits"), "action": ("runs", "sits")}
+    row = {**ROW, "action": "runs"}
+    layout = make_layout(axes, varying, "subject", ["action"])
+    assert (layout.params(row), layout.num_positions) == ({}, 1)
+    assert "action" not in layout.fixed(row), "the run holds images of all of its values"
+    by_style = make_layout(axes, varying, "style", ["action"])
+    assert by_style.params(row) == {"subject": "a fox", "action": "runs"}
+
+
+def test_a_value_stands_in_its_place_whether_it_is_written_as_a_whole_number_or_not():
+    layout = make_layout(AXES, {"temperature": (2, 1, 0.5)}, "subject")
+    rows = [{**ROW, "temperature": value} for value in (2.0, 1.0, 0.5)]
+    assert [layout.position(row) for row in rows] == [0, 1, 2]
+    assert [layout.run_name(row) for row in rows] == [
+        "temperature 2",
+        "temperature 1",
+        "temperature 0.5",
+    ]
+
+
+def test_two_cells_with_the_same_image_are_two_artifacts():
+    stems = {
+        image_stem("fox", {**ROW, **other})
+        for other in ({}, {"cell_id": "9" * 16}, {"seed": 4}, {"image_id": "9" * 16})
+    }
+    assert len(stems) == 4
+
+
+@given(st.permutations([("a fox", 10), ("a fox", 9), ("a robot", 9), ("Ärger", 0)]))
+def test_a_table_has_a_row_a_subject_and_seed_in_one_order_with_the_images_logged(order):
+    layout = make_layout(AXES, {"subject": ("a fox", "a robot")}, "subject")
+    rows = [{**ROW, "subject": subject, "seed": seed} for subject, seed in order]
+    table = json.loads(table_json(layout, rows))
+    assert table["columns"] == ["subject", "image"]
+    labels = [label for label, _ in table["data"]]
+    assert labels == ["Ärger, seed 0", "a fox, seed 9", "a fox, seed 10", "a robot, seed 9"]
+    stem_from_label = {
+        f"{row['subject']}, seed {row['seed']}": image_stem(layout.image_key(row), row)
+        for row in rows
+    }
+    for label, image in table["data"]:
+        assert image == {
+            "type": "image",
+            "filepath": full_image(stem_from_label[label]),
+            "compressed_filepath": small_image(stem_from_label[label]),
+        }
 
 
 def test_metrics_count_failures_apart():

@@ -15,6 +15,7 @@ from promptlab.tracking.location import (
     bind_run,
     database_of,
     default_artifact_root,
+    experiment_of,
     options_of_run,
     read_record,
     resolve_tracking_uri,
@@ -22,6 +23,7 @@ from promptlab.tracking.location import (
     uri_of_run,
     write_record,
 )
+from promptlab.tracking.options import TrackingOptions
 
 
 @pytest.fixture
@@ -69,6 +71,41 @@ def test_a_run_remembers_its_store_whatever_the_environment_is(
     assert options.image_axis == "style"
 
 
+def test_a_run_is_logged_again_as_it_was_laid_out_at_first(run: RunPaths) -> None:
+    asked = {"image_axis": None, "log_images": False, "thumbnail_px": 64, "experiment": "mine"}
+    record = RunRecord(config={"tracking": {**asked, "uri": "http://first:1", "flush_s": 3.0}})
+    options = options_of_run(run, record)
+    assert {name: getattr(options, name) for name in asked} == asked
+    assert options.uri == "http://first:1"
+    write_record(run, "http://second:2", "renamed")
+    options = options_of_run(run, record)
+    assert (options.uri, options.experiment) == ("http://second:2", "renamed")
+    assert options_of_run(run, record, "http://given:3").uri == "http://given:3"
+    assert options_of_run(run, RunRecord(config={"tracking": None})).image_axis == "subject"
+
+
+def test_what_is_asked_for_comes_before_the_environment_and_that_before_a_local_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME", raising=False)
+    assert resolve_tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    assert experiment_of(TrackingOptions()) is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:1")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "of the environment")
+    assert resolve_tracking_uri() == "http://environment:1"
+    assert resolve_tracking_uri("http://given:1") == "http://given:1"
+    assert experiment_of(TrackingOptions()) == "of the environment"
+    assert experiment_of(TrackingOptions(experiment="given")) == "given"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"uri": "x", "of_a_newer_version": 1}'])
+def test_a_record_that_cannot_be_read_is_none(run: RunPaths, text: str) -> None:
+    Path(run.root, ".mlflow.json").write_text(text)
+    assert read_record(run) is None
+
+
 def test_a_run_is_bound_to_the_store_and_the_experiment_that_were_asked_for_last(
     run: RunPaths,
 ) -> None:
@@ -113,6 +150,8 @@ def test_a_run_without_a_record_uses_what_its_sweep_or_its_project_has(
     (tmp_path / "project" / "mlflow.db").touch()
     assert uri_of_run(run, RunRecord()) == f"sqlite:///{tmp_path}/project/mlflow.db"
     assert uri_of_run(run, RunRecord(config={"tracking": {"uri": "http://h:1"}})) == "http://h:1"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment:1")
+    assert uri_of_run(run, RunRecord()) == "http://environment:1"
 
 
 def test_a_password_is_not_recorded_and_comes_from_the_environment(

@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import os
 import sqlite3
 import subprocess
 import sys
@@ -164,6 +165,7 @@ def test_a_server_that_is_away_costs_one_warning_and_no_time_of_drawing(paths, t
     assert len(warnings) == 1
     assert "cannot be reached ([Errno 111] Connection refused)" in warnings[0]
     assert f"promptlab sync {paths.root}" in warnings[0]
+    assert read_record(paths).uri == AWAY, "a later sync goes there"
     assert time.monotonic() - drawn_at < 60
     assert drawn_at - started_at < 30
     with pytest.raises(TrackingError, match="cannot be reached"):
@@ -279,7 +281,8 @@ def test_a_follower_that_hears_of_no_part_ends_with_the_sweep_and_logs_no_run(pa
         with open_store(paths, plan, StoreOptions()):
             tracking.begin()
         follower = tracking._process
-    assert follower is not None
+        assert follower is not None
+        assert os.getsid(follower.pid) != os.getsid(0), "Ctrl-C ends the drawing alone"
     assert follower.poll() is not None
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("nothing drawn")
@@ -340,6 +343,15 @@ def test_images_that_parquet_has_no_copy_of_are_logged_while_they_are_drawn(path
     assert follower.sync_images() == 40
     assert follower.finish() == 40
     check_equal_to_parquet(uri, paths.root, tmp_path)
+
+
+def test_a_follower_learns_what_varies_when_the_sweep_has_grown(paths, uri):
+    draw_plan(paths, make_plan(styles=("noto",), sweep="grown"))
+    follower = Syncer(read_run(paths), TrackingOptions(uri=uri))
+    draw_plan(paths, make_plan(sweep="grown"))
+    assert follower.sync_images() == 8
+    names = {run.info.run_name for run in runs_by_arm(uri, paths.root).values()}
+    assert names == {"noto", "openmoji"}
 
 
 def test_an_image_without_any_file_is_reported_and_logged_when_its_file_is_back(

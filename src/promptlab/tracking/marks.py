@@ -12,7 +12,7 @@ from promptlab.identity import hash_id
 from promptlab.paths import RunPaths
 from promptlab.store.lock import wait_for_lock
 from promptlab.store.storage import open_storage
-from promptlab.tracking.location import resolve_tracking_uri
+from promptlab.tracking.location import experiment_of, resolve_tracking_uri
 from promptlab.tracking.options import TrackingOptions
 
 LOCK_FILE = ".tracking.lock"
@@ -29,7 +29,8 @@ def mark_as_tracked(paths: RunPaths, options: TrackingOptions) -> None:
 def tracked_state(paths: RunPaths, options: TrackingOptions) -> str:
     """Return what changes whenever a run folder has something that MLflow may not have."""
     names = sorted(open_storage(paths.root).list_sizes(paths.images_parquet))
-    return hash_id([names, resolve_tracking_uri(options.uri), options.image_axis])
+    store = [resolve_tracking_uri(options.uri), experiment_of(options)]
+    return hash_id([names, store, options.image_axis, options.log_images])
 
 
 def is_tracked(paths: RunPaths, options: TrackingOptions) -> bool:

@@ -20,7 +20,7 @@ from promptlab.errors import ReportError
 from promptlab.identity import hash_id
 from promptlab.redaction import redact, redact_text
 from promptlab.run_record import RunRecord
-from promptlab.store.reader import Run, read_run
+from promptlab.store.reader import Run
 from promptlab.store.storage import open_storage
 from promptlab.tracking.client import NOTE_TAG, BulkClient, KnownRun
 from promptlab.tracking.enlarged import upscalers_of
@@ -40,8 +40,7 @@ def log_report_run(
     page = f"#/experiments/{client.experiment_id}/runs/{mlflow_run.run_id}/artifacts"
     note = describe_run(run.record, page)
     client.describe_experiment(note)
-    # A follower opened the run before its workers were done.
-    metrics = report_metrics(rows) | worker_metrics(read_run(run.paths).record)
+    metrics = report_metrics(rows) | worker_metrics(run.record)
     client.log_facts(mlflow_run, metrics, {NOTE_TAG: note})
     client.log_dataset(
         mlflow_run,
