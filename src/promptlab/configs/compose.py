@@ -103,13 +103,7 @@ class ComposingLoader:
         """Tell whether Hydra reads the override as a config group choice (or as its own config)."""
         key = override.key_or_group
         if key not in self._groups:
-            options = self._stock.get_group_options(
-                key,
-                None,
-                config_name=self._master.hydra.job.config_name,
-                overrides=self._searchpath_overrides(),
-            )
-            self._groups[key] = bool(options)
+            self._groups[key] = bool(self._options(key, None))
         is_group = self._groups[key] and not isinstance(override.value(), dict)
         return is_group or override.is_hydra_override() or override.package is not None
 
@@ -135,28 +129,34 @@ class ComposingLoader:
 
         Hydra's node is three quarters of a composition's time, and none of a cell's meaning.
         """
-        stock = self._stock
+        stock, files = self._stock, self._all_files()
         assert isinstance(stock, ConfigLoaderImpl)
-        name = self._master.hydra.job.config_name
         hydra_overrides = list(self._master.hydra.overrides.hydra)
-        if self._files is None:
-            self._files = CachingConfigRepository(stock.repository)
-            of_hydra = [self._parse(override) for override in hydra_overrides]
-            stock._process_config_searchpath(name, of_hydra, self._files)
         parsed = [self._parse(override) for override in (*hydra_overrides, *choices)]
         found = create_defaults_list(
-            repo=self._files,
-            config_name=name,
+            repo=files,
+            config_name=self._master.hydra.job.config_name,
             overrides_list=parsed,
             prepend_hydra=True,
             skip_missing=False,
         )
         own = [d for d in found.defaults if not (d.config_path or "").startswith("hydra/")]
-        config = stock._compose_config_from_defaults_list(own, _Copies(self._files))
+        config = stock._compose_config_from_defaults_list(own, _Copies(files))
         with open_dict(config):
             config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config, dict(found.overrides.known_choices)
+
+    def _all_files(self) -> CachingConfigRepository:
+        """Return the files of all search paths, those of `hydra.searchpath` included."""
+        if self._files is None:
+            stock = self._stock
+            assert isinstance(stock, ConfigLoaderImpl)
+            files = CachingConfigRepository(stock.repository)
+            of_hydra = [self._parse(override) for override in self._master.hydra.overrides.hydra]
+            stock._process_config_searchpath(self._master.hydra.job.config_name, of_hydra, files)
+            self._files = files
+        return self._files
 
     def _apply_values(
         self, base: _Base, values: Sequence[Override], number: int, overrides: Sequence[str]
@@ -187,9 +187,12 @@ class ComposingLoader:
             HydraConfig.instance().cfg = previous
         return resolved
 
-    def _searchpath_overrides(self) -> list[str]:
-        overrides = self._master.hydra.overrides.hydra
-        return [o for o in overrides if o.lstrip("+").startswith("hydra.searchpath=")]
+    def _options(self, group: str, results_filter: ObjectType | None) -> list[str]:
+        try:
+            return self._all_files().get_group_options(group, results_filter)
+        except (AttributeError, TypeError):  # another Hydra than those tested
+            name, overrides = self._master.hydra.job.config_name, self._master.hydra.overrides.hydra
+            return self._stock.get_group_options(group, results_filter, name, list(overrides))
 
     def __getattr__(self, name: str) -> Any:
         """Return what Hydra's own loader has: all of its interface but for the glob."""
@@ -206,12 +209,7 @@ class ComposingLoader:
 
         Hydra 1.3 asks without config name and overrides and so misses `hydra.searchpath`.
         """
-        options = self._stock.get_group_options(
-            group_name,
-            results_filter,
-            config_name or self._master.hydra.job.config_name,
-            self._searchpath_overrides() if overrides is None else overrides,
-        )
+        options = self._options(group_name, results_filter)
         return [option for option in options if option != NO_CHOICE]
 
 

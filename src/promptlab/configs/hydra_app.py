@@ -175,11 +175,13 @@ def _is_multirun(hydra: Hydra, args: argparse.Namespace) -> bool:
     """Tell whether to sweep, and tell Hydra: by the flag, or by `hydra.mode` of a named sweep."""
     from hydra.types import RunMode
 
+    if args.multirun:  # nothing to ask: a composition less
+        args.overrides.append("hydra.mode=MULTIRUN")
+        return True
     mode = hydra.get_mode(config_name=args.config_name or CONFIG_NAME, overrides=args.overrides)
-    is_multirun = bool(args.multirun) or mode == RunMode.MULTIRUN
-    if mode is None or is_multirun != (mode == RunMode.MULTIRUN):
-        args.overrides.append(f"hydra.mode={'MULTIRUN' if is_multirun else 'RUN'}")
-    return is_multirun
+    if mode is None:
+        args.overrides.append("hydra.mode=RUN")
+    return bool(mode == RunMode.MULTIRUN)
 
 
 def _complete(hydra: Hydra, name: str, arguments: list[str]) -> None:
