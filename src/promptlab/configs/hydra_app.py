@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from promptlab.configs.explain import explained_errors
 from promptlab.configs.locations import packaged_conf
@@ -27,6 +27,7 @@ from promptlab.errors import ConfigError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
 
     from promptlab.configs.launcher import JobTask
     from promptlab.configs.settings import Job
@@ -53,10 +54,10 @@ def run_hydra(task: JobTask, arguments: Sequence[str]) -> None:
             from hydra.main import _get_rerun_conf
 
             task(_get_rerun_conf(args.experimental_rerun, args.overrides))
-        elif _is_multirun(hydra, args):
+        elif (config := _compose_single(hydra, name, args)) is None:
             hydra.multirun(name, task, args.overrides)
         else:
-            _run_single(hydra, name, task, args.overrides)
+            _run_single(hydra, name, task, config)
 
 
 def compose_jobs(arguments: Sequence[str], bases: Sequence[Sequence[str]] = ()) -> list[Job]:
@@ -74,12 +75,14 @@ def compose_jobs(arguments: Sequence[str], bases: Sequence[Sequence[str]] = ()) 
     flags = ["--multirun"] if bases else []
     with _hydra_for([*flags, *arguments]) as (hydra, args, _):
         name = args.config_name or CONFIG_NAME
-        is_multirun = _is_multirun(hydra, args)
-        mode = RunMode.MULTIRUN if is_multirun else RunMode.RUN
-        config = hydra.compose_config(name, args.overrides, mode, with_log_configuration=False)
+        single = _compose_single(hydra, name, args)
+        if single is not None:
+            HydraConfig.instance().set_config(single)
+            return [job_from_config(single, single.hydra)]
+        config = hydra.compose_config(
+            name, args.overrides, RunMode.MULTIRUN, with_log_configuration=False
+        )
         HydraConfig.instance().set_config(config)
-        if not is_multirun:
-            return [job_from_config(config, config.hydra)]
         loader = ComposingLoader(hydra.config_loader, config)
         own = split_jobs(config, loader)
         return [loader.compose_job(n, job) for n, job in enumerate(combine(bases, own))]
@@ -171,17 +174,28 @@ def _hydra_restored() -> Iterator[None]:
         BaseContainer._resolvers.update(resolvers)
 
 
-def _is_multirun(hydra: Hydra, args: argparse.Namespace) -> bool:
-    """Tell whether to sweep, and tell Hydra: by the flag, or by `hydra.mode` of a named sweep."""
+def _compose_single(hydra: Hydra, name: str, args: argparse.Namespace) -> DictConfig | None:
+    """Return the config of the only job, or None for a sweep, and tell Hydra which of them it is.
+
+    It is a sweep by the flag, or by `hydra.mode` of a named sweep.
+    """
     from hydra.types import RunMode
 
-    if args.multirun:  # nothing to ask: a composition less
+    if args.multirun:
         args.overrides.append("hydra.mode=MULTIRUN")
-        return True
-    mode = hydra.get_mode(config_name=args.config_name or CONFIG_NAME, overrides=args.overrides)
-    if mode is None:
-        args.overrides.append("hydra.mode=RUN")
-    return bool(mode == RunMode.MULTIRUN)
+        return None
+    try:
+        config: DictConfig = hydra.compose_config(
+            name, args.overrides, RunMode.RUN, with_log_configuration=False
+        )
+    except Exception:  # a sweep's `key=a,b` is none of a single job's values
+        if hydra.get_mode(config_name=name, overrides=args.overrides) == RunMode.MULTIRUN:
+            return None
+        raise
+    if config.hydra.mode == RunMode.MULTIRUN:
+        return None
+    config.hydra.mode = RunMode.RUN
+    return config
 
 
 def _complete(hydra: Hydra, name: str, arguments: list[str]) -> None:
@@ -195,13 +209,13 @@ def _complete(hydra: Hydra, name: str, arguments: list[str]) -> None:
         sys.argv = argv
 
 
-def _run_single(hydra: Hydra, name: str, task: JobTask, overrides: list[str]) -> None:
+def _run_single(hydra: Hydra, name: str, task: JobTask, config: DictConfig) -> None:
     """Do what `Hydra.run` does, but raise what the task raised without logging it first."""
     from hydra._internal.callbacks import Callbacks
-    from hydra.core.utils import JobStatus, run_job
-    from hydra.types import HydraContext, RunMode
+    from hydra.core.utils import JobStatus, configure_log, run_job
+    from hydra.types import HydraContext
 
-    config: Any = hydra.compose_config(name, overrides, RunMode.RUN, with_log_configuration=True)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=name)
     done = run_job(
