@@ -275,7 +275,7 @@ def test_a_failed_image_is_told_and_can_be_drawn_again(project: Project):
 
 
 def test_ctrl_c_keeps_what_is_drawn_and_says_how_to_go_on(project: Project):
-    arguments = ["sweep", "model=paint", "-m", "subject=a fox,a robot", "seeds=200"]
+    arguments = ["sweep", "model=paint", "-m", "subject=a fox,a robot", "seeds=100"]
     process = project.start(*arguments, "model.delay_s=0.05", "tracking.log_images=false")
     deadline = time.monotonic() + 60
     while not project.runs or not list((project.runs[0] / "images").glob("*.png")):
@@ -289,15 +289,15 @@ def test_ctrl_c_keeps_what_is_drawn_and_says_how_to_go_on(project: Project):
     assert "Traceback" not in err
     assert "images are kept" in err
     num_kept = len(project.rows())
-    assert 0 < num_kept < 400
+    assert 0 < num_kept < 200
     run = project.runs[0]
     assert f"promptlab sweep --resume {run.relative_to(project.path)}" in err
     CALLS.clear()
     resumed = project.run("sweep", "--resume", str(run), "model.delay_s=0.0")
     assert resumed.code == 0, resumed.err
-    assert f"{num_kept} already here, {400 - num_kept} image" in resumed.out
-    assert sum(int(call.split()[-1]) for call in CALLS if "draw" in call) == 400 - num_kept
-    assert len({row["image_id"] for row in project.rows()}) == len(project.rows()) == 400
+    assert f"{num_kept} already here, {200 - num_kept} image" in resumed.out
+    assert sum(int(call.split()[-1]) for call in CALLS if "draw" in call) == 200 - num_kept
+    assert len({row["image_id"] for row in project.rows()}) == len(project.rows()) == 200
 
 
 def test_a_lost_device_keeps_what_is_drawn_and_blames_no_image(project: Project):
