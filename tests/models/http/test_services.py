@@ -82,7 +82,8 @@ def test_a_server_that_restarts_in_the_middle_delays_and_loses_nothing(api, tmp_
 
 def test_a_server_that_is_gone_ends_the_sweep_with_what_was_drawn(tmp_path, caplog):
     fake = OpenAiFake()
-    model = open_model("openai", fake, tmp_path, patience_s=0.2, price=0)
+    waits = {"patience_s": 0.2, "first_wait_s": 0.1}  # patience ends before anybody's tries do
+    model = open_model("openai", fake, tmp_path, price=0, **waits)
     drawing = engine.draw_all(model, make_requests(model, 50, size="32x32"))
     fake.delay_s = 0.05
     results = [next(drawing) for _ in range(3)]
