@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.configs.settings import Job
+from promptlab.configs.settings import Job, Settings
 from promptlab.errors import ConfigError
 from promptlab.planning.carried import carried_columns
+from promptlab.planning.expand import expand
+from tests.painters import PaintModel
+from tests.planning.test_plan import SteppedModel, make_job, make_plan
 
 TABLES = {
     "subjects.csv": "Prompt,Category\na fox,animal\na car,thing\n",
@@ -59,3 +62,32 @@ def test_tables_of_several_jobs_are_one():
 def test_a_name_that_is_a_column_already_is_refused_whatever_its_case():
     with pytest.raises(ConfigError, match="it is a column already"):
         carried(["Category"], {"subject": "@subjects.csv:Prompt"}, taken=("category",))
+
+
+def test_every_name_of_a_column_is_a_text():
+    with pytest.raises(ConfigError, match="expected names of columns"):
+        carried(["Category", 5], {"subject": "@subjects.csv:Prompt"})
+
+
+def test_a_prompt_that_no_table_holds_has_empty_columns():
+    jobs = [make_job(n, subject=s) for n, s in enumerate(("@subjects.csv:Prompt", "a dog"))]
+    for job in jobs:
+        job.config["with"] = ["Category"]
+    cells = make_plan(PaintModel(), *jobs).cells
+    assert [cell.axes for cell in cells] == [{"Category": c} for c in ("animal", "thing", None)]
+
+
+@pytest.mark.parametrize("name", ["light", "steps", "Subject"])
+def test_a_column_cannot_be_called_like_an_axis_or_a_parameter_of_any_model(tmp_path, name):
+    (tmp_path / "t.csv").write_text(f"Prompt,{name}\na fox,x\n")
+    models = [{"_target_": "paint"}, {"_target_": "stepped"}]
+    jobs = [make_job(n, subject="@t.csv:Prompt", light=s) for n, s in enumerate(("fog", "sun"))]
+    for job, model in zip(jobs, models, strict=True):
+        template = {"pattern": "{subject} in {light}"}
+        job.config.update({"with": [name], "model": model, "template": template})
+    with pytest.raises(ConfigError, match="it is a column already"):
+        expand(
+            jobs,
+            Settings("t"),
+            lambda node: SteppedModel() if node == models[1] else PaintModel(),
+        )

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from promptlab.configs.settings import Job, Settings
+from promptlab.identity import canonical_json
 from promptlab.models.protocol import Parameter
 from promptlab.planning.expand import expand, narrow
-from promptlab.planning.parents import Parent
+from promptlab.planning.parents import Parent, cell_of_parent
 from promptlab.planning.plan import Plan, PlannedModel
-from promptlab.planning.requests import make_request
+from promptlab.planning.requests import make_request, request_of_row
 from promptlab.records import Numerics, Scalar, Source
 from tests.painters import PARAMETERS, OverpaintModel, PaintModel
+from tests.planning.test_plan import SteppedModel
 
 STYLE = {"pattern": "{prompt} in the style of {ink}"}
 
@@ -52,6 +54,54 @@ def test_the_ids_of_a_fixed_plan_are_these():
     assert [plan.request(c, seed).image_id for c in plan.cells for seed in c.seeds] == [
         *("7d2b57d99cee7f46", "58cd9952016b6713", "a3bc87218fd2b60c", "dddd8e5e65282ad4"),
         *("445778419d976c26", "ad9937722d3a4915", "97c7c10c0a3c5b31", "fff441ac5e5e6c35"),
+    ]
+
+
+def test_the_ids_of_cells_with_axes_of_every_kind_are_these():
+    swept = [{"ink": "{oil|tar}", "model.size": 16}, {"ink": "ink", "model.size": 32}]
+    models = [ChoosingModel(), SteppedModel()]  # of one name and fingerprint
+    jobs = [replace(job, values=v) for job, v in zip(make_jobs(), swept, strict=True)]
+    for number, steps in enumerate((None, 99)):
+        jobs[number].config.update(
+            ink=swept[number]["ink"], steps=steps, model={"_target_": number}
+        )
+    plan = expand(jobs, Settings("golden"), lambda node: models[node["_target_"]], describe=padded)
+    assert [(cell.cell_id, cell.arm_id) for cell in plan.cells] == [
+        ("351e89fad98661b3", "0515c2c37a9b7124"),
+        ("ce14fd17f91aa7f2", "0fce0909f708cf2d"),
+        ("fb34f67838f04be8", "0515c2c37a9b7124"),
+        ("2c2ddcb12024c36a", "0fce0909f708cf2d"),
+        ("d856aac7510aacde", "5f6aea1f51a46d9f"),
+        ("81c40e363b208952", "5f6aea1f51a46d9f"),
+    ]
+
+
+def padded(node: Mapping[str, Any] | None) -> Numerics:
+    """Return numerics that count in ids."""
+    return Numerics("cpu", "float32", 8)
+
+
+def test_the_ids_of_cells_in_the_words_of_a_parent_are_these():
+    planned = PlannedModel("mine", None, PlannedModel.of(OverpaintModel()).model, padded(None))
+
+    def ids(row: Mapping[str, Any], params: Mapping[str, Scalar], **axes: Scalar) -> list[str]:
+        parent = Parent(RED, {**ROW, **row}, {"light": "dusk"})
+        cell = cell_of_parent(parent, planned, "paint", params, axes=axes)
+        return [cell.cell_id, cell.arm_id]
+
+    found = [
+        ids({}, {"top_k": 3}, ink="oil"),
+        ids({"cell_id": "c"}, {"top_k": 3}, ink="oil"),
+        ids({"arm_id": "a"}, {"top_k": 3}, ink="oil"),
+        ids({}, {"top_k": 3}, ink="tar"),
+        ids({}, {"top_k": 4}, ink="oil"),
+    ]
+    assert found == [
+        ["3cfbc3af36507555", "bfd582dbaacaaa8b"],
+        ["856427d491e3f6e9", "bfd582dbaacaaa8b"],
+        ["4000e12855d68a1b", "c82ffa729d06a542"],
+        ["91b801d3c3a45c91", "8dd980ce60622d8f"],
+        ["ce4deae15983d039", "be7e1f97aaa6a0a3"],
     ]
 
 
@@ -92,12 +142,11 @@ def ids_of(
         **(config or {}),
     }
     choices = {"model": "mine", "template": "plain", "style": "inky", **(names or {})}
-    row = dict.fromkeys(("arm_id", "cell_id", "subject", "style", "template", "prompt"), "x")
     plan = expand(
         [Job(0, (), {}, values, choices)],
         Settings(sweep),
         lambda node: ChoosingModel(**(model or {})),
-        find_parent=lambda image_id: Parent(source, {**row, "seed": 0}, {}),
+        find_parent=lambda image_id: Parent(source, ROW, {}),
         describe=lambda node: Numerics("cpu", (model or {}).get("dtype", "float32"), padded_batch),
     )
     cell = plan.cells[number]
@@ -105,6 +154,10 @@ def ids_of(
     return {"image": request.image_id, "cell": cell.cell_id, "arm": cell.arm_id}
 
 
+ROW = {
+    **dict.fromkeys(("arm_id", "cell_id", "subject", "style", "template", "prompt"), "x"),
+    "seed": 0,
+}
 RED, BLUE = Source("0" * 16, "a" * 64), Source("0" * 16, "b" * 64)
 BARE = {"subject": None, "style": {"pattern": "{prompt}"}, "ink": None}
 ALL, NONE = "image cell arm", ""
@@ -154,6 +207,17 @@ def test_the_same_cells_with_other_parents_are_another_sweep():
         cells = tuple(replace(cell, parent_ids=parents) for cell in plan.cells)
         ids.add(narrow(plan, jobs, cells).sweep_id)
     assert len(ids) == 3
+
+
+def test_a_row_is_answered_by_the_request_that_drew_it():
+    plan = make_plan(model=OverpaintModel())
+    cell = replace(plan.cells[0], source=RED)
+    planned = plan.models[cell.model_key]
+    row = {"prompt": cell.prompt, "seed": 1, "params": canonical_json(dict(cell.params))}
+    asked = plan.request(cell, 1)
+    assert asked.source == RED
+    assert request_of_row(row, planned.model, planned.numerics, RED) == asked
+    assert request_of_row(row, planned.model, planned.numerics) != asked
 
 
 def test_the_pixels_of_a_parent_count_in_the_id_and_what_the_parent_is_called_does_not():

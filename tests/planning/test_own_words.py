@@ -48,6 +48,25 @@ def test_what_the_files_fill_needs_no_words(conf: Path):
     }
 
 
+def test_the_text_of_a_slot_is_no_pattern_and_a_cell_may_lack_a_slots_axis(conf: Path):
+    row = {**ROW, "prompt": "a {tame} fox in {rain|sun}, blue light"}
+    assert own_words(row, {"weather": "{rain|sun}", "tint": None}) == {
+        "template": "seen",
+        "style": "lit",
+        "subject": "a \\{tame\\} fox",
+        "weather": "\\{rain|sun\\}",
+    }
+
+
+def test_a_file_may_hold_its_option_in_the_group_and_its_slots_beside_it(conf: Path):
+    (conf / "template" / "seen.yaml").write_text(
+        "# @package _global_\ntemplate:\n  pattern: '{subject} in {weather}'\nweather: fog\n"
+    )
+    row = {**ROW, "prompt": "a {tame} fox in fog, blue light"}
+    assert own_words(row, {}) == own_words(row, {"temperature": 1})
+    assert own_words(row, {}) is not None
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

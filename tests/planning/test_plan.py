@@ -160,6 +160,35 @@ def test_the_words_of_a_model_are_a_wildcard_and_those_that_ship_are_one_for_any
     assert len(make_plan(PaintModel(), make_job(subject="__tiny/subjects__")).cells) > 100
 
 
+def test_the_words_and_the_parameters_of_every_model_count(tmp_path):
+    (tmp_path / "animals.txt").write_text("newt\nauk\n")
+    models = {"paint": SteppedModel(), "wordy": WordyModel(folder=str(tmp_path))}
+
+    def plan_of(subject: str, *names: str) -> Plan:
+        jobs = [make_job(number, subject=subject) for number, _ in enumerate(names)]
+        for job, name in zip(jobs, names, strict=True):
+            job.config["model"] = {"_target_": name}
+        return expand(jobs, Settings("t"), lambda node: models[node["_target_"]])
+
+    assert len(plan_of("__paint/animals__", "paint", "wordy").cells) == 4
+    with pytest.raises(PromptError, match="cannot be called 'steps'"):
+        plan_of("a {steps: red|blue} fox", "wordy", "paint")
+
+
+def test_values_of_one_key_are_read_job_by_job_and_may_hold_slots_and_fill_them(tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "pet.txt").write_text("newt\n")
+    jobs = [
+        make_job(0, subject=["a {ink: red} fox", "an {act} owl"], act="old"),
+        make_job(1, subject=["a {ink: blue} __pet__"]),
+    ]
+    for job, folders in zip(jobs, (str(tmp_path / "lists"), None), strict=True):
+        job.config["wildcards"] = folders
+    jobs[1].config["template"] = {"pattern": "{ink} {subject}"}
+    plan = make_plan(PaintModel(), *jobs)
+    assert [c.prompt for c in plan.cells] == ["a red fox", "an old owl", "blue a blue newt"]
+
+
 def test_a_planned_model_names_its_option_and_config():
     (planned,) = make_plan(PaintModel()).models.values()
     assert (planned.option, planned.node) == ("mine", {"_target_": "paint"})
@@ -181,7 +210,9 @@ def test_a_parent_that_reads_as_a_number_asks_for_quotes():
         make_plan(model, make_job(parent=1234))
 
 
-@pytest.mark.parametrize("name", ["top_k", "seed", "image_id", "path", "model", "limit"])
+@pytest.mark.parametrize(
+    "name", ["top_k", "seed", "image_id", "path", "image", "axes", "model", "limit"]
+)
 def test_an_axis_of_a_prompt_cannot_be_called_like_a_parameter_a_column_or_a_key(name):
     with pytest.raises(PromptError, match=f"cannot be called '{name}'"):
         make_plan(PaintModel(), make_job(subject=f"a {{{name}: red|blue}} fox"))

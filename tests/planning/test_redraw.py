@@ -20,6 +20,7 @@ from promptlab.planning.redraw import (
     redraw_command,
     redraw_overrides,
 )
+from promptlab.records import IMPORTED
 from promptlab.run_record import ModelRecord, RunRecord
 
 NASTY = st.text(alphabet="ab'\"\\${}[](),=:|@#! \n\t🦊é_*%-~`;&<>", max_size=20)
@@ -101,6 +102,7 @@ def test_the_batch_size_that_shows_in_the_bits_is_asked_for():
     assert "model.batch_size=4" in overrides
 
 
+@example(["false", "true", "null", "nan", "inf", "Infinity"])
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-5, 5) | NASTY,
@@ -128,6 +130,19 @@ def test_any_plain_value_comes_back_from_hydra(value):
 )
 def test_only_what_needs_quotes_has_them(prompt, word):
     assert word in redraw_command(make_row(prompt))
+
+
+def test_the_words_of_a_prompt_are_asked_for_where_they_are_known():
+    words = {"template": "cctv", "style": "noto", "subject": "a fox", "action": "asleep"}
+    command = redraw_command(make_row("cctv footage of a fox asleep"), words=words)
+    assert "template=cctv style=noto subject='a fox' action=asleep " in command
+    assert "footage" not in command
+
+
+def test_an_image_that_was_drawn_elsewhere_has_no_command():
+    command = redraw_command({**make_row("a fox"), "model": "an\nother", "device": IMPORTED})
+    assert command.startswith("#")
+    assert len(command.splitlines()) == 1
 
 
 def test_a_redrawn_image_names_the_image_that_it_is_drawn_from():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptlab.errors import ConfigError
-from promptlab.planning.seeds import MAX_SEED, parse_seeds
+from promptlab.planning.seeds import MAX_NUM_SEEDS, MAX_SEED, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from promptlab.planning.seeds import MAX_SEED, parse_seeds
         (["0-2", 1, 5], (0, 1, 2, 5)),
         (" 1 - 2 ".replace(" ", ""), (1, 2)),
         ([MAX_SEED], (MAX_SEED,)),
+        ("auto", (0, 1)),
+        (f"5-{MAX_NUM_SEEDS + 4}", tuple(range(5, MAX_NUM_SEEDS + 5))),
     ],
 )
 def test_seeds_are_read_in_order_without_duplicates(value, seeds):
@@ -30,7 +32,7 @@ def test_seeds_are_read_in_order_without_duplicates(value, seeds):
     "value",
     [
         *(0, -1, 2.5, True, None, "", [], "a", "1-", "-1", [-1], [True], ["a"], "3-1", {"a": 1}),
-        *([MAX_SEED + 1], "0-9999999999", 10**9),
+        *([MAX_SEED + 1], "0-9999999999", 10**9, f"0-{MAX_NUM_SEEDS}", MAX_NUM_SEEDS + 1),
     ],
 )
 def test_anything_else_is_an_error_that_says_what_is_expected(value):

@@ -38,7 +38,7 @@ class Carried:
         return found
 
 
-def carried_columns(jobs: Sequence[Job], taken: Collection[str], project: str = ".") -> Carried:
+def carried_columns(jobs: Sequence[Job], taken: Collection[str]) -> Carried:
     """Return what `with` asks for, from every table that a key of a job names.
 
     Raises ConfigError for names that are taken, and where no prompt comes from a table.
@@ -60,7 +60,7 @@ def carried_columns(jobs: Sequence[Job], taken: Collection[str], project: str = 
         if isinstance(value, str) and value.startswith("@")
     }
     for slot, value in sorted(values):
-        columns = read_carried(value, names, project)
+        columns = read_carried(value, names)
         if columns:
             by_slot[slot] = {**columns, **by_slot.get(slot, {})}
     if not by_slot:

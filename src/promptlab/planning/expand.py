@@ -60,7 +60,7 @@ def expand(
     further = _further_axes(jobs, grid)
     if all(frame.planned.model.needs_source for frame in frames):  # each stands at its parent's
         further = tuple(name for name in further if name != "parent")
-    carried = carried_columns(jobs, {*RESERVED_NAMES, *parameters, *further})
+    carried = carried_columns(jobs, {*RESERVED_NAMES, "subject", *parameters, *further})
     cells: dict[str, Cell] = {}
     of_subject: set[str] = set()
     of_others: set[str] = set()

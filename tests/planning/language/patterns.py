@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from promptlab.planning.language import Choice, Pattern, Slot, Text, Wildcard
 from promptlab.planning.language.syntax import Item, Take
 
-NAMES = st.from_regex(r"\A[a-zé_][a-z0-9_-]{0,4}\Z")
+NAMES = st.sampled_from(["a", "b", "x_1", "_a", "é", "a-b", "z9_-", "a_b_c"])
 LOOKALIKES = (  # texts that begin as something else does
     *("a: b", "a_b-c:", "a b: c", " a:b", "2$$", "1-2$$a", "$$", "0$$ $$a", "0.5::a", " 1::", "::"),
     *(
@@ -28,9 +28,9 @@ LOOKALIKES = (  # texts that begin as something else does
     ),
 )
 TEXTS = st.sampled_from(LOOKALIKES) | st.text(
-    st.sampled_from("ab \t\\{}|_:$@#,0'\"🦊é\n") | st.characters(), min_size=1
+    st.sampled_from("ab \t\\{}|_:$@#,0'\"🦊é\n\x00\x85\u2028\ud800"), min_size=1, max_size=8
 )
-PATHS = st.from_regex(r"\A[a-z*]([a-z*]|[/._-](?=[a-z*])){0,8}\Z").filter(lambda p: "__" not in p)
+PATHS = st.sampled_from(["a", "*", "a_b", "a/b.c", "a-b/*", "**/a", "a*_b", "a b", "é/1"])
 HOSTILE = st.text(st.sampled_from("{{}}||__$$\\:a 2-*/.1é\n"), max_size=200)
 
 
