@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promptlab.identity import escape_surrogates
-from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS
+from promptlab.records import CELL_COLUMNS, FACT_COLUMNS, ROW_COLUMNS, WorkerShare
 from promptlab.run_record import ModelRecord, RunRecord
 
 RECORD = RunRecord(
@@ -20,6 +20,10 @@ RECORD = RunRecord(
     config={"subject": "a fox", "tracking": {"enabled": False}, "seeds": [1, 2]},
     axes={"subject": ("a fox", "été"), "temperature": (0.5, 1)},
     models={"tiny": ModelRecord(option="tiny", name="tiny", image_size=(160, 160))},
+    samples={"animal": ("a fox", "an owl")},
+    subject_axes=("animal",),
+    models_config={"tiny": {"_target_": "tiny", "sizes": [1, 2]}},
+    workers={"gpu 0": WorkerShare(images=3, seconds=1.5, restarts=1)},
     further={"a_key_of_a_newer_version": [1, {"x": "y"}]},
 )
 OLD = """
@@ -54,6 +58,14 @@ def test_any_text_in_a_record_is_written_as_utf_8_and_stays_what_it_was_if_it_is
     if text == escape_surrogates(text):
         assert found == record
     assert RunRecord.from_yaml(found.to_yaml()) == found
+
+
+def test_what_a_newer_version_says_of_models_and_workers_does_no_harm():
+    model = {"name": "tiny", "image_size": [160, 160], "colour_space": "sRGB", "dtype": None}
+    text = yaml.safe_dump({"models": {"tiny": model}, "workers": {"gpu": {"images": 2, "heat": 9}}})
+    record = RunRecord.from_yaml(text)
+    assert record.models == {"tiny": ModelRecord(name="tiny", image_size=(160, 160))}
+    assert record.workers == {"gpu": WorkerShare(images=2)}
 
 
 def test_a_record_of_before_has_the_defaults_of_what_it_lacks():

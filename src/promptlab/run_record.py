@@ -83,7 +83,9 @@ class RunRecord:
             if "models" in given:
                 given["models"] = {k: _model_record(v) for k, v in given["models"].items()}
             if "workers" in given:
-                given["workers"] = {k: WorkerShare(**v) for k, v in given["workers"].items()}
+                given["workers"] = {
+                    k: WorkerShare(**_known(WorkerShare, v)) for k, v in given["workers"].items()
+                }
             further = {name: value for name, value in found.items() if name not in names}
         except (yaml.YAMLError, AttributeError, TypeError) as error:
             raise ValueError(" ".join(str(error).split())) from error
@@ -112,9 +114,14 @@ class RunRecord:
 
 
 def _model_record(plain: Mapping[str, Any]) -> ModelRecord:
-    names = {column.name for column in fields(ModelRecord)}
-    given = {name: value for name, value in plain.items() if name in names and value is not None}
+    given = _known(ModelRecord, plain)
     return ModelRecord(**{**given, "image_size": tuple(given.get("image_size", ()))})
+
+
+def _known(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record that this version knows; null means the default."""
+    names = {column.name for column in fields(kind)}
+    return {name: value for name, value in plain.items() if name in names and value is not None}
 
 
 def _plain(value: Any) -> Any:

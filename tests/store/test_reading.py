@@ -361,11 +361,12 @@ def test_a_run_without_images_is_not_the_newest_run(tmp_path):
     assert newest_run(runs_dir) == drawn_run.root
 
 
-def test_an_axis_of_numbers_beyond_64_bits_is_text(paths):
-    draw_plan(paths, make_plan(axes={"huge": [1, 2**63]}))
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1])
+def test_an_axis_of_numbers_beyond_64_bits_is_text(paths, number):
+    draw_plan(paths, make_plan(axes={"huge": [1, number]}))
     run = read_run(paths)
     assert [axis.kind for axis in run.axes] == ["str"]
-    assert {row["huge"] for row in run.rows()} == {"1", str(2**63)}
+    assert {row["huge"] for row in run.rows()} == {"1", str(number)}
 
 
 def test_two_axes_that_differ_in_case_alone_have_columns_that_differ(paths):

@@ -735,3 +735,68 @@ def test_ctrl_c_stays_what_it_is_where_the_last_images_cannot_be_written(paths, 
         shutil.rmtree(paths.images)
         raise KeyboardInterrupt
     assert "Could not write" in caplog.text
+
+
+def test_a_survey_counts_failed_rows_and_each_image_once_however_many_cells_want_it(paths):
+    def fail_first(request):
+        return Result(request, error="no") if request.seed == 0 else None
+
+    draw_plan(paths, make_plan(model=Painter(fail_first)))
+    plan = make_plan(seeds=(0, 1, 2))
+    twins = tuple(replace(cell, cell_id=cell.cell_id[::-1]) for cell in plan.cells)
+    plan = replace(plan, cells=(*plan.cells, *twins))
+    found = survey(paths, plan, StoreOptions(reuse=False))
+    # Of 4 cells and their twins: seed 0 is drawn for the twins alone, seed 1 copied, seed 2 new.
+    assert (found.num_done, found.num_failed) == (8, 4)
+    assert (found.num_reused, found.num_pending) == (4, 8)
+    again = survey(paths, plan, StoreOptions(reuse=False, retry_failed=True))
+    assert (again.num_done, again.num_failed) == (4, 0)
+    assert (again.num_reused, again.num_pending) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    "options", [{"part_rows": 0}, {"flush_s": -0.1}, {"flush_s": float("nan")}], ids=str
+)
+def test_options_that_would_acknowledge_nothing_are_refused(options):
+    assert StoreOptions(part_rows=1, flush_s=0.0).part_rows == 1
+    with pytest.raises(StoreError, match="at least 1 row and 0 seconds"):
+        StoreOptions(**options)
+
+
+def test_what_is_still_to_draw_is_known_by_the_columns_of_its_rows(paths):
+    plan = make_plan(subjects=("a fox",), styles=("noto",), axes={"Seed": ["x"]})
+    with open_store(paths, plan) as store:
+        first, second = store.pending("painter")
+        store.add(drawn(first))
+        (pending,) = store.pending_rows()
+        store.add(drawn(second))
+        assert list(store.pending_rows()) == []
+    (row,) = (row for row in read_run(paths).rows() if row["image_id"] == second.image_id)
+    assert pending.pop("status") == "pending"
+    assert pending.pop("parent_ids") == ()
+    assert pending["axis_Seed"] == "x"
+    assert pending == {name: row[name] for name in pending}
+
+
+def test_what_a_model_showed_while_it_drew_is_noted_when_the_run_is_interrupted(paths):
+    painter = Painter()
+    painter.is_deterministic = None
+    with contextlib.suppress(KeyboardInterrupt), open_store(paths, make_plan(model=painter)):
+        painter.is_deterministic = False
+        raise KeyboardInterrupt
+    assert read_run(paths).record.models["painter"].is_deterministic is False
+
+
+def test_a_model_that_joins_a_run_is_described_in_sweep_yaml(paths):
+    other = Painter()
+    other.name = "other"
+    planned = PlannedModel.of(other, "other option", {"scale": 4})
+    cells = [replace(c, model="other", model_key="other", seeds=(7,)) for c in make_plan().cells]
+    record = RunRecord(models_config={"painter": {"path": "old"}})
+    with open_store(paths, make_plan(), record=record) as store:
+        store.extend([replace(c, cell_id=c.cell_id[::-1]) for c in cells], {"other": planned})
+        assert len(store.pending("other")) == 4
+    record = read_run(paths).record
+    assert record.models_config == {"painter": {"path": "old"}, "other": {"scale": 4}}
+    assert record.models["other"].option == "other option"
+    assert record.models.keys() == {"painter", "other"}

@@ -90,7 +90,7 @@ def find_reusable(paths: RunPaths, options: StoreOptions, image_ids: set[str]) -
     folders = [paths.root]
     if options.reuse:
         runs_dir = options.runs_dir or paths.root.rpartition("/")[0] or "."
-        folders += [root for root in list_runs(runs_dir) if RunPaths(root).name != paths.name]
+        folders += list_runs(runs_dir)
     return find_images(image_ids, folders)
 
 

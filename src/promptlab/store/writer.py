@@ -90,8 +90,7 @@ class Store:
         with self._lock:
             self.num_done += todo.num_done
             for model_key, requests in todo.requests.items():
-                known = self._requests.setdefault(model_key, {})
-                known.update((i, r) for i, r in requests.items() if i not in self._waiting)
+                self._requests.setdefault(model_key, {}).update(requests)
             for image_id, cells in todo.waiting.items():
                 self._waiting.setdefault(image_id, []).extend(cells)
         for part in find_reusable(self._folder.paths, self._options, set(todo.waiting)):
