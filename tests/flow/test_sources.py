@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
+import numpy as np
 import pytest
 
+from promptlab.errors import StoreError
+from promptlab.flow.sources import Sources
+from promptlab.paths import RunPaths
+from promptlab.records import Request, Result
+from promptlab.store import read_run
 from tests.conftest import PAINT, Project
+from tests.store.painting import Painter, make_plan
+from tests.store.sweeping import draw_plan
 
 
 @pytest.fixture
@@ -58,3 +67,54 @@ def test_an_image_drawn_from_another_is_verified_and_its_command_draws_it_again(
     assert [row[name] for name in ("image_id", "sha256", "source_id")] == [
         rows[1][name] for name in ("image_id", "sha256", "source_id")
     ]
+
+
+def draw_run(runs_dir, name: str, grey: int, age_s: int, **known):
+    """Draw one image, the same request in every run, in a grey of its own; return its row."""
+    model = Painter(lambda r: Result(r, np.full((8, 8, 3), grey, np.uint8), **known))
+    model.is_deterministic = False
+    paths = RunPaths(str(runs_dir / name))
+    draw_plan(paths, make_plan(("a fox",), ("noto",), (0,), model=model), reuse=False)
+    moment = os.stat(paths.sweep_yaml).st_mtime - age_s
+    os.utime(paths.sweep_yaml, (moment, moment))
+    return read_run(paths).rows()[0]
+
+
+def test_of_images_with_one_id_the_one_with_the_pixels_asked_for_is_the_source(tmp_path):
+    old, new = draw_run(tmp_path, "z", 10, 200), draw_run(tmp_path, "a", 20, 100)
+    image_id = old["image_id"]
+    assert new["image_id"] == image_id
+    assert Sources(str(tmp_path)).find(image_id).sha256 == new["sha256"]
+    for name, row in (("z", old), ("a", new)):
+        source = Sources(str(tmp_path)).find(image_id[:9], row["sha256"])
+        assert (source.image_id, source.sha256, source.png) == (image_id, row["sha256"], b"")
+        assert not source.is_repeatable
+        bare = Request("x", "a robot", 0, {}, source)
+        # Handed out in the process that found it, and in one that has not looked for it.
+        for sources in (Sources(str(tmp_path)), Sources(str(tmp_path))):
+            filled = sources.with_bytes(bare)
+            assert filled.source is not None
+            assert filled.source.png == read_run(str(tmp_path / name)).image_bytes(image_id)
+            assert sources.with_bytes(filled) is filled
+
+
+def test_a_request_without_a_source_stays_as_it_is(tmp_path):
+    request = Request("x", "a robot", 0, {})
+    assert Sources(str(tmp_path)).with_bytes(request) is request
+
+
+def test_nothing_is_drawn_from_an_image_that_failed_or_is_gone(tmp_path):
+    row = draw_run(tmp_path, "a", 10, 0)
+    sources = Sources(str(tmp_path))
+    request = Request("x", "a robot", 0, {}, sources.find(row["image_id"]))
+    for path in (tmp_path / "a").rglob("*.png"):
+        path.unlink()
+    for path in (tmp_path / "a" / "images.parquet").iterdir():
+        path.unlink()
+    with pytest.raises(StoreError, match=f"The PNG of the image {row['image_id']} is gone"):
+        sources.with_bytes(request)
+    failing = Painter(lambda r: Result(r, error="no"))
+    plan = make_plan(("an owl",), ("noto",), (0,), model=failing)
+    draw_plan(RunPaths(str(tmp_path / "b")), plan)
+    with pytest.raises(StoreError, match="failed: there is nothing to draw from"):
+        Sources(str(tmp_path)).parent(read_run(str(tmp_path / "b")).rows()[0]["image_id"])

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from promptlab.configs.settings import Settings
+from promptlab.flow import summary
 from promptlab.flow.summary import Session, SweepSummary, describe_end
+from promptlab.paths import RunPaths
 from promptlab.records import Drawn, ImageFacts, Request, WorkerShare
+from promptlab.store import Counts
+from tests.store.painting import Painter, make_plan
 
 
 def make_drawn(prompt: str, seed: int, sha256: str | None = "aa", **facts: Any) -> Drawn:
@@ -92,3 +99,97 @@ def test_a_summary_is_plain_values():
     assert json.loads(json.dumps(summary.to_dict()))["by_worker"] == {
         "gpu 0": {"images": 2, "seconds": 1.5, "restarts": 0}
     }
+
+
+@pytest.mark.parametrize(
+    ("early", "is_complete"),
+    [
+        ({}, True),
+        ({"is_interrupted": True}, False),
+        ({"is_plan_outdated": True}, False),
+        ({"model_lost": "gone"}, False),
+        ({"model_lost": ""}, False),
+        ({"budget_spent": {"paid": "its next image costs $1"}}, False),
+        ({"errors": {"0" * 16: "too dark"}}, True),
+    ],
+)
+def test_a_session_is_complete_unless_something_ended_it_early(early, is_complete):
+    assert Session(**early).is_complete is is_complete
+
+
+def test_equal_pictures_of_other_parameters_count():
+    session = Session()
+    for top_k in (8, 16):
+        drawn = make_drawn("a fox", 0)
+        session.note(Drawn(Request("x", "a fox", 0, {"top_k": top_k}), drawn.facts, None), "here")
+    assert session.num_equal == 1
+    session.note(make_drawn("a fox", 2, None, error="no"), "here")
+    session.note(make_drawn("an owl", 2, None, error="no"), "here")
+    assert session.num_equal == 1, "failures have no pixels to be equal"
+
+
+ROOT = "runs/it's a run"
+PLAN = make_plan(seeds=(0, 1, 2))  # 4 cells, 12 images
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        summary.describe_interruption(PLAN, Counts(5, 1, 1), RunPaths(ROOT)),
+        summary.describe_lost_model("CUDA error", PLAN, Counts(5, 1, 1), RunPaths(ROOT)),
+        summary.describe_spent_budget({"paid": "$1"}, PLAN, Counts(5, 1, 1), RunPaths(ROOT)),
+    ],
+)
+def test_a_sweep_that_ended_early_says_what_is_kept_and_a_command_that_resumes_it(text):
+    assert "7 of 12 images are kept" in text
+    command = shlex.split(text[text.index("promptlab sweep") :])
+    assert command[:4] == ["promptlab", "sweep", "--resume", ROOT]
+
+
+def test_the_failures_of_a_job_are_told_by_their_number_and_the_first():
+    fox, _, robot, _ = PLAN.cells
+    describe = summary.describe_job_failure
+    assert describe([(fox, "dark")]) == "1 image of 'a fox, noto' could not be drawn: dark"
+    assert describe([(fox, "dark"), (fox, "odd")]).startswith("2 images of 'a fox, noto' could")
+    both = describe([(robot, "dark"), (fox, "odd"), (fox, "odd")])
+    assert both.startswith("3 images of 2 prompts, the first of them 'a robot, noto', could not")
+    assert both.endswith(": dark")
+
+
+class Knowing(Painter):
+    """A model that knows few words."""
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        return [word for word in prompt.replace(",", "").split() if word not in ("a", "fox")]
+
+
+def test_unknown_words_are_told_by_how_many_images_have_them():
+    plan = make_plan(("a fox", "a robot robot"), ("fox",), (0, 1, 2), model=Knowing())
+    assert summary.describe_unknown_words(plan) == ["painter does not know: robot; in 3 images."]
+    subjects = tuple(f"a word{n} robot" for n in range(9))
+    (line,) = summary.describe_unknown_words(make_plan(subjects, ("fox",), (0,), model=Knowing()))
+    assert line.startswith("painter does not know: robot, word0, ")
+    assert line.endswith("word6, … 2 more; in 9 images.")
+    assert summary.describe_unknown_words(make_plan()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\n fox ", "a fox"), ("x" * 100, "x" * 100), ("x" * 101, "x" * 99 + "…")],
+)
+def test_a_long_text_is_cut_and_stands_on_one_line(text, shown):
+    assert summary.shorten(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.02, "$0.0200"), (0.99999, "$1.0000"), (1, "$1.00"), (12.3, "$12.30"), (1e4, "$10,000.00")],
+)
+def test_small_amounts_of_money_have_more_digits(amount, text):
+    assert summary.format_usd(amount) == text
+
+
+def test_images_on_several_kinds_of_devices_are_worth_a_warning():
+    assert summary.describe_kinds(["cpu"]) == summary.describe_kinds([]) == []
+    (line,) = summary.describe_kinds(["cpu", "NVIDIA H100"])
+    assert "(cpu, NVIDIA H100)" in line

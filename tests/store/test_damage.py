@@ -187,16 +187,25 @@ def test_an_earlier_run_that_is_damaged_is_reused_as_far_as_it_is_whole(paths, c
     check_whole(second.root, make_plan(**PLAN))
 
 
-@pytest.mark.parametrize("step", ["list_sizes", "open_input"])
-@pytest.mark.parametrize("kind", [FileNotFoundError, PermissionError])
+@pytest.mark.parametrize(
+    ("step", "is_at_once", "kind"),
+    [
+        ("list_sizes", True, PermissionError),
+        ("open_input", True, PermissionError),
+        ("open_input", True, FileNotFoundError),
+        ("open_input", False, FileNotFoundError),  # merged after its footer was read
+    ],
+)
 def test_an_earlier_run_that_cannot_be_read_keeps_no_sweep_from_being_drawn(
-    paths, monkeypatch, step, kind
+    paths, monkeypatch, step, is_at_once, kind
 ):
     draw_plan(paths, make_plan())
-    method = getattr(LocalStorage, step)
+    method, num_calls = getattr(LocalStorage, step), 0
 
     def fail(self, path):
-        if path.startswith(paths.images_parquet):
+        nonlocal num_calls
+        num_calls += path.startswith(paths.images_parquet)
+        if path.startswith(paths.images_parquet) and (is_at_once or num_calls > 1):
             raise kind(2, "another process merged or locked it", path)
         return method(self, path)
 

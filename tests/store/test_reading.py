@@ -395,3 +395,16 @@ def test_an_image_whose_file_is_gone_is_left_out_with_a_warning(paths, caplog):
     assert sorted(images) == [row["image_id"] for row in others]
     assert f"the PNG of {gone['image_id']} is gone" in caplog.text
     assert run.image_bytes(gone["image_id"]) is None
+
+
+def test_images_are_read_while_parts_are_merged_under_the_reader(paths):
+    draw_and_stop(paths, make_plan(seeds=range(10)), part_rows=5)
+    run = read_run(paths)
+    expected = {row["image_id"]: run.image_bytes(row["image_id"]) for row in run.rows()}
+    images = run.iter_images()
+    found = dict([next(images)])
+    RunFolder(LocalStorage(), paths).compact()
+    for row in run.rows():
+        os.unlink(paths.join(row["path"]))
+    found.update(images)
+    assert found == expected

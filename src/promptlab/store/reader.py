@@ -186,15 +186,20 @@ class Run:
 
     def _stored_images(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
         open_ids = set(image_ids)
-        for part in self._parts.parts:
-            if not open_ids:
+        for _ in range(_NUM_ATTEMPTS):
+            try:
+                for part in self._parts.parts:
+                    if not open_ids:
+                        return
+                    ids = self._read_part(part, (), ["image_id"])
+                    if ids is None or open_ids.isdisjoint(ids["image_id"].to_pylist()):
+                        continue
+                    for image_id, png in self._images_of_part(part, open_ids):
+                        open_ids.discard(image_id)
+                        yield image_id, png
                 return
-            ids = self._read_part(part, (), ["image_id"])
-            if ids is None or open_ids.isdisjoint(ids["image_id"].to_pylist()):
-                continue
-            for image_id, png in self._images_of_part(part, open_ids):
-                open_ids.discard(image_id)
-                yield image_id, png
+            except FileNotFoundError:  # compaction took the part away
+                self.refresh()
 
     def _images_of_part(self, part: Part, image_ids: set[str]) -> Iterator[tuple[str, bytes]]:
         groups = part_files.iter_row_groups(self._storage, part, (), ["image_id", "image"])
