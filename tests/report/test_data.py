@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -7,7 +8,9 @@ from promptlab.errors import ReportError
 from promptlab.report.arrangement import arrange
 from promptlab.report.axes import make_axis
 from promptlab.report.best import best_of_cells, order_by_liking
+from promptlab.report.chunks import SheetFeed, whole_chunk
 from promptlab.report.data import collect
+from promptlab.report.looks import order_by_look
 from promptlab.store import read_run
 from promptlab.verdicts.picks import Pick, record_picks
 from promptlab.verdicts.scores import Scorer, record_scores
@@ -256,3 +259,88 @@ def test_the_whole_of_a_sweep_yaml_is_readable_on_the_page(foxes):
     facts = dict(collect_runs(foxes).runs[0].facts)
     assert facts["argv"] == "seeds=2"
     json.dumps(facts)
+
+
+def test_verdicts_and_scores_of_all_runs_are_on_the_page_of_several(tmp_path):
+    a = make_run(tmp_path / "a", subjects=["a fox"], styles=["noto"])
+    b = make_run(tmp_path / "b", subjects=["a fox", "a yak"], styles=["noto"])
+    rows = sorted(read_run(b).rows(), key=lambda row: (row["subject"], row["seed"]))
+    fox, _, yak, other = (row["image_id"] for row in rows)
+    record_picks(a, [Pick(fox, rating=2, who="ann")])
+    record_picks(b, [Pick(fox, rating=5, who="bob"), Pick(yak, is_reject=True), Pick("0" * 16)])
+    record_scores(a, Scorer("taste"), {fox: 0.25})
+    record_scores(b, Scorer("taste"), {yak: 0.75})
+    data = collect_runs(a, b)
+    picks = {pick.image_id: pick for pick in data.picks}
+    assert (picks[fox].rating, picks[yak].is_reject) == (4, True)
+    assert picks.keys() == {fox, yak}
+    assert {i: [pick.who for pick in said] for i, said in data.said.items()} == {
+        fox: ["ann", "bob"]
+    }
+    (score,) = data.scores
+    found = dict(zip(data.image_ids, score.values, strict=True))
+    assert (found[fox], found[yak], found[other]) == (0.25, 0.75, None)
+
+
+def test_near_duplicates_are_looked_for_in_one_cell_and_alike_ones_stand_together():
+    chance = np.random.default_rng(4)
+    cells = np.repeat(np.arange(5), 6)[chance.permutation(30)]
+    images = chance.permutation(30)
+    levels = chance.integers(0, 4, 30) * 60  # four kinds that look alike in every cell
+    looks = {
+        int(image): np.full(192, levels[image] + image % 3, np.uint8).tobytes()
+        for image in images
+        if image % 7
+    }
+    place, twin = order_by_look(cells, images, looks)
+    for cell in range(5):
+        rows = np.flatnonzero(cells == cell).tolist()
+        assert sorted(place[rows].tolist()) == list(range(6))
+        known = [row for row in rows if int(images[row]) in looks]
+        unknown = [row for row in rows if row not in known]
+        assert sorted(rows, key=lambda row: place[row])[len(known) :] == unknown
+        for row in rows:
+            alike = [r for r in known if row in known and levels[images[r]] == levels[images[row]]]
+            assert twin[row] == (alike[0] if alike else row)
+        kinds = [int(levels[images[row]]) for row in sorted(known, key=lambda row: place[row])]
+        assert sum(a != b for a, b in itertools.pairwise(kinds)) < len(set(kinds))
+
+
+def test_a_page_that_grows_says_the_same_as_one_that_was_whole_from_the_beginning(tmp_path):
+    subjects = ["a fox", "a yak", "an owl"]
+    small = make_run(tmp_path / "small", subjects=subjects[:2], styles=["noto"])
+    write_scores(small, {row["image_id"]: 0.5 for row in read_run(small).rows(["image_id"])})
+    whole = make_run(tmp_path / "whole", subjects=subjects, styles=["noto", "x"], fails_on="owl, x")
+    data = collect_runs(small)
+    chunk = whole_chunk(data, {}, [])
+    feed = SheetFeed.after(data)
+    rows = [{**row, "path": "p"} for row in read_run(whole).rows()]
+    for start in range(0, len(rows), 5):
+        chunk.extend(feed.add(rows[start : start + 5]))
+
+    def said(chunk):
+        """Return what a page shows of each row: the last that it is told."""
+        image = {at: i for i, at in enumerate(chunk.image.at)}
+        found = {}
+        for i, at in enumerate(chunk.row.at):
+            values = {n: chunk.values[n][c[i]] for n, c in chunk.row.codes.items()}
+            texts = {n: chunk.texts[n][c[i]] for n, c in chunk.row.texts.items()}
+            place = image[chunk.row.image[i]]
+            found[at] = (
+                *(values[name] for name in ("subject", "style", "seed")),
+                *(texts["prompt"], chunk.row.status[i], chunk.row.cell[i]),
+                *(chunk.image.id[place], chunk.image.sha[place]),
+            )
+        return set(found.values()), len(found)
+
+    shown, count = said(chunk)
+    expected, _ = said(whole_chunk(collect_runs(whole), {}, []))
+    assert count == len(rows) == 12
+    drop_cell = lambda all_: {(*one[:5], *one[6:]) for one in all_}  # noqa: E731
+    assert drop_cell(shown) == drop_cell(expected)
+    cells = {(one[0], one[1]): one[5] for one in shown}
+    assert len(set(cells.values())) == 6, "a cell a subject and style"
+    (scores,) = chunk.scores.values()
+    assert len(scores) == len(chunk.image.at)
+    assert scores[:4] == [0.5] * 4
+    assert set(scores[4:]) == {None}

@@ -3,11 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from promptlab.errors import ReportError
 from promptlab.report import ReportOptions, publish, write_contact_sheet
+from promptlab.report.arrangement import Arrangement
+from promptlab.report.best import BestTable, best_of_cells
+from promptlab.report.building import _relative_url
 from promptlab.report.canvas import load_font, printable, wrap
+from promptlab.report.data import collect
+from promptlab.report.pdf import _pdf_measures, _pdf_pages, _prompts
+from promptlab.report.tables import PictureSource, table_part
 from promptlab.store import read_run
 from promptlab.verdicts import picks
 from tests.painters import PaintModel
@@ -220,3 +228,46 @@ def test_a_picture_with_tabs_shows_the_models_default_value(tmp_path):
         pixels = np.asarray(sheet.convert("RGB"), np.int16)
     has = [(np.abs(pixels - np.array(color)) < 16).all(axis=2).any() for color in COLORS[:2]]
     assert has == [True, False]
+
+
+@given(st.integers(1, 40), st.integers(1, 20))
+def test_every_cell_is_on_one_page_of_the_pdf(num_rows, num_columns):
+    best = np.arange(num_rows * num_columns).reshape(num_rows, num_columns)
+    table = BestTable(("a",) * num_rows, ("b",) * num_columns, best)
+    pages = list(_pdf_pages(table, _pdf_measures(table)))
+    seen = [cell for rows, columns in pages for cell in best[rows, columns].flat]
+    assert sorted(seen) == list(range(best.size))
+
+
+def test_a_part_of_a_table_has_the_labels_captions_and_pictures_of_its_cells(foxes):
+    data = collect([read_run(foxes)])
+    shown = []
+
+    class Source(PictureSource):
+        def picture(self, row, px):
+            shown.append(row)
+
+    source = Source(data, {}, [])
+    table = best_of_cells(data, data.arrangement())
+    part = table_part(source, table, slice(1, 3), slice(1, 3), "")
+    part.picture(1, 0, 64)
+    assert shown == [table.best[2, 1]]
+    assert (part.row_labels, part.column_labels) == (
+        ("a robot", "a lighthouse"),
+        ("openmoji", "twemoji"),
+    )
+    assert part.caption is None
+    prompts = data.texts["prompt"]
+    prompt = _prompts(source, table, slice(1, 3), slice(1, 3))(1, 0)
+    assert prompt == prompts.values[prompts.codes[table.best[2, 1]]]
+    wall = best_of_cells(data, Arrangement("subject", None))
+    part = table_part(source, wall, slice(1, 2), slice(None), "")
+    width = len(wall.column_labels)
+    assert [part.caption(0, i) for i in range(width)] == list(wall.captions[width : 2 * width])
+
+
+def test_a_page_beside_its_run_and_one_elsewhere_find_the_images(tmp_path):
+    root = tmp_path / "a run #1"
+    assert _relative_url(root, str(root)) == ""
+    assert _relative_url(tmp_path / "out" / "x", str(root)) == "../../a%20run%20%231/"
+    assert _relative_url(tmp_path, "s3://bucket/run") is None

@@ -119,6 +119,7 @@ export function makeLightbox(app) {
     blink.fill();
     fillActions();
     details.fill(row, isHidden());
+    if (document.activeElement === document.body) focusStage(); // the button that had the keys was replaced
   }
 
   function titleParts(axes) {
