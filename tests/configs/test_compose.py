@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -31,6 +32,9 @@ OVERRIDES = [
     ["action=asleep", "template=cctv"],
     ["template.pattern='two of {subject}'"],
     ["template.pattern='two of {subject}'", "template=cctv"],
+    ["template={pattern:'two of {subject}'}"],
+    ["+style@second=noto", "subject=x"],
+    ["hydra.job.name=x", "top_k=3"],
     ["style.pattern='{prompt}, blurred'", "style=noto", "subject=x"],
     ["+place=here", "subject=x"],
     ["+place=here", "place=there"],
@@ -44,6 +48,7 @@ OVERRIDES = [
     ["tracking=null"],
     ["tracking={uri:x}"],
     ["store={embed_images:false}"],
+    ["store=5"],
     ["model=min_dalle_mini", "temperature=0.5"],
     ["+sweeps=seeds", "subject=a fox"],
     ["+sweeps=seeds", "subject='${style.pattern}'"],
@@ -85,8 +90,6 @@ def compose_by_hydra(
     stock: ConfigLoaderImpl, master: DictConfig, overrides: Sequence[str], number: int = 0
 ) -> dict:
     """Return a job's config as a launcher of Hydra would hand it to the task."""
-    from hydra.core.hydra_config import HydraConfig
-
     config = stock.load_sweep_config(master, list(overrides))
     with open_dict(config):
         config.hydra.job.id = str(number)
@@ -164,6 +167,45 @@ def test_what_hydra_refuses_is_refused_with_the_same_message(loaders, overrides)
     with pytest.raises(type(by_hydra.value)) as by_us:
         fast.compose_job(0, overrides)
     assert str(by_us.value) == str(by_hydra.value)
+
+
+def test_a_job_takes_nothing_from_the_jobs_before_it(tmp_path, loaders):
+    stock, _, _ = loaders
+    (tmp_path / "sweeps").mkdir()
+    text = "# @package _global_\nstore: {part_rows: 7}\nmodel: {dtype: bfloat16}\n"
+    (tmp_path / "sweeps" / "mine.yaml").write_text(text)
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+    master = stock.load_configuration("promptlab", [searched], RunMode.MULTIRUN)
+    fast = ComposingLoader(stock, master)
+    hydra_config = HydraConfig.instance().cfg
+    jobs = [
+        ["+sweeps=mine", "subject=a"],
+        ["subject='${hydra:job.num} b'"],
+        ["subject=c", "top_k=3"],
+        ["subject=d", "store.flush_s=1", "~limit"],
+        ["subject=e"],
+        ["store.part_rows=9", "subject=f"],
+        ["template=cctv", "action=asleep"],
+        ["+sweeps=mine", "top_k=4"],
+        ["subject=g", "store.embed_images=false"],
+    ]
+    expected = [compose_by_hydra(stock, master, job, n) for n, job in enumerate(jobs)]
+    found = [fast.compose_job(number, job) for number, job in enumerate(jobs)]
+    assert [job.config for job in found] == expected
+    assert HydraConfig.instance().cfg is hydra_config
+
+
+def test_what_a_resolver_said_once_it_says_to_every_job(loaders):
+    """As Hydra does: `now` is the time of the whole multirun."""
+    _, fast, master = loaders
+    said = itertools.count()
+    OmegaConf.register_new_resolver("tick", lambda: next(said), use_cache=True)
+    asked = OmegaConf.create({"x": "${tick:}"})
+    assert asked.x == 0
+    OmegaConf.copy_cache(asked, master)
+    for number in range(2):
+        job = fast.compose_job(number, ["subject='${tick:}'", f"seeds={number + 1}"])
+        assert job.config["subject"] == 0
 
 
 def test_choices_and_override_values_are_kept_for_the_axes(loaders):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -15,7 +18,9 @@ from hydra.core.utils import JobRuntime
 from hydra.version import VersionBase
 from omegaconf.basecontainer import BaseContainer
 
-from promptlab.configs.hydra_app import compose_jobs
+from promptlab.configs.hydra_app import compose_jobs, run_hydra
+from promptlab.configs.settings import Job
+from promptlab.configs.vocabulary import list_options
 from promptlab.errors import ConfigError
 from tests.conftest import ROOT, Project
 
@@ -131,6 +136,81 @@ def test_a_group_of_ones_own_is_chosen_and_not_set(project: Project):
         done = project.run("sweep", "subject=a fox", pattern, *arguments)
         assert done.code == 0, done.err
         assert [row["prompt"] for row in project.rows()] == [prompt]
+
+
+def test_a_group_of_ones_own_in_a_named_sweep_is_chosen_like_any_other(project: Project):
+    for folder, light in (("conf", "fog"), ("more", "sun")):
+        project.write(f"{folder}/light/{light}.yaml", f"# @package _global_\nwhere: {light}\n")
+    defaults = "# @package _global_\ndefaults: [{{/light: {0}}}]\nsubject: {0}\n"
+    project.write("sweeps/foggy.yaml", defaults.format("fog"))
+    project.write("conf/light/rain.yaml", "# @package _global_\nwhere: rain\n")
+    (job,) = compose_jobs(["model=paint", "+sweeps=foggy", "light=rain"])
+    assert (job.choices["light"], job.config["where"]) == ("rain", "rain")
+    shutil.rmtree(project.path / "conf" / "light")
+    project.write("sweeps/sunny.yaml", defaults.format("sun"))
+    project.write("more/light/snow.yaml", "# @package _global_\nwhere: snow\n")
+    searched = f"hydra.searchpath=[file://{project.path}/more]"
+    (job,) = compose_jobs(["model=paint", "+sweeps=sunny", "light=snow", searched])
+    assert job.config["where"] == "snow"
+
+
+def test_the_command_line_counts_more_than_the_axes_of_a_named_sweep(project: Project):
+    params = "{subject: a fox, style: 'noto,openmoji', n: 010}"
+    project.write(
+        "sweeps/mine.yaml",
+        f"# @package _global_\nhydra: {{mode: MULTIRUN, sweeper: {{params: {params}}}}}\n",
+    )
+    jobs = compose_jobs(["model=paint", "+sweeps=mine", "subject=a cat"])
+    found = [(job.config["subject"], job.choices["style"], job.config["n"]) for job in jobs]
+    assert found == [("a cat", "noto", "010"), ("a cat", "openmoji", "010")]
+
+
+def test_a_further_folder_of_configs_adds_to_ones_own(project: Project):
+    project.write("conf/style/noto.yaml", "pattern: '{prompt} of conf'\n")
+    for style in ("noto", "mine"):
+        project.write(f"more/style/{style}.yaml", "pattern: '{prompt} of more'\n")
+    arguments = ["-m", "model=paint", "subject=x", "style=noto,mine", "--config-dir", "more"]
+    patterns = [job.config["style"]["pattern"] for job in compose_jobs(arguments)]
+    assert patterns == ["{prompt} of conf", "{prompt} of more"]
+
+
+def test_a_star_of_a_glob_stays_in_its_folder(project: Project):
+    glob = "glob([*o*,art/m*],exclude=[n*,art/*t])"
+    jobs = compose_jobs(["-m", "model=paint", "subject=x", f"style={glob}"])
+
+    def is_meant(style: str) -> bool:
+        folder, _, name = style.rpartition("/")
+        if folder == "art":
+            return name.startswith("m") and not name.endswith("t")
+        return not folder and "o" in name and not name.startswith("n")
+
+    meant = {style for style in list_options("style") if is_meant(style)}
+    assert {"openmoji", "art/monet"} & meant
+    assert sorted(job.choices["style"] for job in jobs) == sorted(meant)
+
+
+class Numbering:
+    """A task that keeps which jobs it was given."""
+
+    bases: ClassVar = (("subject=a",), ("subject=b",))
+
+    def __init__(self) -> None:
+        self.given: list[list[tuple[int, object, object]]] = []
+
+    def __call__(self, config: object) -> None:
+        """Never called: there is a multirun."""
+        raise AssertionError
+
+    def run_jobs(self, jobs: Sequence[Job]) -> Mapping[int, str]:
+        """Keep the numbers, the subjects and the values of an axis."""
+        self.given.append([(j.number, j.config["subject"], j.config["top_k"]) for j in jobs])
+        return {}
+
+
+def test_the_jobs_of_several_batches_have_numbers_of_their_own(project: Project):
+    task = Numbering()
+    run_hydra(task, ["-m", "model=paint", "top_k=1,2", "hydra.sweeper.max_batch_size=1"])
+    assert task.given == [[(0, "a", 1), (1, "b", 1)], [(2, "a", 2), (3, "b", 2)]]
 
 
 def test_configs_written_while_the_process_lives_are_seen(project: Project):

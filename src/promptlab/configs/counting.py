@@ -30,16 +30,17 @@ def check_num_jobs(overrides: Iterable[Override], config: Mapping[str, Any]) -> 
     settings: dict[str, Any] = {key: config.get(key) for key in ("limit", *narrowing)}
     for override in overrides:
         key = override.key_or_group
-        if override.is_sweep_override():
-            sizes[key] = _num_values(override)
-        elif key in settings:
+        is_axis = override.is_sweep_override()
+        # As Hydra does: a later override of a key replaces an earlier one.
+        sizes[override.get_key_element()] = _num_values(override) if is_axis else 1
+        if key in settings and not is_axis:
             settings[key] = override.value()
     num_jobs = math.prod(sizes.values())
     limit = settings["limit"] if isinstance(settings["limit"], int) else DEFAULT_LIMIT
     is_narrowed = any(settings[key] for key in narrowing)
     bound = max(limit, MAX_JOBS) if is_narrowed else limit
     if num_jobs > bound:
-        axes = " × ".join(f"{key} {size:,}" for key, size in sizes.items() if size > 1)
+        axes = " × ".join(f"{key.lstrip('+')} {size:,}" for key, size in sizes.items() if size > 1)
         raise PlanTooLargeError(
             f"The sweep holds {num_jobs:,} cells or more ({axes}), more than its limit of "
             f"{bound:,}. To draw them all add limit={num_jobs}; to draw fewer name fewer values."

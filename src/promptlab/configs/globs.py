@@ -1,24 +1,26 @@
-"""Globs over the options of a config group, sub-groups included: glob(art/*).
+"""Globs over the options of a config group, sub-groups included (glob(art/*)), and choice(…).
 
-Takes parsed overrides, leaves in each glob's place the options that it matches. Knows no job and
-composes nothing.
+Takes parsed overrides, leaves in each glob's place the options that it matches, and texts that
+Hydra reads again as they are. Knows no job and composes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import (
     ChoiceSweep,
     Glob,
     Override,
     Quote,
     QuotedString,
+    Transformer,
     ValueType,
 )
-
-from promptlab.configs.overrides import is_readable
+from hydra.errors import HydraException
 
 
 def open_globs(overrides: Sequence[Override]) -> None:
@@ -43,9 +45,27 @@ def open_globs(overrides: Sequence[Override]) -> None:
             for name in Glob(include=glob.include, exclude=glob.exclude).filter(names)
             if any(fnmatch(name, p) and name.count("/") == depth for p, depth in include)
         ]
-        # A name beyond Hydra's grammar, such as Küche, has to come in quotes to be read again.
-        key = override.key_or_group
-        override._value = ChoiceSweep(
-            list=[n if is_readable(f"{key}={n}") else QuotedString(n, Quote.double) for n in chosen]
-        )
+        override._value = ChoiceSweep(list=list(chosen))
         override.value_type = ValueType.CHOICE_SWEEP
+
+
+def quote_choices(overrides: Sequence[Override]) -> None:
+    """Put in quotes what each job's override would be read from otherwise: Küche, it's, 1.50.
+
+    Hydra takes the quotes of a text in choice(…) off.
+    """
+    for override in overrides:
+        sweep = override._value
+        if isinstance(sweep, ChoiceSweep) and not sweep.simple_form:
+            texts = [QuotedString(t, Quote.double) if _is_changed(t) else t for t in sweep.list]
+            override._value = replace(sweep, list=texts)
+
+
+def _is_changed(item: object) -> bool:
+    """Tell whether Hydra reads a text that it wrote without quotes as something else."""
+    if not isinstance(item, str):
+        return False
+    try:
+        return OverridesParser.create().parse_override(f"x={Transformer.str(item)}").value() != item
+    except HydraException:
+        return True

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from promptlab.configs.compose import ComposingLoader
 from promptlab.configs.counting import check_num_jobs
-from promptlab.configs.globs import open_globs
+from promptlab.configs.globs import open_globs, quote_choices
 from promptlab.configs.overrides import open_slots, prepare_override
 from promptlab.configs.settings import Job
 from promptlab.errors import ConfigError, PromptlabError
@@ -117,6 +117,7 @@ def split_overrides(
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
     open_globs(overrides)
+    quote_choices(overrides)
     if config is not None:
         check_num_jobs(overrides, config)
     return BasicSweeper.split_arguments(overrides, max_batch_size)
