@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     Glob,
     Override,
+    ParsedElementType,
     Quote,
     QuotedString,
     Transformer,
@@ -57,15 +58,15 @@ def quote_choices(overrides: Sequence[Override]) -> None:
     for override in overrides:
         sweep = override._value
         if isinstance(sweep, ChoiceSweep) and not sweep.simple_form:
-            texts = [QuotedString(t, Quote.double) if _is_changed(t) else t for t in sweep.list]
-            override._value = replace(sweep, list=texts)
+            override._value = replace(sweep, list=[_quote_changed(each) for each in sweep.list])
 
 
-def _is_changed(item: object) -> bool:
-    """Tell whether Hydra reads a text that it wrote without quotes as something else."""
+def _quote_changed(item: ParsedElementType) -> ParsedElementType:
+    """Return a text in quotes if Hydra would read it as something else without them."""
     if not isinstance(item, str):
-        return False
+        return item
     try:
-        return OverridesParser.create().parse_override(f"x={Transformer.str(item)}").value() != item
+        read = OverridesParser.create().parse_override(f"x={Transformer.str(item)}").value()
     except HydraException:
-        return True
+        read = None
+    return item if read == item else QuotedString(item, Quote.double)
