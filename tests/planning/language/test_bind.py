@@ -220,6 +220,7 @@ def test_a_long_choice_is_named_after_its_first_values():
     ) == ("_".join(["word"] * 8))
     assert derive_name((Pattern(), Pattern.literal("!"))) == "choice"
     assert len(derive_name((Pattern.literal("x" * 200), Pattern()))) == 40
+    assert derive_name((Pattern.literal("Dark GREEN"),)) == "dark_green"
 
 
 def test_a_name_used_twice_is_one_axis_with_the_same_value_both_times():
@@ -244,6 +245,23 @@ def test_a_repeated_axis_inside_another_axis_stays_the_same():
 def test_an_axis_held_only_by_a_repeated_one_is_not_listed_twice():
     assert prompts("{a: x {c: 1|2}|y} {a}") == ["x 1 x 1", "x 2 x 2", "y y"]
     assert prompts("{a: {b: x {c: 1|2}|y}|z} {a}") == ["x 1 x 1", "x 2 x 2", "y y", "z z"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "{2$${c: 1|2} a|{c} b|z}",
+            ["1 a, 1 b", "1 a, z", "1 b, z", "2 a, 2 b", "2 a, z", "2 b, z"],
+        ),
+        ("{c: x {d: 1|2}|y}{c} {d}", ["x 1x 1 1", "yy 1", "x 2x 2 2", "yy 2"]),
+        ("{a: {c: 1|2} p} {b: {c} r}", ["1 p 1 r", "2 p 2 r"]),
+        ("{a: {c: 1|2} p|q} {b: {c} r}", ["1 p 1 r", "q 1 r", "2 p 2 r", "q 2 r"]),
+        ("{a: {c: 1|2}}{b: x|y}{d: {a}{b}}", ["1x1x", "1y1y", "2x2x", "2y2y"]),
+    ],
+)
+def test_an_axis_has_one_value_wherever_it_stands_in_a_prompt(text, expected):
+    assert prompts(text) == expected
 
 
 def test_an_axis_inside_an_alternative_is_there_only_where_the_alternative_is():
@@ -282,6 +300,7 @@ def test_an_empty_alternative_takes_one_space_with_it():
     assert prompts("a{|n old} fox") == ["a fox", "an old fox"]
     assert join(["", " fox"]) == "fox"
     assert join(["a  b", "", ", c"]) == "a  b, c"
+    assert join(["", "a ", " b"]) == "a  b"
 
 
 @pytest.mark.parametrize(
@@ -290,6 +309,7 @@ def test_an_empty_alternative_takes_one_space_with_it():
         ("{c: a|b} {c: a|x}", "two meanings"),
         ("{c: a {c}|b}", "needs its own value: c → c"),
         ("{a: {b}} {b: {a}}", "needs its own value: a → b → a"),
+        ("{c: a|b} {c: 1$$a|b}", "two meanings"),
         ("{3$$a|b}", "takes 3 of 2"),
         ("{nowhere}", "nothing fills"),
     ],

@@ -95,6 +95,94 @@ def test_a_rule_looks_at_the_jobs_own_axes_at_the_subject_and_at_parts_of_it():
     }
 
 
+# Patterns with axes inside others, repeated, taken together, given by a slot; and what of them may
+# be sampled or zipped: axes that every prompt has, outside of others.
+NESTED = [
+    ("{light: fog|sun} {subject} {d: 1|2}", "{c: red|blue} {fox|cat}", ["light", "d"]),
+    ("{c: x|y} {a: {c} p|q} {b: r|s} {c}", "", ["c", "b"]),
+    ("{e: u|v|w} {subject} {d: 1|2|3} {subject}", ["{c: red|blue} fox", "cat"], ["e", "d"]),
+    ("{a: {n: 1|2} p|q {n}|r} {b: u|v|w} {d: 1|2|3}", "", ["a", "b", "d"]),
+    ("{a: 2$$x|y|z} {b: u|v|w} {subject}", "fox", ["a", "b"]),
+    ("{a: {c: 1|2} p|q} {d: k|l} {b: {c} r|s}", "", ["c", "d"]),
+]
+
+
+def chooses(condition: Mapping[str, list[str | None]], point: Mapping[str, str]) -> bool:
+    return all(point.get(axis) in values for axis, values in condition.items())
+
+
+@given(st.sampled_from(NESTED), st.data())
+@settings(max_examples=100)
+def test_samples_zips_and_rules_keep_what_plain_filters_one_after_the_other_keep(nested, data):
+    pattern, subject, whole = nested
+    jobs = [job(pattern, {"subject": subject}, model=model) for model in ("m1", "m2")]
+    every = [
+        {"": p.prompt, "model": jobs[p.job_index].fixed["model"], **p.coordinates}
+        for p in grid(*jobs).points()
+    ]
+    values = {axis: list(dict.fromkeys(p[axis] for p in every)) for axis in [*whole, "model"]}
+    sampled = data.draw(st.lists(st.sampled_from(sorted(values)), max_size=2, unique=True))
+    sample = {axis: data.draw(st.integers(1, len(values[axis]))) for axis in sampled}
+    chosen = {
+        a: list(Sample(sample[a]).choose(values[a])) if a in sample else values[a] for a in values
+    }
+    pairs = [(a, b) for a in values for b in values if a < b and len(chosen[a]) == len(chosen[b])]
+    zipped = data.draw(st.none() | st.sampled_from(pairs)) if pairs else None
+    axes = sorted({axis for point in every for axis in point} - {""})
+    of_axis = {axis: sorted({p.get(axis, "null") for p in every}) for axis in axes}
+    rule = st.lists(st.sampled_from(axes), min_size=1, max_size=2, unique=True).flatmap(
+        lambda names: st.fixed_dictionaries(
+            {n: st.lists(st.sampled_from(of_axis[n]), min_size=1, max_size=2) for n in names}
+        )
+    )
+    rules = {kind: data.draw(st.lists(rule, max_size=2)) for kind in ("only", "exclude")}
+
+    kept = [p for p in every if all(p[axis] in chosen[axis] for axis in values)]
+    if zipped is not None:
+        a, b = zipped
+        kept = [p for p in kept if chosen[a].index(p[a]) == chosen[b].index(p[b])]
+    full = [{axis: p.get(axis, "null") for axis in ["", *axes]} for p in kept]
+    kept = [
+        point
+        for point, texts in zip(kept, full, strict=True)
+        if (not rules["only"] or any(chooses(r, texts) for r in rules["only"]))
+        and not any(chooses(r, texts) for r in rules["exclude"])
+    ]
+    made = grid(*jobs, sample=sample, zip=[zipped] if zipped else None, **rules)
+    found = [
+        {"": p.prompt, "model": jobs[p.job_index].fixed["model"], **p.coordinates}
+        for p in made.points()
+    ]
+    assert made.count().num_points == len(found)
+    assert sorted(map(str, found)) == sorted(map(str, kept))
+
+
+def test_a_job_without_the_axis_of_a_rule_has_no_value_of_it():
+    jobs = [job("{c: x|y}"), job("z"), job("{a: {c: x|v} w|u}")]
+    assert prompts(grid(*jobs, exclude=[{"c": "x"}])) == ["y", "z", "v w", "u"]
+    assert prompts(grid(*jobs, only=[{"c": "x"}])) == ["x", "x w"]
+
+
+def test_a_swept_slot_is_sampled_by_its_values_and_not_by_what_was_written():
+    jobs = [job("{s}", {"s": text}, s=text) for text in ("{red|blue}", "{dark|pale}")]
+    made = grid(*jobs, sample={"s": 3})
+    assert prompts(made) == list(made.samples["s"])
+    assert len(made.samples["s"]) == 3 == made.axis_counts()["s"]
+    assert prompts(grid(*jobs, sample={"s": 4})) == ["red", "blue", "dark", "pale"]
+
+
+def test_the_values_of_an_axis_are_counted_over_all_jobs_and_no_choice_within_a_value_is_one():
+    jobs = [job("{s}", {"s": text}) for text in (["p", "{q|r} s"], "{dark|pale}", "t", "t")]
+    assert grid(*jobs).axis_counts() == {"s": 6}
+
+
+def test_a_name_of_a_prompts_own_axis_is_no_other_name_of_a_wildcard(tmp_path):
+    (tmp_path / "b.txt").write_text("1\n2\n")
+    options = GridOptions.parse(exclude=[{"b": ["x", "1"]}])
+    made = Grid([job("{a: __b__} {b: x|y}")], options, Wildcards((tmp_path,)))
+    assert prompts(made) == ["1 y", "2 y"]
+
+
 def test_a_rule_compares_numbers_as_numbers_and_null_with_what_is_not_there():
     jobs = [job("{subject}", {"subject": "{a {c: x|y}|b}"}, temperature=t) for t in [0.5, 1.0]]
     assert prompts(grid(*jobs, exclude=[{"temperature": 1}])) == ["a x", "a y", "b"]
@@ -253,6 +341,9 @@ def test_a_wildcard_that_fills_a_slot_answers_to_both_names(tmp_path):
         options = GridOptions.parse(sample={axis: 2}, exclude=[{axis: "nothing"}])
         g = Grid([job("a {subject}", {"subject": "__pet__"})], options, wildcards)
         assert g.count().num_points == 2
+        rules = GridOptions.parse(exclude=[{axis: "cat"}])
+        kept = Grid([job("a {subject}", {"subject": "__pet__"})], rules, wildcards)
+        assert prompts(kept) == ["a dog", "a fish"]
         assert {key for point in g.points() for key in point.coordinates} == {"subject"}
 
 
@@ -291,6 +382,9 @@ def test_what_would_need_an_endless_list_is_refused_at_once():
             grid(job("{subject}", {"subject": subject}), exclude=[{"subject": "x*"}]).count()
 
     assert cost(count) < 40
+    many = " ".join(f"{{a{i}: x|y}}" for i in range(21))
+    with pytest.raises(PlanTooLargeError, match="sample: subject would need a list of 2,097,152"):
+        grid(job("{subject}", {"subject": many}), sample={"subject": 1})
 
 
 def test_a_text_of_its_own_for_each_job_stands_wherever_its_slot_does():
@@ -324,6 +418,8 @@ def test_parts_of_the_subject_are_told_apart_from_the_other_axes():
         "light": "dim",
     }
     assert point.subject_parts == {"fox_cat"}
+    deeper = job("{subject} {on: {c} snow|ice}", {"subject": "{c: red|blue} fox"})
+    assert {p.subject_parts for p in grid(deeper).points()} == {frozenset()}
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,7 @@ class _Binder:
             alternatives = tuple(chain.from_iterable(map(self.lend, alternatives)))
         bound = tuple(self.sequence(a, is_inside=is_inside or is_choice) for a in alternatives)
         self.depth -= 1
-        is_recorded = not (is_inside and isinstance(definition, Choice))
-        self.groups[key] = Group(key, bound, take, is_recorded, alias, place)
+        self.groups[key] = Group(key, bound, take, not is_inside, alias, place)
         return Ref(key)
 
     def lend(self, alternative: Pattern) -> tuple[Pattern, ...]:
