@@ -15,6 +15,7 @@ from promptlab.planning.language import (
     Grid,
     GridOptions,
     JobPattern,
+    PatternError,
     Wildcards,
     parse_pattern,
     read_value,
@@ -439,8 +440,59 @@ def test_parts_of_the_subject_are_told_apart_from_the_other_axes():
         {"sample": {"a": "many"}},
         {"sample": {"a": {"number": 3}}},
         {"sample": {"a": True}},
+        {"sample": {"a": {"count": 3, "sed": 7}}},
+        {"sample": {"a": {"count": 3, "seed": "seven"}}},
+        {"zip": [["a", "a"]]},
     ],
 )
 def test_options_of_another_form_are_refused_with_the_right_form(options):
     with pytest.raises(ConfigError, match=r"expected|appears twice"):
         GridOptions.parse(**options)
+
+
+def test_a_sample_may_be_taken_back_and_one_zip_needs_no_list_of_lists():
+    options = GridOptions.parse(sample={"a": None, "b": 2}, zip=["a", "b"])
+    assert options.samples == {"b": Sample(2)}
+    assert options.zips == (("a", "b"),)
+
+
+@pytest.mark.parametrize(
+    ("zipped", "words"),
+    [(["a", "b"], "'b' is missing in a part"), (["a", "c"], "exists only inside an alternative")],
+)
+def test_an_axis_that_not_every_prompt_has_cannot_be_zipped(zipped, words):
+    jobs = [job("{a: {c: x|y} w|u} {b: 1|2|3}"), job("{a: {c: x|y} w|u}")]
+    with pytest.raises(ConfigError, match=words):
+        grid(*jobs, zip=[zipped])
+
+
+def test_a_name_is_given_once_by_a_key_or_by_a_prompt():
+    for subject in ("{colour: red|blue} fox", "a __colour__ fox"):
+        with pytest.raises(PatternError, match="'colour' is given twice"):
+            grid(job("{subject} {colour}", {"subject": subject, "colour": "green"}))
+
+
+def test_a_named_choice_that_fills_a_slot_keeps_its_name():
+    points = grid(job("{subject}", {"subject": "{colour: red|blue}"})).points()
+    assert [p.coordinates for p in points] == [{"subject": c, "colour": c} for c in ("red", "blue")]
+
+
+@pytest.mark.parametrize(
+    ("item", "matched", "others"),
+    [
+        ("fox", ["fox"], ["Fox", "foxes", None, 1]),
+        ("fo*", ["fox", "fo"], ["Fox", None]),
+        ("*", ["fox", "", 1, 0.5], [None, True]),
+        ("0.*", [0.5, 0.25, "0.1"], [1.5, 0]),
+        (1, [1, 1.0, "1", "1.0", "01"], [True, "true", 2, None]),
+        (True, [True, "True"], [1, "1", 1.0, False, None]),
+        ("True", [True, "True"], [False, "true"]),
+        ("false", [False, "false"], [True, 0, None]),
+        (None, [None], ["None", "null", "", False, 0]),
+        ("null", [None, "null"], ["None", 0]),
+        ("a[b]", ["a[b]", "ab"], ["a"]),
+    ],
+)
+def test_an_entry_of_a_rule_means_these_values_and_no_others(item, matched, others):
+    (rule,) = GridOptions.parse(exclude=[{"a": item}]).rules
+    assert [v for v in [*matched, *others] if rule.matches("a", v)] == matched

@@ -97,7 +97,8 @@ def test_no_text_of_10000_characters_takes_long_to_read(unit, prefix):
 
 
 def test_a_brace_without_a_bar_is_a_slot():
-    assert parse_pattern("a {subject} b").items == (Text("a "), Slot("subject"), Text(" b"))
+    for text in ("a {subject} b", "a { subject } b"):
+        assert parse_pattern(text).items == (Text("a "), Slot("subject"), Text(" b"))
 
 
 def test_alternatives_are_a_choice_and_lose_the_space_around_them():
@@ -105,7 +106,8 @@ def test_alternatives_are_a_choice_and_lose_the_space_around_them():
 
 
 def test_a_choice_may_have_a_name():
-    assert only_item("{colour: red|green}") == Choice(texts("red", "green"), "colour")
+    for text in ("{colour: red|green}", "{ colour : red|green }"):
+        assert only_item(text) == Choice(texts("red", "green"), "colour")
 
 
 def test_a_doubled_bar_is_a_bar_in_a_value_and_a_single_one_outside_is_text():
@@ -123,6 +125,7 @@ def test_a_choice_may_take_several_alternatives_with_a_joint_of_its_own():
     assert only_item("{mood: 1-2$$ and $$a|b}") == Choice(
         texts("a", "b"), "mood", Take(1, 2, " and ")
     )
+    assert only_item(r"{2$$ \| $$a|b}") == Choice(texts("a", "b"), None, Take(2, 2, " | "))
 
 
 def test_choices_nest():
@@ -180,6 +183,8 @@ def test_plain_prompts_of_other_tools_stay_as_they_are():
         ("{}", 1, "slot's name is one word"),
         ("{a|{b c}}", 4, "slot's name is one word"),
         ("{0.5::a|b}", 2, "weights"),
+        ("{ 0.5::a|b}", 2, "weights"),
+        ("{a|2::b}", 4, "weights"),
         ("an ${x}", 4, "OmegaConf"),
         ("{-2$$a|b}", 2, "how many"),
         ("{3-2$$a|b}", 2, "cannot take"),

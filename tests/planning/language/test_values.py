@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from promptlab.planning.language import Choice, Pattern, PatternError, read_value
+from promptlab.planning.language import (
+    Choice,
+    Pattern,
+    PatternError,
+    read_carried,
+    read_value,
+)
 
 PARTI_PROMPTS = Path(__file__).parents[4] / "shared" / "data" / "PartiPrompts.tsv"
 NASTY = ['say "hi", {x|y} __a__', "50 % | $5 \\ #1", "ünïcödé 🦊", "@home", '"open" signs']
@@ -55,6 +61,7 @@ def test_a_text_is_a_pattern_and_a_number_is_its_own_text():
 def test_a_list_is_a_choice_of_its_items_and_commas_are_ordinary_characters():
     assert texts(read_value("subject", ["a fox, red", "b", 3])) == ["a fox, red", "b", "3"]
     assert texts(read_value("subject", ["only"])) == ["only"]
+    assert texts(read_value("subject", ["a", None, "b"])) == ["a", "b"]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.json"])
@@ -102,6 +109,53 @@ def test_a_text_file_gives_patterns_without_comments_and_blank_lines(folder):
     assert str(pattern) == "{a fox, red|a {big|small} dog|# sign}"
 
 
+def test_a_line_ends_where_a_file_says_so_and_nowhere_else(folder):
+    (folder / "l.txt").write_text("a\u2028b\x0cc\r\n  # no value\nd\n", encoding="utf-8")
+    assert texts(read_value("n", "@l.txt", folder)) == ["a\u2028b\x0cc", "d"]
+    (folder / "l.jsonl").write_text('{"a": "b\u2028c"}\n{"a": "d"}\n', encoding="utf-8")
+    assert texts(read_value("n", "@l.jsonl:a", folder)) == ["b\u2028c", "d"]
+
+
+def test_empty_cells_are_no_values_and_space_around_a_value_is_not_part_of_it(folder):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "e.jsonl").write_text('{"b": 1}\n{"a": null}\n{"a": " "}\n{"a": " x\\t"}\n{"a": 0}\n')
+    assert texts(read_value("n", "@e.jsonl:a", folder)) == ["x", "0"]
+    (folder / "e.csv").write_text("id,a\n1\n2, x \n3,  \n")
+    assert texts(read_value("n", "@e.csv:a", folder)) == ["x"]
+    pq.write_table(pa.table({"a": [None, 1234567.5, 0.1]}), folder / "e.parquet")
+    assert texts(read_value("n", "@e.parquet", folder)) == ["1234567.5", "0.1"]
+
+
+def test_a_path_may_begin_at_home_and_end_with_a_space(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    assert texts(read_value("subject", "@~/one.csv ")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["c.CSV", "c.jsonl", "c.parquet"])
+def test_further_columns_stand_beside_the_first_row_of_a_text(folder, name):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"p": " a ", "n": 1}, {"p": "a", "n": 2}, {"p": "b", "n": 3}]
+    (folder / "c.CSV").write_text("p,n\n" + "".join(f"{r['p']},{r['n']}\n" for r in rows))
+    (folder / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "c.parquet")
+    assert read_carried(f"@{name}:p", ["n", "p"], folder) == {
+        "a": {"n": "1", "p": " a "},
+        "b": {"n": "3", "p": "b"},
+    }
+    with pytest.raises(PatternError, match="no column 'q'"):
+        read_carried(f"@{name}:p", ["q"], folder)
+
+
+def test_what_is_no_table_has_no_further_columns(folder):
+    for value in ("a fox", "@s.txt", None, ["@t.csv:id"]):
+        assert read_carried(value, ["n"], folder) == {}
+
+
 def test_files_may_stand_in_a_list(folder):
     assert str(read_value("subject", ["x", "@one.csv"], folder)) == "{x|{a|b}}"
 
@@ -133,6 +187,7 @@ def test_a_value_that_begins_with_an_escaped_at_sign_is_a_text():
         ("@wide.csv:prompt", "wide.csv, line 3: 3 cells, expected at most the 2 of the header"),
         ("@wide_one.csv", "wide_one.csv, line 2: 2 cells"),
         ("@wide.tsv:prompt", "wide.tsv, line 2: 3 cells"),
+        ("@unclosed.csv", "unclosed.csv, line 3: unexpected end of data"),
         ("--prompt 'a fox' --steps 10", "one a line: a fox."),
         ({"colour": "red|blue"}, "'subject=\"{colour: red|blue}\"'"),
     ],
@@ -143,6 +198,7 @@ def test_what_cannot_be_read_says_what_there_is(folder, value, words):
     (folder / "wide_one.csv").write_text("prompt\na fox, red\n")
     (folder / "wide.tsv").write_text("id\tprompt\n1\ta\tfox\n")
     (folder / "broken.jsonl").write_text('{"a": 1}\n{"a":\n')
+    (folder / "unclosed.csv").write_text('prompt\n"a fox\na dog\n')
     (folder / "broken.parquet").write_bytes(b"PAR1")
     (folder / "bytes.txt").write_bytes(b"\xff\xfe")
     (folder / "nested.jsonl").write_text('{"a": [1]}\n')

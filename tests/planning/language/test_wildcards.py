@@ -75,6 +75,23 @@ def test_a_value_of_a_yaml_list_is_the_text_that_was_written(project):
     assert prompts(project, "__ratio__") == items
 
 
+def test_a_key_may_be_empty_and_space_around_a_value_is_not_part_of_it(project):
+    (project / "wildcards" / "farm.yaml").write_text('cats:\ndogs: [" rex "]\n')
+    assert prompts(project, "__farm__") == ["rex"]
+
+
+def test_a_list_of_a_model_whose_file_is_gone_is_none(tmp_path):
+    assert Wildcards(files={"words": tmp_path / "words.txt"}).list_names() == []
+
+
+def test_lists_within_lists_end_somewhere(project):
+    lists = "".join(f"n{i}: [x __deep/n{i + 1}__]\n" for i in range(400))
+    (project / "wildcards" / "deep.yaml").write_text(lists + "n400: [y]\n")
+    assert prompts(project, "__deep/n350__") == ["x " * 50 + "y"]
+    with pytest.raises(PatternError, match="nested too deeply"):
+        prompts(project, "__deep/n0__")
+
+
 def test_a_key_that_stands_twice_is_an_error(project):
     (project / "wildcards" / "twice.yaml").write_text("a: [x]\nb: [y]\na: [z]\n")
     with pytest.raises(PatternError, match=r"twice\.yaml: .*'a' appears twice"):
