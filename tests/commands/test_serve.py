@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from promptlab.cli import main
-from promptlab.serve.access import ACCESS_PATH, TokenFile, hash_token
+from promptlab.commands.queue import describe
+from promptlab.commands.serve import ADDRESS_PATH
+from promptlab.serve.access import ACCESS_PATH, NUM_FREE_FAILURES, TokenFile, hash_token
 from promptlab.serve.queue import QUEUE_PATH, Queue
 from tests.serve.running import end, prepare_folder, running, wait_for
 
@@ -37,6 +40,56 @@ def test_a_line_is_queued_listed_moved_and_cancelled(capsys: pytest.CaptureFixtu
     assert entry is not None
     assert entry.argv == ("-m", "subject='a, b'", "style=noto", "then=[upscale]")
     assert entry.source == "shell"
+
+
+def test_a_line_with_several_or_quoted_runs_folders_names_the_last_one() -> None:
+    assert main(["queue", "add", "subject=x", "runs_dir=first", "runs_dir='my runs'"]) == 0
+    assert len(Queue(Path("my runs") / QUEUE_PATH).entries()) == 1
+    assert not Path("first").exists()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ({}, "0/?"),
+        ({"num_images": 9, "num_drawn": 2}, "2/9"),
+        ({"num_images": 9, "num_pending": 4, "num_drawn": 4}, "4/4"),
+        ({"num_images": 9, "num_pending": 0}, "0/0"),
+    ],
+)
+def test_an_entry_is_counted_by_what_it_has_left_to_draw(numbers: dict, shown: str) -> None:
+    assert main(["queue", "add", "subject=x"]) == 0
+    (entry,) = Queue(Path("runs") / QUEUE_PATH).entries()
+    (line,) = describe([replace(entry, **numbers, error="too dark\nTraceback")])
+    assert line.split()[:3] == ["1", "waiting", shown]
+    assert line.endswith("(too dark)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        ([], "http://127.0.0.1:8765/"),
+        (["--host", "192.0.2.7", "--port", "80"], "http://192.0.2.7:80/"),
+        (["--host", "[2001:db8::1]"], "http://[2001:db8::1]:8765/"),
+        (["--host", "192.0.2.7", "--allow-host", "lab"], "http://lab:8765/"),
+        (["--allow-host", "lab.example"], "https://lab.example/"),  # a proxy on this machine
+        (["--host", "localhost", "--allow-host", "lab.example"], "https://lab.example/"),
+    ],
+)
+def test_a_link_leads_to_the_address_that_others_reach(
+    arguments: list[str], address: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a running server said of itself holds unless the command names another address."""
+    assert link_of(capsys, *arguments) == address
+    (Path("runs") / ADDRESS_PATH).write_text("http://running:1/")
+    assert link_of(capsys, *arguments) == (address if arguments else "http://running:1/")
+
+
+def link_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return the address of a new link."""
+    assert main(["serve", "--new-token", "view", *arguments]) == 0
+    link = next(word for word in capsys.readouterr().out.split() if "?token=" in word)
+    return link.partition("?")[0]
 
 
 def test_the_runs_folder_of_a_line_names_its_queue() -> None:
@@ -115,6 +168,13 @@ def test_a_server_on_the_network_wants_a_token_and_ends_by_ctrl_c(folder: Path) 
         assert server.ask("api/queue")[0] == 401
         assert server.ask("api/queue", authorization=f"Bearer {token}")[0] == 200
         assert server.ask("api/queue", host="evil.example")[0] == 403
+        guesses = [
+            server.ask(
+                "api/queue", authorization="Bearer guess", **{"x-forwarded-for": f"10.0.0.{n}"}
+            )
+            for n in range(NUM_FREE_FAILURES + 2)
+        ]
+        assert guesses[-1][0] == 429, "whoever guesses names no other address as his own"
         end(server.process)
         assert server.process.returncode == 0
         out = server.log.read_text(encoding="utf-8")

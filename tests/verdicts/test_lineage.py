@@ -144,6 +144,15 @@ def test_seeds_that_are_listed_or_not_asked_for_are_no_fresh_ones():
         assert cell.seeds == ((0, 9) if changed else (0, 1, 2, 3))
 
 
+def test_a_job_of_several_picked_cells_is_drawn_again_once_in_the_order_of_the_picks():
+    fox, red, blue = parents_of(
+        ("a fox", "noto"), ("a red robot", "noto"), ("a blue robot", "noto")
+    )
+    assert red.overrides == blue.overrides
+    for parents in ((red, fox, blue), (blue, red, fox)):
+        assert Lineage(parents, frozenset()).bases == (red.overrides, fox.overrides)
+
+
 def test_a_picked_cell_that_is_made_no_more_is_counted_and_where_none_descends_it_is_said():
     plan, jobs = make_plan()
     with pytest.raises(ConfigError, match="1 of 2 picked cells of runs/one"):

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import time
 
+import pyarrow.parquet as pq
 import pytest
 
 from promptlab.errors import ReportError
@@ -27,6 +28,11 @@ def test_the_newest_verdict_counts_and_the_history_stays(tmp_path):
     picks.record_picks(tmp_path, [new])
     picks.record_picks(tmp_path, [old])
     assert picks.current_picks(tmp_path) == {A: new}
+    assert picks.read_picks(tmp_path) == [old, new]
+    path = tmp_path / "picks.parquet"
+    table = pq.read_table(path)
+    assert table["rating"].to_pylist() == [2, 5], "others read it in the order of time, too"
+    pq.write_table(table.take([1, 0]), path)
     assert picks.read_picks(tmp_path) == [old, new]
 
 
@@ -136,7 +142,8 @@ def test_one_threshold_makes_picks_everywhere(monkeypatch):
 
 def test_recording_the_same_verdicts_twice_changes_nothing(tmp_path):
     given = [Pick(A, rating=3), Pick(B, is_reject=True)]
-    assert picks.record_picks(tmp_path, given) == 2
+    assert picks.record_picks(tmp_path, [*given, given[0]]) == 2
+    assert len(picks.read_picks(tmp_path)) == 2
     content = (tmp_path / "picks.parquet").read_bytes()
     assert picks.record_picks(tmp_path, given) == 0
     assert (tmp_path / "picks.parquet").read_bytes() == content
@@ -146,6 +153,69 @@ def test_a_cleared_verdict_takes_the_earlier_ones_back(tmp_path):
     picks.record_picks(tmp_path, [Pick(A, rating=3, picked_at="2026-11-01T10:00:00Z")])
     picks.record_picks(tmp_path, [Pick(A, picked_at="2026-11-01T11:00:00Z")])
     assert picks.current_picks(tmp_path) == {}
+
+
+def test_many_long_notes_on_one_image_make_a_note_that_can_be_kept():
+    long = "n" * picks.MAX_NOTE_LENGTH
+    both = picks.combine([Pick(A, note=long, who="ann"), Pick(A, note=long, who="bob")])
+    assert both.note.startswith("ann: nnn")
+    assert len(both.note) == picks.MAX_NOTE_LENGTH
+
+
+def test_verdicts_are_signed_as_the_environment_says_else_with_the_login_name(monkeypatch):
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.delenv("PROMPTLAB_WHO", raising=False)
+    assert picks.default_who() == "ann"
+    monkeypatch.setenv("PROMPTLAB_WHO", "")
+    assert picks.default_who() == "ann"
+    monkeypatch.setenv("PROMPTLAB_WHO", "the jury")
+    assert picks.default_who() == "the jury"
+
+
+@pytest.mark.parametrize(
+    ("fields", "verdict", "is_cleared"),
+    [
+        ({"is_favourite": True, "rating": 2, "note": "hm"}, "favourite", False),
+        ({"is_reject": True, "rating": 5, "note": "hm"}, "reject", False),
+        ({"rating": 4, "note": "hm"}, "4", False),
+        ({"note": "hm"}, "note", False),
+        ({"who": "ann"}, "cleared", True),
+    ],
+)
+def test_a_verdict_in_one_word_is_the_strongest_thing_that_was_said(fields, verdict, is_cleared):
+    assert (Pick(A, **fields).verdict, Pick(A, **fields).is_cleared) == (verdict, is_cleared)
+
+
+def test_an_entry_is_read_as_it_was_exported_and_nothing_is_made_up():
+    entry = {"image_id": A, "picked_at": at(9), "is_favourite": 1, "is_reject": "no"}
+    document = {"format": picks.EXPORT_FORMAT, "picks": [{**entry, "note": None, "who": None}]}
+    (pick,) = picks.picks_from_json(json.dumps(document), who="ann")
+    assert pick == Pick(A, who="ann", picked_at=at(9))
+    del document["picks"][0]["picked_at"]
+    with pytest.raises(ReportError, match="Entry 1"):
+        picks.picks_from_json(json.dumps(document))
+
+
+def test_times_are_kept_to_the_millisecond(tmp_path):
+    moments = [f"2026-11-01T10:00:00.{n:03}+00:00" for n in (1, 2, 999)]
+    given = [Pick(A, rating=n + 1, picked_at=each) for n, each in enumerate(moments)]
+    picks.record_picks(tmp_path, given)
+    assert [pick.picked_at for pick in picks.read_picks(tmp_path)] == moments
+    assert picks.current_picks(tmp_path)[A].rating == 3
+
+
+def test_a_folder_that_is_not_there_is_not_made_for_picks(tmp_path):
+    with pytest.raises(ReportError, match="no run folder"):
+        picks.record_picks(tmp_path / "gone", [Pick(A, rating=3)])
+    assert not (tmp_path / "gone").exists()
+
+
+def test_files_of_picks_that_cannot_be_read_are_one_message(tmp_path):
+    (tmp_path / "picks.parquet").write_bytes(b"no parquet")
+    for use in (picks.read_picks, lambda run: picks.record_picks(run, [Pick(A, rating=3)])):
+        with pytest.raises(ReportError, match=r"picks\.parquet cannot be read"):
+            use(tmp_path)
+    assert (tmp_path / "picks.parquet").read_bytes() == b"no parquet"
 
 
 @pytest.mark.parametrize(
@@ -244,6 +314,21 @@ def test_picked_images_carry_what_a_new_sweep_needs(tmp_path):
     )
     assert picked.axes == {"top_k": 16, "action": "asleep"}
     assert picked.params["top_k"] == 16
+
+
+def test_picked_images_come_as_they_were_judged_and_those_that_are_gone_are_left_out(tmp_path):
+    root = make_run(
+        tmp_path / "run", subjects=["a fox", "a yak"], styles=["noto"], prompt="{style}"
+    )
+    rows = read_run(root).rows()
+    first = rows[0]["image_id"]
+    last = next(row["image_id"] for row in rows if row["image_id"] != first)
+    given = [(last, 9), ("0" * 16, 10), (first, 11)]
+    picks.record_picks(root, [Pick(i, rating=5, picked_at=at(hour)) for i, hour in given])
+    found = picked_images(root)
+    assert [picked.image_id for picked in found] == [last, first]
+    assert len({row["cell_id"] for row in rows if row["image_id"] == first}) == 2
+    assert found[1].cell_id == rows[0]["cell_id"], "of two cells with one image the first"
 
 
 def test_rejects_and_poor_ratings_are_not_drawn_again(tmp_path):

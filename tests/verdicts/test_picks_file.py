@@ -10,7 +10,7 @@ import pytest
 
 from promptlab.errors import ReportError
 from promptlab.store import read_run
-from promptlab.verdicts.picks_file import find_picks_file, runs_of_picks
+from promptlab.verdicts.picks_file import downloads_folder, find_picks_file, runs_of_picks
 from tests.report.runs import make_run
 
 
@@ -66,6 +66,28 @@ def test_a_file_that_a_browser_saved_under_another_number_is_found(
             find_picks_file("picks_run.json")
 
 
+def test_a_file_that_is_named_with_its_folder_is_none_of_the_downloads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("downloads", "here"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(tmp_path / "downloads"))
+    (tmp_path / "downloads" / "picks_run.json").write_text("{}")
+    for name in ("here/picks_run.json", str(tmp_path / "here" / "picks_run.json")):
+        with pytest.raises(ReportError, match="neither here nor in"):
+            find_picks_file(name)
+    (tmp_path / "picks_run.json").write_text("{}")
+    assert find_picks_file("picks_run.json") == Path("picks_run.json"), "here before elsewhere"
+    assert find_picks_file("") == tmp_path / "downloads" / "picks_run.json"
+
+
+def test_downloads_are_in_the_home_folder_unless_the_desktop_says_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DOWNLOAD_DIR", "")
+    assert downloads_folder() == tmp_path / "Downloads"
+    with pytest.raises(ReportError, match="No picks_"):
+        find_picks_file("")
+
+
 @pytest.mark.parametrize("names", [("first",), ("second",), ("copy",), ("first", "second")])
 def test_the_runs_that_a_file_names_are_meant_and_not_their_copies(runs, names):
     assert found(runs, naming(runs, *names), *names) == set(names)
@@ -77,6 +99,11 @@ def test_a_run_that_was_moved_is_found_where_it_is_now(runs):
     assert found(runs, text, "moved") == {"moved"}
 
 
+def test_a_run_that_is_named_twice_is_found_once(runs):
+    text = json.dumps({"runs": json.loads(naming(runs, "first"))["runs"] * 2})
+    assert runs_of_picks(text, [], str(runs)) == [str(runs / "first")]
+
+
 def test_a_folder_that_holds_another_run_by_now_is_not_taken_for_the_one_that_is_named(runs):
     text = naming(runs, "first", root=str(runs / "second"))
     assert found(runs, text, "first") == {"first"}
@@ -84,6 +111,9 @@ def test_a_folder_that_holds_another_run_by_now_is_not_taken_for_the_one_that_is
 
 def test_a_file_that_names_no_run_is_about_those_that_hold_its_images(runs):
     assert found(runs, "{}", "first") == {"first"}
-    assert found(runs, '{"runs": [{"root": "", "run_id": ""}]}', "second") == {"second", "copy"}
+    for root in ("", "nowhere", str(runs)):
+        text = json.dumps({"runs": [{"root": root, "run_id": ""}, "x", None]})
+        assert found(runs, text, "second") == {"second", "copy"}
+    assert found(runs, '\ufeff{"runs": 5}', "first") == {"first"}
     with pytest.raises(ReportError, match="None of the 1 picked images"):
         runs_of_picks("{}", ["0" * 16], str(runs))
