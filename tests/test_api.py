@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import promptlab
 from promptlab.api import arguments_of
 from promptlab.errors import ConfigError, ReportError, StoreError
+from promptlab.paths import RunPaths
+from promptlab.records import Result
 from promptlab.verdicts import Pick, record_picks
 from tests.conftest import Project
+from tests.store.painting import Painter, make_plan
+from tests.store.sweeping import draw_and_stop, draw_plan
 
 PAINT = {"model": "paint", "tracking": None}
 
@@ -47,6 +56,11 @@ def test_what_python_drew_is_resumed_by_the_command_line(project: Project):
         ({"tracking": None, "reuse": False}, ["tracking=null", "reuse=false"]),
         ({"sample": {"animal": 2}}, ["sample={animal:2}"]),
         ({"model.path": "a folder"}, ["model.path=a folder"]),
+        ({"model.path": Path("a folder")}, ["model.path=a folder"]),
+        ({"model": ["a", "b"]}, ["--multirun", "model=a,b"]),
+        ({"temperature": np.float64(0.5)}, ["temperature=0.5"]),
+        ({"top_k": [np.int64(3), None]}, ["--multirun", "top_k=3,null"]),
+        ({"exclude": [{"style": "noto"}]}, ["exclude=[{style:noto}]"]),
     ],
 )
 def test_a_keyword_becomes_the_override_that_means_the_same(values, arguments):
@@ -157,3 +171,49 @@ def test_importing_promptlab_is_quiet_and_loads_nothing():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
+
+
+def stored_run(tmp_path, plan, **options) -> promptlab.Run:
+    draw_plan(RunPaths(str(tmp_path / "one")), plan, **options)
+    return promptlab.open_run(tmp_path / "one")
+
+
+def test_a_run_in_hand_shows_what_another_process_draws(tmp_path):
+    run = stored_run(tmp_path, make_plan(seeds=(0,)))
+    assert len(run.table()) == 4
+    draw_and_stop(RunPaths(run.path), make_plan(seeds=(0, 1)), num_images=3)
+    assert len(run.table()) == 7
+    draw_plan(RunPaths(run.path), make_plan(seeds=(0, 1)))
+    assert len(run.best(9)) == 8
+
+
+def test_an_image_of_several_cells_is_one_of_the_best_once(tmp_path):
+    plan = make_plan(("a fox",), ("noto",), (0,))
+    (cell,) = plan.cells
+    twin = dataclasses.replace(cell, cell_id=cell.cell_id[::-1])
+    run = stored_run(tmp_path, dataclasses.replace(plan, cells=(cell, twin)))
+    assert len(run.table()) == 2
+    assert len(run.best(5)) == 1
+    (image_id,) = set(run.table()["image_id"])
+    assert run.image(image_id).size == (16, 16)
+
+
+def test_the_best_are_sorted_by_the_score_that_is_named(tmp_path):
+    run = stored_run(tmp_path, make_plan(("a fox",), ("noto",), (0, 1, 2)))
+    ids = run.table()["image_id"].tolist()
+    scores = {"image_id": ids, "beauty": [0.1, 0.9, 0.5], "calm": [0.3, 0.2, 0.1]}
+    pq.write_table(pa.table(scores), f"{run.path}/scores.parquet")
+    assert run.best(1)["image_id"].tolist() == [ids[1]]
+    assert run.best(2, sort="calm")["image_id"].tolist() == ids[:2]
+
+
+def test_an_image_that_failed_or_whose_file_is_gone_is_one_message(tmp_path):
+    failing = Painter(lambda request: Result(request, error="no") if request.seed else None)
+    plan = make_plan(("a fox",), ("noto",), (0, 1), model=failing)
+    run = stored_run(tmp_path, plan, embed_images=False)
+    drawn, failed = run.table().sort_values("seed")["image_id"]
+    (path,) = (tmp_path / "one" / "images").iterdir()
+    path.unlink()
+    for image_id in (drawn, failed):
+        with pytest.raises(ReportError, match=f"{image_id} of .* failed, or its file is gone"):
+            run.image(image_id)

@@ -10,9 +10,11 @@ import pytest
 
 from promptlab.errors import BudgetSpentError, ModelLostError, PlanOutdatedError
 from promptlab.flow.drawing import SOURCES_BLOCK_SIZE, Drawing
+from promptlab.flow.enlarging import Enlarging
 from promptlab.flow.sources import Sources
 from promptlab.flow.watching import Watch
 from promptlab.models.http.ledger import Ledger
+from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import Plan, PlannedModel
 from promptlab.records import Result, Source
@@ -108,12 +110,27 @@ def test_images_with_a_source_are_handed_out_few_at_a_time_with_its_bytes(tmp_pa
     seen = []
     model = Painter(lambda request: seen.append(request.source))
     plan = make_plan(("a robot",), ("noto",), (0, 1), model=model)
-    plan = replace(plan, cells=tuple(replace(cell, source=source) for cell in plan.cells))
+    plain, *others = make_plan(("a robot",), ("noto", "none"), (0, 1)).cells
+    plan = replace(plan, cells=(plain, *(replace(cell, source=source) for cell in others)))
     workers = Recording()
     with open_store(RunPaths(str(tmp_path / "second")), plan) as store:
         Drawing(plan, store, Sources(str(tmp_path)), workers).draw()
     assert [work.most for work in workers.works] == [SOURCES_BLOCK_SIZE]
-    assert [found.png for found in seen] == [png, png]
+    assert [found and found.png for found in seen] == [None, None, png, png]
+
+
+def test_nothing_is_enlarged_of_a_sweep_that_ended_early(tmp_path):
+    paths = RunPaths(str(tmp_path / "one"))
+    upscaler = open_model({"_target_": "promptlab.models.upscalers.open_lanczos"})
+    enlarging = Enlarging(PlannedModel.of(upscaler, "lanczos"), {"scale": 2})
+    for error, num_rows in ((KeyboardInterrupt(), 4), (None, 8)):
+        plan = make_plan(styles=("noto",))
+        with open_store(paths, plan) as store:
+            drawing = Drawing(plan, store, Sources(str(tmp_path)), Recording(error))
+            drawing.draw()
+            drawing.workers = Recording()
+            drawing.enlarge(enlarging, paths)
+        assert (read_run(paths).num_rows, drawing.plan.num_images) == (num_rows, num_rows)
 
 
 def test_who_watches_hears_of_each_image_and_how_many_are_left(tmp_path, caplog):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from promptlab.errors import ReportError
 from promptlab.flow.importing import import_folder
+from promptlab.png import hash_pixels
 from promptlab.store import read_run
 from tests.conftest import Project
 
@@ -211,3 +213,56 @@ def test_a_folder_without_images_is_one_message(project: Project):
     project.write("old/notes.txt", "nothing")
     with pytest.raises(ReportError, match="holds no image: expected a folder with"):
         import_folder("old")
+
+
+def test_a_seed_that_a_file_names_is_kept_for_it_before_others_get_numbers(project: Project):
+    old = project.path / "old"
+    save_png(old / "a.png", picture(1))  # without a seed, and first by name
+    facts = {"prompt": "", "seed": 0, "model": "unknown", "model_fingerprint": "", "params": {}}
+    save_png(old / "b.png", picture(2), promptlab=json.dumps(facts))
+    import_folder(str(old))
+    expected = {0: hash_pixels(np.asarray(picture(2))), 1: hash_pixels(np.asarray(picture(1)))}
+    assert {row["seed"]: row["sha256"] for row in project.rows()} == expected
+
+
+def test_what_a_folder_hides_is_not_imported_and_a_file_keeps_its_time(project: Project):
+    old = project.path / "old"
+    for name in (".hidden.png", ".thumbs/a.png", "__MACOSX/a.png", "__MACOSX_x/a.png"):
+        save_png(old / name, picture(1))
+    save_png(old / "in" / "A.PNG", picture(2))
+    os.utime(old / "in" / "A.PNG", (1e9, 1e9))
+    done = import_folder(str(old))
+    (row,) = project.rows()
+    assert row["created_at"].timestamp() == 1e9
+    assert (row["device"], row["seconds"], row["batch_size"]) == ("imported", 0.0, 1)
+    listed = Path(done.paths.join("imported.csv")).read_text(encoding="utf-8").splitlines()
+    assert listed[1:] == [f"in/A.PNG,{row['image_id']},"]
+
+
+def test_a_parameter_of_too_many_values_is_no_axis_but_stays_a_parameter(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("promptlab.flow.importing.MAX_AXIS_VALUES", 2)
+    old = project.path / "old"
+    facts = {"prompt": "a fox", "seed": 1, "model": "m", "model_fingerprint": ""}
+    for number in range(3):
+        params = {"steps": number, "scale": number % 2, "size": 1}
+        label = json.dumps({**facts, "params": params})
+        save_png(old / f"{number}.png", picture(number), promptlab=label)
+    run = read_run(import_folder(str(old)).paths.root)
+    assert [axis.name for axis in run.axes] == ["scale"]
+    assert {json.loads(row["params"])["steps"] for row in run.rows()} == {0, 1, 2}
+
+
+def test_two_folders_of_one_name_and_two_names_of_one_folder_are_runs_of_their_own(
+    project: Project,
+):
+    for number, folder in enumerate(("one/old", "two/old")):
+        save_png(project.path / folder / "a.png", picture(number))
+        import_folder(str(project.path / folder))
+        (row,) = project.rows()
+        assert row["sha256"] == hash_pixels(np.asarray(picture(number))), "each its own picture"
+    import_folder(str(project.path / "two/old"), name="other")
+    assert len(project.runs) == 3
+    assert import_folder("two/old").num_known == 1
+    assert len(project.runs) == 3

@@ -98,6 +98,20 @@ def test_of_images_with_one_id_the_one_with_the_pixels_asked_for_is_the_source(t
             assert sources.with_bytes(filled) is filled
 
 
+def test_of_several_runs_the_newest_holds_an_image_whatever_was_looked_for_before(tmp_path):
+    row = draw_run(tmp_path, "z", 10, 200)
+    both = make_plan(("a fox", "an owl"), ("noto",), (0,))
+    draw_plan(RunPaths(str(tmp_path / "z")), both)  # the owl is in the older run alone
+    moment = os.stat(tmp_path / "z" / "sweep.yaml").st_mtime - 300
+    os.utime(tmp_path / "z" / "sweep.yaml", (moment, moment))
+    draw_run(tmp_path, "a", 20, 100)
+    (owl,) = (r for r in read_run(str(tmp_path / "z")).rows() if r["subject"] == "an owl")
+    sources = Sources(str(tmp_path))
+    for image_id, name in ((owl["image_id"], "z"), (row["image_id"], "a")):
+        run, found = sources.locate(image_id)
+        assert (run.paths.name, found["image_id"]) == (name, image_id)
+
+
 def test_a_request_without_a_source_stays_as_it_is(tmp_path):
     request = Request("x", "a robot", 0, {})
     assert Sources(str(tmp_path)).with_bytes(request) is request
