@@ -251,6 +251,14 @@ def test_an_axis_held_only_by_a_repeated_one_is_not_listed_twice():
     ("text", "expected"),
     [
         (
+            "{b: r|s}{a: {c}p|q}{c: x|y}",
+            ["rxpx", "sxpx", "rqx", "sqx", "rypy", "sypy", "rqy", "sqy"],
+        ),
+        (
+            "{c: x|y}{c}{d: p|q}{d}{f: {c}{d}|z}",
+            ["xxppxp", "xxppz", "xxqqxq", "xxqqz", "yyppyp", "yyppz", "yyqqyq", "yyqqz"],
+        ),
+        (
             "{2$${c: 1|2} a|{c} b|z}",
             ["1 a, 1 b", "1 a, z", "1 b, z", "2 a, 2 b", "2 a, z", "2 b, z"],
         ),

@@ -73,17 +73,11 @@ class Blocks:
     def blocks(self) -> tuple[tuple[str, ...], ...]:
         """The factors, together with the repeated axes that they show inside."""
         repeated = set(self.bound.repeated)
-        blocks: list[dict[str, None]] = []
+        blocks: list[set[str]] = []
         for factor in self.factors:
             needed = {factor} | (self.reach(factor) & repeated)
-            joined = dict.fromkeys([factor])
-            apart = []
-            for block in blocks:
-                if needed & block.keys():
-                    joined = {**block, **joined}
-                else:
-                    apart.append(block)
-            blocks = [*apart, joined]
+            joined = {factor}.union(*(block for block in blocks if needed & block))
+            blocks = [*(block for block in blocks if not needed & block), joined]
         order = {factor: index for index, factor in enumerate(self.factors)}
         ordered = [tuple(sorted(block, key=order.__getitem__)) for block in blocks]
         return tuple(sorted(ordered, key=lambda block: order[block[0]]))
