@@ -77,6 +77,17 @@ def test_a_prompt_that_no_table_holds_has_empty_columns():
     assert [cell.axes for cell in cells] == [{"Category": c} for c in ("animal", "thing", None)]
 
 
+def test_only_columns_of_the_subject_are_parts_of_it_in_a_plan():
+    for values, parts in (
+        ({"subject": "@subjects.csv:Prompt", "place": "a wood"}, ("Category",)),
+        ({"subject": "a fox", "place": "@places.csv:Place"}, ()),
+    ):
+        job = make_job(**values)
+        template = {"pattern": "{subject} in {place}"}
+        job.config.update({"with": ["Category"], "template": template})
+        assert make_plan(PaintModel(), job).subject_axes == parts
+
+
 @pytest.mark.parametrize("name", ["light", "steps", "Subject"])
 def test_a_column_cannot_be_called_like_an_axis_or_a_parameter_of_any_model(tmp_path, name):
     (tmp_path / "t.csv").write_text(f"Prompt,{name}\na fox,x\n")

@@ -133,6 +133,20 @@ def test_rules_go_by_the_values_that_were_asked_for_and_by_settings_of_the_model
     assert [cell.job_id for cell in make_plan(PaintModel(), *jobs).cells] == [1]
 
 
+def test_a_resumed_run_keeps_its_sample_and_a_rule_without_effect_warns_once(caplog):
+    job = make_job(subject="{a: p|q|r|s}")
+    job.config.update(sample={"a": 2}, exclude=[{"a": "nothing"}])
+    plan = plan_of([job])
+    assert [cell.subject for cell in plan.cells] == list(plan.samples["a"])
+    others = tuple(value for value in "pqrs" if value not in plan.samples["a"])
+    resumed = plan_of([job], recorded_samples={"a": others})
+    assert [cell.subject for cell in resumed.cells] == list(others)
+    assert resumed.samples == {"a": others}
+    assert [record.getMessage() for record in caplog.records] == [
+        "The rule exclude {a: nothing} matches nothing: check its names."
+    ] * 2
+
+
 def test_styles_of_one_pattern_are_cells_of_their_own_and_count_against_the_limit():
     jobs = [replace(make_job(n), choices={"style": style}) for n, style in enumerate("pq")]
     assert len(make_plan(PaintModel(), *jobs).cells) == 2

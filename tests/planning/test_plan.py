@@ -148,15 +148,20 @@ class WordyModel(PaintModel):
 
     @property
     def words(self) -> Mapping[str, Path]:
-        """Two animals."""
-        return {"paint/animals": Path(self.folder, "animals.txt")}
+        """Two animals, and a file that is no list for prompts."""
+        return {
+            "paint/animals": Path(self.folder, "animals.txt"),
+            "paint/all": Path(self.folder, "all.json"),
+        }
 
 
 def test_the_words_of_a_model_are_a_wildcard_and_those_that_ship_are_one_for_any_model(tmp_path):
     (tmp_path / "animals.txt").write_text("newt\nauk\n")
+    (tmp_path / "all.json").write_text('["x"]')
     model = WordyModel(folder=str(tmp_path))
-    plan = make_plan(model, make_job(subject="a __paint/animals__"))
-    assert [cell.prompt for cell in plan.cells] == ["a newt", "a auk"]
+    for wildcard in ("__paint/animals__", "__paint/*__"):
+        plan = make_plan(model, make_job(subject=f"a {wildcard}"))
+        assert [cell.prompt for cell in plan.cells] == ["a newt", "a auk"]
     assert len(make_plan(PaintModel(), make_job(subject="__tiny/subjects__")).cells) > 100
 
 
