@@ -161,6 +161,7 @@ def test_styles_of_one_pattern_are_cells_of_their_own_and_count_against_the_limi
         ({"subject": "\\ "}, "prompt is empty"),
         ({"subject": "a\0b"}, "NUL character at position 1"),
         ({"subject": "a\ud800"}, "not UTF-8 at position 1"),
+        ({"template": {"pattern": "{subject}\ud800"}}, "not UTF-8 at position 5"),
         ({"subject": "--prompt 'a fox'"}, "one a line: a fox"),
         ({"subject": " --steps 3"}, "got flags"),
         ({"subject": "???"}, r"slot \{subject\} is not filled"),

@@ -96,6 +96,14 @@ def test_what_differs_from_the_models_file_is_asked_for_and_devices_are_not():
     assert not any("device" in o or "batch_size" in o or "_target_" in o for o in overrides)
 
 
+def test_the_name_of_a_model_is_asked_for_since_it_counts_in_the_id():
+    config = {"_target_": "promptlab.models.http.open_comfyui", "name": "mine"}
+    row = {**make_row("a fox"), "model": "mine"}
+    overrides = redraw_overrides(row, RecordedModel("mine", "comfyui", config))
+    assert overrides[0] == "model=comfyui"
+    assert "model.name=mine" in overrides
+
+
 def test_the_batch_size_that_shows_in_the_bits_is_asked_for():
     config = {"_target_": "mine.Model", "batch_size": None}
     overrides = redraw_overrides(make_row("a fox"), RecordedModel("mine", "mine", config, 4))

@@ -18,8 +18,8 @@ from promptlab.planning.language import Pattern
 from promptlab.records import IMPORTED
 from promptlab.run_record import RunRecord
 
-# Settings that decide where and how fast an image is drawn, and never change its pixels.
-_INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size", "name"})
+# Settings that decide where and how fast an image is drawn: neither its pixels nor its id.
+_INDIFFERENT_KEYS = frozenset({"_target_", "device", "batch_size"})
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_/.-]*(?: [A-Za-z0-9_/.-]+)*")
 _TYPED_WORDS = frozenset({"null", "true", "false", "nan", "inf", "infinity"})
 
