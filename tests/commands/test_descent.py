@@ -7,7 +7,9 @@ import shlex
 import pytest
 
 from promptlab.cli import main
+from promptlab.store import read_run
 from tests.conftest import PAINT, Project
+from tests.painters import CALLS
 
 OVERPAINT = PAINT.replace("PaintModel", "OverpaintModel").format(name="paint")
 
@@ -40,6 +42,26 @@ def test_variations_have_the_words_and_settings_of_their_parents(drawn: Project)
         assert row["parent"] == row["source_id"]
     assert "nothing to do" in vary(drawn, str(drawn.runs[0]), "seeds=3").out
     assert drawn.run("verify").out == "12 of 12 images are bit for bit the same.\n"
+
+
+def test_a_plan_of_variations_and_enlargements_draws_nothing(drawn: Project):
+    """Eight seeds unless the command says otherwise, where the parents are."""
+    drawn.runs[0].parent.rename(drawn.path / "there")
+    parent = read_run(str(next((drawn.path / "there").iterdir()))).rows()[0]["image_id"]
+    where = ("--runs-dir", "there", "--plan", "tracking=null")
+    for verb, words, number in (
+        ("vary", ("style=openmoji",), 8),
+        ("vary", ("+seeds=3",), 3),
+        ("upscale", ("--model", "lanczos"), 1),
+    ):
+        CALLS.clear()
+        done = drawn.run(verb, parent[:9], *words, *where)
+        assert done.code == 0, done.err
+        assert f"to draw {number:>23}\n" in done.out
+        assert "Folder: there/" in done.out
+        assert not any(call.startswith("draw") for call in CALLS)
+    assert len(list((drawn.path / "there").iterdir())) == 1
+    assert not (drawn.path / "runs").exists()
 
 
 def test_a_variation_may_have_other_words_and_settings(drawn: Project):

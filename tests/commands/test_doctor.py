@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from promptlab.commands.doctor import find_tracking
+from promptlab.commands.doctor import find_disk, find_tracking
 
 PASSWORD = "correct-horse"
 WANTED = "Basic " + base64.b64encode(f"bob:{PASSWORD}".encode()).decode()
@@ -69,3 +70,14 @@ def test_a_server_that_accepts_answers_and_the_password_is_not_shown(address, en
     assert finding.is_good, finding.text
     assert finding.text.endswith("answers")
     assert PASSWORD not in finding.text
+
+
+@pytest.mark.parametrize(("free_gb", "is_good"), [(0.5, False), (500, True)])
+def test_a_disk_with_no_room_for_images_is_a_finding(monkeypatch, tmp_path, free_gb, is_good):
+    usage = shutil.disk_usage(tmp_path)._replace(free=int(free_gb * 1e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage if folder.exists() else None)
+    (finding,) = find_disk(str(tmp_path / "not" / "made" / "yet"))
+    assert finding.is_good == is_good
+    assert finding.text.startswith(f"{tmp_path}/not/made/yet, ")
+    (elsewhere,) = find_disk("s3://bucket/runs")
+    assert elsewhere.is_good

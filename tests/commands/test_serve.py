@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,8 @@ import pytest
 
 from promptlab.cli import main
 from promptlab.commands.queue import describe
-from promptlab.commands.serve import ADDRESS_PATH
-from promptlab.serve.access import ACCESS_PATH, NUM_FREE_FAILURES, TokenFile, hash_token
+from promptlab.commands.serve import ADDRESS_PATH, _announce
+from promptlab.serve.access import ACCESS_PATH, NUM_FREE_FAILURES, Access, TokenFile, hash_token
 from promptlab.serve.queue import QUEUE_PATH, Queue
 from tests.serve.running import end, prepare_folder, running, wait_for
 
@@ -90,6 +91,20 @@ def link_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["serve", "--new-token", "view", *arguments]) == 0
     link = next(word for word in capsys.readouterr().out.split() if "?token=" in word)
     return link.partition("?")[0]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.7"])
+def test_a_server_makes_a_link_only_for_its_first_guest(
+    host: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokens = TokenFile(folder / "runs" / ACCESS_PATH)
+    (folder / "runs" / ADDRESS_PATH).parent.mkdir(parents=True)
+    args = Namespace(runs_dir="runs", host=host, port=80, allow_host=[], open=False)
+    for _ in range(2):
+        _announce(args, Access(tokens, host))
+        assert f"http://{host}:80/ (Ctrl-C ends it)" in capsys.readouterr().out
+        assert [each.role for each in tokens.tokens().values()] == ["run"] * (host != "127.0.0.1")
+    assert (folder / "runs" / ADDRESS_PATH).read_text() == f"http://{host}:80/"
 
 
 def test_the_runs_folder_of_a_line_names_its_queue() -> None:

@@ -11,10 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from promptlab.commands.show import describe
+from promptlab.commands.verify import describe as describe_verification
+from promptlab.flow.verification import Verification
 from promptlab.machine import describe_numerics
 from promptlab.store import read_run
 from tests.conftest import PAINT, Project
 from tests.painters import CALLS, FREE_MEMORY
+from tests.report.runs import make_run
 
 NASTY = "a \"fox\", isn't {it} $HOME `x` ${y} \\' #1: é 🦊"
 
@@ -39,7 +43,7 @@ def test_show_prints_everything_and_a_command_that_draws_identical_pixels(
     for text in (row["image_id"], "noto", "0.7", row["sha256"], row["path"], "paint"):
         assert text in shown.out
     command = project.run("show", row["image_id"], "--command").out.strip()
-    assert command in shown.out
+    assert f"Draw it again:\n  {command}\n" in shown.out
     words = shlex.split(command)
     assert words[0] == "promptlab"
     again = project.run(*words[1:], "reuse=false", "runs_dir=again")
@@ -75,6 +79,65 @@ def test_verify_finds_a_run_bit_for_bit_the_same(project: Project, nasty_run):
         0,
         "3 of 3 images are bit for bit the same.",
     )
+
+
+def test_verify_draws_as_many_images_as_it_is_asked_for_and_none_that_failed(project: Project):
+    command = ("sweep", "-m", "subject=a fox,a yak", "seeds=3", "model.fails_on=yak")
+    assert project.run(*command).code == 1
+    for sample, number in (("2", 2), ("20", 3)):
+        done = project.run("verify", "--sample", sample)
+        assert done.out == f"{number} of {number} images are bit for bit the same.\n"
+    assert project.run("verify", "--sample", "0").code == 1
+    assert project.run("sweep", "subject=a yak", "model.fails_on=yak").code == 1
+    assert "holds no image to verify" in project.run("verify").err
+
+
+@pytest.mark.parametrize(
+    ("verified", "text"),
+    [
+        (Verification(), "4 of 4 images are bit for bit the same."),
+        (Verification([("a", "x"), ("a", "y")]), "3 of 4 images are bit for bit the same."),
+        (Verification([("a", "x")], {"a": 200, "b": 3}), "2 of 4 images are bit for bit the same."),
+        (Verification([], {"b": 3}), "1 was drawn on another kind of processor: at most 3 of 255"),
+        (
+            Verification([], {"b": 3, "c": 9}),
+            "2 were drawn on another kind of processor: at most 9",
+        ),
+    ],
+)
+def test_an_image_counts_once_however_many_problems_it_has(verified, text):
+    assert text in describe_verification(verified, 4)
+
+
+def test_show_lists_what_is_known_of_an_image_and_nothing_else(tmp_path):
+    root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=1)
+    (row,) = read_run(root).rows()
+    plain = facts(row)
+    assert not plain.keys() & {"cost", "not read", "not seen", "drawn from", "descends from"}
+    assert plain["file"] == f"runs/x/{row['path']}"
+    changed = {
+        **{"cost_usd": 0.0, "prompt_truncated": True, "unseen": "yak", "parent_ids": ["p", "q"]},
+        **{"source_id": "s" * 16, "is_source_repeatable": False, "path": None, "width": 0},
+        **{"status": "failed", "error": "too dark"},
+    }
+    shown = facts({**row, **changed})
+    assert shown["cost"] == "0 USD"
+    assert shown["status"] == "failed: too dark"
+    assert shown["not seen"] == "yak"
+    assert "too long" in shown["not read"]
+    assert shown["descends from"] == "p, q"
+    assert shown["drawn from"].startswith("s" * 16 + ", which cannot be drawn again")
+    assert not shown.keys() & {"file", "size"}
+    repeatable = facts({**row, "source_id": "s" * 16, "is_source_repeatable": True})
+    assert repeatable["drawn from"] == "s" * 16
+
+
+def facts(row) -> dict[str, str]:
+    """Return what `promptlab show` says of a row, by its names."""
+    lines = describe(row, {"place": "here"}, "runs/x")
+    width = max(line.index("  ") for line in lines if "  " in line)
+    assert f"{'place':<{width}}  here" in lines
+    return {line[:width].strip(): line[width:].strip() for line in lines}
 
 
 def test_verify_finds_a_changed_png_and_a_changed_model(project: Project, nasty_run):
@@ -171,6 +234,8 @@ def test_verify_wants_equal_bits_of_the_same_kind_of_processor(project: Project)
 
 def test_verify_only_checks_the_files_of_a_model_that_promises_nothing(project: Project):
     assert project.run("sweep", "subject=a fox", "+model.is_deterministic=false").code == 0
+    shown = project.run("show", project.rows()[0]["image_id"]).out
+    assert "Draw another one, whose pixels may differ" in shown
     CALLS.clear()
     done = project.run("verify")
     assert done.code == 0
