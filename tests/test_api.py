@@ -19,6 +19,7 @@ from promptlab.api import arguments_of
 from promptlab.errors import ConfigError, ReportError, StoreError
 from promptlab.paths import RunPaths
 from promptlab.records import Result
+from promptlab.store import read_run
 from promptlab.verdicts import Pick, record_picks
 from tests.conftest import Project
 from tests.store.painting import Painter, make_plan
@@ -133,7 +134,11 @@ def test_a_sweep_from_picks_descends_from_them(project: Project):
     run = promptlab.sweep(subject=["a fox", "a robot"], **PAINT)
     (fox,) = run.table().query("subject == 'a fox'")["image_id"]
     record_picks(run.path, [Pick(fox, is_favourite=True)])
-    more = promptlab.sweep(from_picks=run, seeds=4, **PAINT).table()
+    descended = promptlab.sweep(from_picks=run, seeds=4, **PAINT)
+    record = read_run(descended.path).record
+    assert record.argv is not None
+    assert record.argv[:2] == ("--from-picks", run.path), "else a resume would draw all"
+    more = descended.table()
     assert set(more["subject"]) == {"a fox"}
     assert all(parents.tolist() == [fox] for parents in more["parent_ids"])
 

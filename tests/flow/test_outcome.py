@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from promptlab.errors import (
     BudgetSpentError,
     ModelLostError,
+    PlanOutdatedError,
     ReportError,
     SweepInterruptedError,
 )
@@ -17,11 +21,15 @@ from promptlab.flow import sweep
 from promptlab.flow.enlarging import Enlarging
 from promptlab.flow.summary import Session
 from promptlab.flow.sweep import errors_by_job, raise_if_ended_early, write_sheet
+from promptlab.models.protocol import Parameter
 from promptlab.models.registry import open_model
 from promptlab.paths import RunPaths
 from promptlab.planning.plan import PlannedModel
+from promptlab.records import Request, Result, Scalar
 from promptlab.report import ReportOptions
 from promptlab.store import Counts
+from tests.conftest import PAINT, Project
+from tests.painters import PaintModel
 from tests.store.painting import make_plan
 from tests.store.sweeping import draw_plan
 
@@ -104,3 +112,36 @@ def test_at_most_so_many_images_of_a_cell_are_enlarged_as_it_has(per_cell, num_i
         per_cell, f", the first {per_cell} of each cell"
     )
     assert enlarging.describe(1) == f"1 image to enlarge 4× by lanczos{which}"
+
+
+class Shrinking(PaintModel):
+    """Finds before it draws that its batches do not fit, and chooses smaller ones then."""
+
+    batch: ClassVar[int] = 8
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """A batch that the model chooses by itself, beside the others."""
+        return {**super().parameters, "padded_batch": Parameter(int, None, 1, 64)}
+
+    def settle(self, params: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Return the parameters with the batch that is chosen."""
+        return {**params, "padded_batch": params["padded_batch"] or Shrinking.batch}
+
+    def draw(self, requests: Sequence[Request]) -> Iterator[Result]:
+        """Draw small batches, or none."""
+        if Shrinking.batch == 8:
+            Shrinking.batch = 4
+            raise PlanOutdatedError("smaller batches are planned")
+        yield from super().draw(requests)
+
+
+def test_a_sweep_whose_plan_does_not_fit_is_planned_anew_in_the_same_folder(project: Project):
+    Shrinking.batch = 8
+    text = PAINT.replace("tests.painters.PaintModel", "tests.flow.test_outcome.Shrinking")
+    project.write("conf/model/paint.yaml", f"{text.format(name='paint')}padded_batch: null\n")
+    done = project.run("sweep", "subject=a fox", "seeds=6", "reuse=false")
+    assert done.code == 0, done.err
+    assert "smaller batches are planned" in done.out + done.err
+    assert len(project.runs) == 1
+    assert [json.loads(row["params"])["padded_batch"] for row in project.rows()] == [4] * 6

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -11,7 +12,7 @@ from promptlab.errors import RunLockedError
 from promptlab.paths import RunPaths
 from promptlab.store import open_store
 from promptlab.store.folder import RunFolder
-from promptlab.store.lock import hold_lock
+from promptlab.store.lock import hold_lock, wait_for_lock
 from promptlab.store.pipeline import StoredImage
 from promptlab.store.storage import LocalStorage
 from tests.conftest import ROOT
@@ -25,7 +26,7 @@ if sys.argv[2] == "windows":
     import pytest
     from tests.windows import pretend
     pretend(pytest.MonkeyPatch())
-from promptlab.store.lock import hold_lock
+from promptlab.store.lock import hold_lock, wait_for_lock
 with hold_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -106,3 +107,22 @@ def test_a_writer_that_loses_its_lock_while_it_writes_pngs_writes_no_part(paths)
     with pytest.raises(RunLockedError):
         folder.write(images, embed_images=True)
     assert parts_of(paths) == []
+
+
+def test_a_lock_is_waited_for_as_long_as_patience_lasts(holder):
+    path, process = holder
+    with pytest.raises(RunLockedError), wait_for_lock(path, 0.0):
+        pass
+    soon = threading.Timer(0.3, end, [process])
+    soon.start()
+    with wait_for_lock(path, 30.0):
+        assert process.poll() is not None
+    soon.join()
+
+
+def test_the_file_of_a_lock_stays_when_the_lock_goes(tmp_path):
+    """A process that has opened it may lock it next, and no other must lock another file."""
+    path = tmp_path / ".lock"
+    with hold_lock(str(path)):
+        inode = path.stat().st_ino
+    assert path.stat().st_ino == inode

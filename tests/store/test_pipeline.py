@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from promptlab.store.pipeline import Pipeline, QueuedImage, StoredImage
+from promptlab.store.pipeline import MAX_QUEUED, Pipeline, QueuedImage, StoredImage
 
 FLUSH_S = 30.0
 IMAGE = QueuedImage(rows=(), png=None)
@@ -98,3 +98,22 @@ def test_a_writer_that_failed_writes_nothing_more(waits):
     with pytest.raises(OSError, match="another's"):
         pipeline.close()
     assert num_calls == 1
+
+
+def test_no_more_images_wait_than_the_queue_holds(waits):
+    may_write, num_put = threading.Event(), 0
+    pipeline = Pipeline(lambda _: may_write.wait(), batch_rows=1, flush_s=FLUSH_S)
+
+    def put_all() -> None:
+        nonlocal num_put
+        for _ in range(MAX_QUEUED + 10):
+            pipeline.put(IMAGE)
+            num_put += 1
+
+    thread = threading.Thread(target=put_all)
+    thread.start()
+    thread.join(0.3)
+    assert 0 < num_put <= MAX_QUEUED + 1, "one is being written"
+    may_write.set()
+    thread.join()
+    pipeline.close()

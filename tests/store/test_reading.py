@@ -408,3 +408,24 @@ def test_images_are_read_while_parts_are_merged_under_the_reader(paths):
         os.unlink(paths.join(row["path"]))
     found.update(images)
     assert found == expected
+
+
+def test_parts_stand_in_the_order_of_writing_however_the_disk_lists_them(paths):
+    class Reversed(LocalStorage):
+        def list_sizes(self, folder):
+            return dict(sorted(super().list_sizes(folder).items(), reverse=True))
+
+    draw_and_stop(paths, make_plan(), part_rows=2)
+    found = list_parts(Reversed(), paths.images_parquet)
+    assert [part.number for part in found.parts] == [0, 1, 2, 3]
+
+
+def test_news_of_a_run_are_the_rows_of_new_parts_in_order_of_drawing(paths):
+    draw_and_stop(paths, make_plan(), num_images=3)
+    run = read_run(paths)
+    assert run.read_news(["seed"]) == []
+    draw_and_stop(paths, make_plan(), part_rows=2)
+    news = run.read_news(["image_id", "seed"])
+    assert news == run.rows(["image_id", "seed"])[3:]
+    assert len(news) == 5
+    assert run.read_news(["seed"]) == []

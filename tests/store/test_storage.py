@@ -78,6 +78,21 @@ def test_a_new_name_is_on_the_disk_when_it_is_given(tmp_path, steps):
     assert steps == [("rename", inode(tmp_path / "new")), ("sync", inode(tmp_path))]
 
 
+def test_two_processes_that_write_one_file_at_once_do_not_write_into_each_others(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "index.html"
+    with atomic.replacing(str(path), is_durable=False) as first:
+        Path(first).write_text("the first page")
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: NO_PID)
+            with atomic.replacing(str(path), is_durable=False) as second:
+                Path(second).write_text("the second")
+            assert path.read_text() == "the second"
+    assert path.read_text() == "the first page"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_file_of_the_working_folder_is_written_like_any_other(tmp_path, monkeypatch, steps):
     monkeypatch.chdir(tmp_path)
     LocalStorage().write_files({"a.png": b"bytes"})
