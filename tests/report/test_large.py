@@ -27,7 +27,7 @@ def test_in_the_large_view_notes_verdicts_and_choices_are_of_the_image_shown(bro
     first = " · ".join(page.title())
     page.keys("n")
     page.page.keyboard.type("x5f gold")  # letters that are keys elsewhere
-    page.keys("Escape", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowRight")
+    page.keys("Escape", " ", " ", "ArrowRight", "ArrowDown", "ArrowLeft", "ArrowUp", "ArrowRight")
     second = " · ".join(page.title())
     assert page.page.input_value(".note") == ""
     page.keys(" ")  # the other style, in place

@@ -116,6 +116,18 @@ def test_an_import_takes_verdicts_on_images_of_the_sheet_and_nothing_that_is_non
     assert found == [2, 6, [[["ann", 2], ["bob", 3]], []]]
 
 
+def test_a_verdict_that_is_cleared_says_nothing_at_all(tmp_path: Path):
+    program = (
+        PICKS_PROGRAM
+        + """
+    picks.rate(ids, 4); picks.favour(ids); picks.annotate(ids[0], "gold");
+    picks.clear(ids);
+    give([picks.numNew(), ids.map((id) => picks.of(id).note)]);
+    """
+    )
+    assert run_script(tmp_path, program, ids=[A, B]) == [0, ["", ""]]
+
+
 def test_a_saved_file_is_in_the_order_of_judging(tmp_path: Path):
     program = (
         PICKS_PROGRAM
@@ -387,9 +399,14 @@ def test_flipping_the_page_shows_and_judges_the_counterpart_and_else_the_image_i
     press(3100, { repeat: true }); all.push(seen());
     flip.stop(); all.push(seen());
     const temperature = sheet.axisByName.get("temperature");
+    const drawn = [...sheet.status];
+    sheet.status.fill(2); // nothing to flip to any more
+    press(4000);
+    const alone = sheet.status.every((_, row) => flip.rowShownFor(row) === row);
+    sheet.status = drawn;
     const kept = (row, other) => sheet.axes.every((axis) =>
       axis === temperature || axis.codes[row] === axis.codes[other]);
-    give({ on: all.map(([on]) => on),
+    give({ alone, on: all.map(([on]) => on),
       values: all.map(([, rows]) => [...new Set(rows.filter((_, row) => sheet.status[row] === 0)
         .map((row) => temperature.values[temperature.codes[row]]))].sort()),
       kept: all.map(([, rows]) => rows.every((other, row) => sheet.status[row] > 1 || kept(row,
@@ -405,6 +422,7 @@ def test_flipping_the_page_shows_and_judges_the_counterpart_and_else_the_image_i
     assert all(len(values[i]) == 1 for i in (1, 4, 5, 6))
     assert values[4] != values[5] == values[6], "the next value; a key held down is one press"
     assert all(found["kept"])
+    assert found["alone"], "a key never judges an image that does not exist"
 
 
 def test_in_the_large_view_a_flip_leads_back_to_the_image_and_shift_goes_through_all_values(
@@ -429,7 +447,10 @@ def test_in_the_large_view_a_flip_leads_back_to_the_image_and_shift_goes_through
     press(2000); blink.release({ timeStamp: 2900 });
     const held = [row, blink.base()];
     seen.length = 0;
-    for (let i = 0; i < 4; i += 1) press(3000, { shiftKey: true });
+    for (let i = 0; i < 4; i += 1) {
+      press(3000, { shiftKey: true });
+      blink.release({ timeStamp: 3900 });
+    }
     blink.forget();
     give({ stays, back, held, seen, names: sheet.axes.map(({ name }) => name),
       base: blink.base() });

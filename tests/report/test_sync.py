@@ -48,7 +48,12 @@ def test_a_verdict_waits_until_the_server_has_it_however_often_it_must_be_sent(t
       pauses.push(await tick());
       troubles.push([sync.trouble(), sync.numWaiting(), sync.stateText()]);
     }
-    give({ isKept, pauses, troubles, sent: sent(), left: waits().length, address: asked[0][0] });
+    const [numSent, left] = [sent(), waits().length];
+    sync.save([], [pick(b, 1)]);
+    answers.push(null, fine());
+    await tick();
+    const next = await tick();
+    give({ isKept, pauses, troubles, sent: numSent, left, next, address: asked[0][0] });
     """
     found = play(tmp_path, program)
     assert found["isKept"] is True
@@ -58,6 +63,7 @@ def test_a_verdict_waits_until_the_server_has_it_however_often_it_must_be_sent(t
     assert found["troubles"][-1] == ["", 0, "Saved"]
     assert found["sent"] == [[["a", 4]]] * 7
     assert (found["left"], found["address"]) == (0, "/runs/a/picks")
+    assert found["next"] == 2000, "after an answer the first pause is short again"
 
 
 def test_a_verdict_changed_while_the_first_one_is_on_its_way_is_sent_too(tmp_path: Path):
@@ -67,13 +73,16 @@ def test_a_verdict_changed_while_the_first_one_is_on_its_way_is_sent_too(tmp_pat
     answers.push(fine(7), fine(8));
     const first = tick();
     sync.save([], [pick(a, 5)]);
+    onWindow.pagehide();
+    const numAtOnce = asked.length;
     await first;
     const waiting = outbox.items("/runs/a/picks").map(short);
     while (waits().length) await tick();
     give({ waiting, sent: sent(), versions: asked.map(([, { version }]) => version),
-      left: sync.numWaiting(), heard: heard.length });
+      left: sync.numWaiting(), heard: heard.length, numAtOnce });
     """
     found = play(tmp_path, program)
+    assert found["numAtOnce"] == 1, "nothing is sent twice"
     assert found["waiting"] == [["a", 5]]
     assert found["sent"] == [[["a", 1], ["b", 2]], [["a", 5]]]
     assert found["versions"] == [3, 7], "what the server told last is what it is asked from"
