@@ -80,6 +80,12 @@ def test_a_key_may_be_empty_and_space_around_a_value_is_not_part_of_it(project):
     assert prompts(project, "__farm__") == ["rex"]
 
 
+def test_a_file_in_a_folder_is_found_beside_a_file_of_the_folders_name(project):
+    (project / "wildcards" / "pets.yaml").write_text("wild: [x]\nfish: [y]\n")
+    assert prompts(project, "__pets/wild__")[0] == "a red wolf"
+    assert prompts(project, "__pets/fish__") == ["y"]
+
+
 def test_a_list_of_a_model_whose_file_is_gone_is_none(tmp_path):
     assert Wildcards(files={"words": tmp_path / "words.txt"}).list_names() == []
 
