@@ -47,7 +47,10 @@ def test_picks_of_a_single_cell_are_input_like_those_of_a_grid(project: Project)
     project.run("sweep", "subject=a fox", "seeds=2")
     image_id = project.rows()[0]["image_id"]
     project.run("pick", image_id, "--favourite")
-    done = project.run("sweep", "--from-picks", str(project.runs[-1]), "seeds=3")
+    again = ("sweep", "--from-picks", str(project.runs[-1]), "seeds=3")
+    assert "limit=3" in project.run(*again, "limit=2").err, "of what descends from them"
+    assert len(project.runs) == 1
+    done = project.run(*again, "limit=3")
     assert done.code == 0, done.err
     assert [row["seed"] for row in project.rows()] == [2, 3, 4]
 

@@ -159,6 +159,7 @@ def test_the_run_folder_says_how_it_came_about(project: Project):
     assert recorded["versions"]["promptlab"]
     assert recorded["hardware"]["num_cores"] >= 1
     assert recorded["config"]["subject"] == "a fox"
+    assert [share["images"] for share in recorded["workers"].values()] == [16]
     assert recorded["models_config"]["paint"]["_target_"] == "tests.painters.PaintModel"
 
 
