@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from promptlab.errors import ReportError
 from promptlab.verdicts.scores import (
+    SCORERS_KEY,
     Scorer,
     ScoreRow,
     read_scores,
@@ -81,8 +86,6 @@ def test_a_scorers_scale_is_the_one_it_has_or_as_far_as_its_values_go(run, scale
 
 
 def test_a_row_is_what_the_scorer_said(run):
-    import pyarrow.parquet as pq
-
     record_scores(run, Scorer("taste", "1"), {A: 0.5, B: None}, {C: "no picture"})
     rows = [ScoreRow(**row) for row in pq.read_table(f"{run}/scores.parquet").to_pylist()]
     assert rows == [
@@ -90,3 +93,47 @@ def test_a_row_is_what_the_scorer_said(run):
         ScoreRow(B, "taste", "1", None),
         ScoreRow(C, "taste", "1", None, "no picture"),
     ]
+
+
+@pytest.mark.parametrize("name", ["scorer", "score", "name", "metric"])
+@pytest.mark.parametrize("value", ["value", "score_value"])
+def test_files_of_others_with_a_row_a_score_are_read(run, name, value):
+    table = pa.table({"image_id": [A, B, C], name: ["x", "x", "y"], value: [1, None, math.nan]})
+    pq.write_table(table, run / "scores.parquet")
+    assert values(run) == {"x": (1.0, None, None)}
+    assert scored_ids(run, Scorer("x"), with_failed=True) == {A, B}
+    record_scores(run, Scorer("x", "2"), {A: 5.0})
+    assert values(run) == {"x": (5.0, None, None)}
+
+
+def test_files_of_others_with_a_column_a_score_are_read(run):
+    columns = {"image_id": [A, B, C], "n": [1, None, 3], "x": [0.5, math.inf, None]}
+    pq.write_table(pa.table({**columns, "words": ["a", "b", "c"]}), run / "scores.parquet")
+    assert values(run) == {"n": (1.0, None, 3.0), "x": (0.5, None, None)}
+
+
+def test_a_scorers_newer_scale_counts_and_what_a_newer_promptlab_says_of_it_is_ignored(run):
+    record_scores(run, Scorer("taste", high=1.0), {A: 0.5})
+    record_scores(run, Scorer("taste", is_higher_better=False, high=5.0), {B: 0.25})
+    table = pq.read_table(run / "scores.parquet")
+    text = table.schema.metadata[SCORERS_KEY].replace(b'{"name"', b'{"new": 1, "name"')
+    pq.write_table(table.replace_schema_metadata({SCORERS_KEY: text}), run / "scores.parquet")
+    (score,) = read_scores([f"{run}/scores.parquet"], [A, B])
+    assert (score.high, score.low, score.is_higher_better) == (5.0, 0.25, False)
+
+
+def test_scores_that_several_programs_keep_at_once_are_all_kept(run):
+    def keep(number: int) -> None:
+        record_scores(run, Scorer(f"s{number}"), {A: float(number)})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(keep, range(8)))
+    assert values(run) == {f"s{n}": (float(n), None, None) for n in range(8)}
+
+
+def test_a_file_that_is_no_table_of_scores_is_one_message_and_stays(run):
+    (run / "scores.parquet").write_bytes(b"no parquet")
+    for use in (lambda: values(run), lambda: record_scores(run, Scorer("x"), {A: 1.0})):
+        with pytest.raises(ReportError, match=r"scores\.parquet cannot be read"):
+            use()
+    assert (run / "scores.parquet").read_bytes() == b"no parquet"
