@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promptlab.planning.language import (
@@ -75,6 +75,8 @@ def test_any_text_is_a_pattern_or_the_documented_error_with_a_position_inside_th
     assert error is None or (error.place is not None and 0 <= error.place.index <= len(text))
 
 
+@example(" ")
+@example("a\\ ")
 @given(st.text())
 def test_escaping_lets_any_character_stand_in_a_value(text):
     choice = Choice((Pattern.literal(text), *texts("other")), "axis")
