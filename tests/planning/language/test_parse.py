@@ -52,6 +52,7 @@ def test_a_wildcard_and_a_colon_behind_it_are_no_axis_when_they_are_read_again(t
     assert parse_pattern(str(pattern)) == pattern
 
 
+@example(Pattern((Text("costs $"), Slot("a"))))
 @given(PATTERNS)
 @settings(max_examples=100)
 def test_a_pattern_printed_and_read_again_is_the_same_pattern(pattern):
