@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -12,6 +13,9 @@ from collections import Counter
 import pytest
 
 from promptlab.cli import main
+from promptlab.flow.spending import ledger_of
+from promptlab.models.http.service import Answer
+from promptlab.paths import RunPaths
 from promptlab.tracking.options import TrackingOptions
 from promptlab.tracking.syncing import sync
 from tests.models.http.fakes import (
@@ -123,6 +127,30 @@ def test_a_spent_budget_stops_its_model_alone_and_more_money_resumes(project, ho
     assert sweep(*begun[:-1]) == 0
     assert len(fake.billed) == 10
     assert len({row["image_id"] for row in project.rows(run)}) == 10
+
+
+def test_an_answer_that_was_paid_for_waits_for_the_session_that_stores_it(project, hosted):
+    fake = hosted(OpenAiFake(), "gpt")
+    begun = (
+        "-m",
+        "model=gpt",
+        "subject=a fox",
+        "seeds=6",
+        "model.price=0.1",
+        "model.concurrency=1",
+    )
+    assert sweep(*begun) == 0
+    paid = next(row for row in project.rows() if row["seed"] == 5)
+    answer = Answer((project.runs[0] / paid["path"]).read_bytes())
+    shutil.rmtree(project.runs[0])
+    assert sweep(*begun, "budget=0.25") == 1
+    (run,) = project.runs
+    ledger_of(RunPaths(str(run)), None).keep(paid["image_id"], answer, 0.1)
+    assert sweep(*begun, "budget=0.35") == 1
+    assert len(fake.billed) == 6 + 2
+    assert sweep(*begun) == 0
+    assert len(fake.billed) == 6 + 5
+    assert sorted(row["seed"] for row in project.rows(run)) == [*range(6)]
 
 
 def test_a_budget_that_is_spent_leaves_the_models_that_are_free(project, hosted):
