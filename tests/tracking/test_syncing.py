@@ -397,7 +397,8 @@ def test_modules_of_the_working_directory_are_not_run_by_the_follower(
     for name in ("random", "queue", "mlflow", "pyarrow"):
         (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of a user')")
     monkeypatch.chdir(tmp_path)
-    draw_tracked(paths, make_plan(sweep="foreign code"), uri)
+    with caplog.at_level(logging.WARNING):
+        draw_tracked(paths, make_plan(sweep="foreign code"), uri)
     assert caplog.messages == []
     check_equal_to_parquet(uri, paths.root, tmp_path)
 
@@ -407,7 +408,8 @@ def test_a_follower_that_dies_is_reported_with_its_last_words(
 ):
     (tmp_path / "pyarrow.py").write_text("raise RuntimeError('the wheel is broken')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    draw_tracked(paths, make_plan(), uri)
+    with caplog.at_level(logging.WARNING):
+        draw_tracked(paths, make_plan(), uri)
     (message,) = caplog.messages
     assert message.startswith("Tracking has stopped (RuntimeError: the wheel is broken). Bring")
     assert f"promptlab sync {paths.root}" in message
