@@ -180,3 +180,14 @@ def test_what_is_advised_is_the_users_own_command_and_does_what_it_says(
         assert {row["subject"] for row in project.rows()} == {subject}
     assert project.run("sweep", *several[:1], *several[3:]).code == 0
     assert len({row["subject"] for row in project.rows()}) >= 2
+
+
+@pytest.mark.parametrize(
+    "words", [["subject=a fox, red"], ["--seeds=3", "subject=x"], ["a", "fox"]]
+)
+def test_who_asked_for_a_plan_is_advised_a_plan(project: Project, words: list[str]):
+    refused = project.run("sweep", *words, "--plan")
+    assert refused.code == 1
+    commands = re.findall(r"promptlab sweep .*?(?=; for one text|$)", refused.err.strip())
+    assert commands
+    assert all("--plan" in shlex.split(command) for command in commands)

@@ -59,7 +59,7 @@ def draw_arguments(
     retry_failed = flags.retry_failed is not None
     task = SweepTask(argv, flags.plan, folder, retry_failed, lineage, bases, invocation)
     try:
-        run_hydra(task, overrides)
+        run_hydra(task, overrides, ["--plan"] if flags.plan else [])
     except ConfigError as error:
         raise ConfigError(f"{error}{_hint_on_folder(folder)}") from error
     if task.has_failed_images:

@@ -36,9 +36,12 @@ VERSION_BASE = "1.3"
 CONFIG_NAME = "promptlab"
 
 
-def run_hydra(task: JobTask, arguments: Sequence[str]) -> None:
-    """Run a task as a command line asks, or print what it wants to see: --help, --cfg, --info."""
-    with _hydra_for(arguments) as (hydra, args, parser):
+def run_hydra(task: JobTask, arguments: Sequence[str], own_flags: Sequence[str] = ()) -> None:
+    """Run a task as a command line asks, or print what it wants to see: --help, --cfg, --info.
+
+    `own_flags` were taken out of it before; they are part of the commands that errors advise.
+    """
+    with _hydra_for(arguments, own_flags) as (hydra, args, parser):
         name = args.config_name or CONFIG_NAME
         if args.help:
             hydra.app_help(config_name=name, args_parser=parser, args=args)
@@ -102,7 +105,7 @@ def scratch_folder() -> str:
 
 @contextmanager
 def _hydra_for(
-    arguments: Sequence[str],
+    arguments: Sequence[str], own_flags: Sequence[str] = ()
 ) -> Iterator[tuple[Hydra, argparse.Namespace, argparse.ArgumentParser]]:
     """Open Hydra for a command line, its overrides prepared; its errors are explained."""
     from hydra import version
@@ -114,13 +117,14 @@ def _hydra_for(
         version.setbase(VERSION_BASE)
         parser = get_args_parser()
         parser.prog = "promptlab sweep"
-        typed = overrides_last(arguments)
+        typed, whole = overrides_last(arguments), [*own_flags, *arguments]
         args, unknown = parser.parse_known_args(typed)
-        check_flags(arguments, unknown)
+        check_flags(whole, unknown)
         _check_together(args)
         if not args.shell_completion:  # its arguments are a shell's, no overrides
-            check_words(arguments, args.overrides)
-        args = parser.parse_args(prepare_arguments(typed))
+            check_words(whole, args.overrides)
+        prepared = prepare_arguments([*own_flags, *typed])[len(own_flags) :]
+        args = parser.parse_args(prepared)
         OmegaConf.register_new_resolver("promptlab_scratch", scratch_folder, replace=True)
         search_path = create_config_search_path(args.config_path or packaged_conf())
         if args.config_dir is not None:
