@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection, Listener
 from typing import Any
 
 from promptlab.models.machine import ask_visible_gpus
@@ -98,14 +98,21 @@ class Desk:
             return
         self._is_over = True
         self._events.put(("stop",))
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(self._listener.address, authkey=self._key).close()  # the door looks up
+        self._knock()
         for thread in self._threads:
             thread.join(STOP_S)
         self._listener.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     # The door: connections come in, on threads of their own.
+
+    def _knock(self) -> None:
+        """Have the door look up; it may have seen already that all is over, and answers nobody."""
+        place: Any = self._listener.address
+        family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
+        with contextlib.suppress(OSError), socket.socket(family) as knocking:
+            knocking.settimeout(STOP_S)
+            knocking.connect(place)
 
     def _accept(self) -> None:
         while not self._is_over:
