@@ -115,7 +115,7 @@ def test_stacks_open_to_all_candidates(browse, sheet):
 
 def test_one_prompt_with_many_seeds_is_a_wall_of_its_candidates(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=["a fox"], styles=["noto"], num_seeds=30)
-    page = browse().open(write_contact_sheet(root).index_html).settle()
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html).settle()
     boxes = [slot.bounding_box() for slot in page.page.locator(".slot:not([hidden])").all()]
     assert len(boxes) == 30
     assert len({box["x"] for box in boxes}) >= 6, "the width is filled"
@@ -191,7 +191,9 @@ def test_prompt_and_command_are_copied(browse, sheet):
 
 def test_what_the_model_did_not_see_is_said(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=["a fox"], unseen="the last 3 words")
-    page = browse().open(write_contact_sheet(root).index_html).focus_grid()
+    page = (
+        browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html).focus_grid()
+    )
     page.keys("Enter")
     assert "the last 3 words" in page.texts(".details dd.warning")
 
@@ -238,7 +240,7 @@ def test_picks_survive_a_reload_and_the_picks_view_shows_them_alone(browse, shee
 
 def test_picks_leave_as_json_come_in_by_the_command_and_stay_on_the_next_page(browse, tmp_path):
     root = make_run(tmp_path / "run")
-    index = write_contact_sheet(root).index_html
+    index = write_contact_sheet(root, ReportOptions(png=False)).index_html
     page = browse(accept_downloads=True).open(index).focus_grid()
     page.keys("5", "n")
     page.page.keyboard.type("gold <b>& more")
@@ -252,7 +254,9 @@ def test_picks_leave_as_json_come_in_by_the_command_and_stay_on_the_next_page(br
     assert sorted(p.verdict for p in picks.current_picks(root).values()) == ["5", "favourite"]
     assert "gold <b>& more" in [p.note for p in picks.current_picks(root).values()]
 
-    stranger = browse().open(write_contact_sheet(root).index_html)  # no storage of its own
+    stranger = browse().open(
+        write_contact_sheet(root, ReportOptions(png=False)).index_html
+    )  # no storage of its own
     assert stranger.texts(".verdict")[0] == "★★★★★ ✎"
     again = browse(accept_downloads=True).open(index)
     again.keys("s")
@@ -287,7 +291,7 @@ def test_margins_tell_the_numbers_of_each_row_and_column(browse, tmp_path):
     write_scores(root, {i: (0.75 if row["style"] == "noto" else 0.25) for i, row in ids.items()})
     favourite = next(i for i, row in ids.items() if row["subject"] == "a tiger")
     picks.record_picks(root, [picks.Pick(favourite, is_favourite=True)])
-    page = browse().open(write_contact_sheet(root).index_html)
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
     page.keys("m")
     titles = page.page.eval_on_selector_all(
         ".col-head:nth-of-type(2) .bars li", "n => n.map(i => i.title)"
@@ -313,7 +317,7 @@ def test_two_runs_stand_side_by_side_with_their_differences_marked(browse, tmp_p
     b = make_run(
         tmp_path / "warm", subjects=["a fox", "a robot", "a yak"], num_seeds=1, model=PaintModel()
     )
-    page = browse().open(write_contact_sheet([a, b]).index_html)
+    page = browse().open(write_contact_sheet([a, b], ReportOptions(png=False)).index_html)
     marks = page.page.eval_on_selector_all(".slot:not([hidden])", "n => n.map(i => i.dataset.mark)")
     assert set(marks) == {"2", "3"}
     assert any("in one run only" in label for label in page.labels())
@@ -328,7 +332,7 @@ def test_two_runs_stand_side_by_side_with_their_differences_marked(browse, tmp_p
 def test_the_same_images_in_two_runs_are_marked_as_the_same(browse, tmp_path):
     a = make_run(tmp_path / "a", num_seeds=1)
     b = make_run(tmp_path / "b", num_seeds=1)
-    page = browse().open(write_contact_sheet([a, b]).index_html)
+    page = browse().open(write_contact_sheet([a, b], ReportOptions(png=False)).index_html)
     marks = page.page.eval_on_selector_all(".slot:not([hidden])", "n => n.map(i => i.dataset.mark)")
     assert set(marks) == {"1"}
     assert set(page.texts(".mark")) == {""}, "a mark on every picture is noise"
@@ -346,7 +350,11 @@ def test_lineage_leads_to_the_parent_on_the_same_sheet(browse, tmp_path):
         params={"top_k": 8},
         parent_ids=[parent_id],
     )
-    page = browse().open(write_contact_sheet([child, parent]).index_html).focus_grid()
+    page = (
+        browse()
+        .open(write_contact_sheet([child, parent], ReportOptions(png=False)).index_html)
+        .focus_grid()
+    )
     page.keys("Enter")
     assert page.texts(".lineage") == [parent_id]
     page.page.click(".lineage button")
@@ -374,9 +382,9 @@ def test_whatever_prompts_hold_is_shown_as_text_and_nothing_runs(browse, tmp_pat
         root, [picks.Pick(first, rating=3, note=NASTY[0] + NASTY[1] + "\ud83d", who=NASTY[2])]
     )
     for index in (
-        write_contact_sheet(root).index_html,
+        write_contact_sheet(root, ReportOptions(png=False)).index_html,
         write_standalone(root, tmp_path / "alone.html"),
-        write_contact_sheet(root, ReportOptions(single_file_mb=0)).index_html,
+        write_contact_sheet(root, ReportOptions(single_file_mb=0, png=False)).index_html,
     ):
         page = browse().open(index).settle()
         assert page.page.title() == "<script>document.title='owned'</script>"
@@ -392,7 +400,9 @@ def test_whatever_prompts_hold_is_shown_as_text_and_nothing_runs(browse, tmp_pat
 
 def test_the_large_view_shows_nasty_texts_whole(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=NASTY, styles=["plain"], num_seeds=1)
-    page = browse().open(write_contact_sheet(root).index_html).focus_grid()
+    page = (
+        browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html).focus_grid()
+    )
     page.keys("Enter")
     seen = []
     for _ in NASTY:
@@ -426,7 +436,7 @@ def test_the_content_security_policy_stops_injected_scripts_and_connections(brow
 
 def test_a_large_sheet_is_a_page_with_a_folder_and_works_the_same_from_disk(browse, tmp_path):
     root = make_run(tmp_path / "run", num_seeds=8)
-    index = write_contact_sheet(root, ReportOptions(single_file_mb=0)).index_html
+    index = write_contact_sheet(root, ReportOptions(single_file_mb=0, png=False)).index_html
     assert len(list((tmp_path / "run" / "sheet").glob("pack-*.js"))) == 2
     assert 'id="sheet-data"' not in Path(index).read_text(), "data and pictures are beside it"
     page = browse().open(index).settle()
@@ -434,13 +444,13 @@ def test_a_large_sheet_is_a_page_with_a_folder_and_works_the_same_from_disk(brow
     page.focus_grid()
     page.keys("Enter")
     assert page.texts(".command")[0].startswith("promptlab sweep")
-    write_contact_sheet(root, ReportOptions(single_file_mb=0))
+    write_contact_sheet(root, ReportOptions(single_file_mb=0, png=False))
     assert len(list((tmp_path / "run" / "sheet").glob("*.js"))) == 3, "no leftovers"
 
 
 def test_a_page_without_its_folder_says_so(browse, tmp_path):
     root = make_run(tmp_path / "run")
-    index = Path(write_contact_sheet(root, ReportOptions(single_file_mb=0)).index_html)
+    index = Path(write_contact_sheet(root, ReportOptions(single_file_mb=0, png=False)).index_html)
     lonely = tmp_path / "lonely.html"
     lonely.write_bytes(index.read_bytes())
     page = browse()
@@ -512,7 +522,9 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_every_text_stands_out_from_its_ground(browse, tmp_path, scheme):
     root = make_run(tmp_path / "run", fails_on="a fox, noto", unseen="something")
-    page = browse(color_scheme=scheme).open(write_contact_sheet(root).index_html)
+    page = browse(color_scheme=scheme).open(
+        write_contact_sheet(root, ReportOptions(png=False)).index_html
+    )
     page.keys("m", "s")
     page.focus_grid()
     page.keys("5", "ArrowRight", "f")

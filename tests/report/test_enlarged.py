@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from promptlab.report import write_contact_sheet
+from promptlab.report import ReportOptions, write_contact_sheet
 from promptlab.report.building import Builder
 from promptlab.report.data import collect
 from promptlab.report.relatives import find_relatives
@@ -39,7 +39,6 @@ def test_enlarged_images_have_no_rows_of_their_own_and_stand_at_their_parents(dr
 
 
 def test_pictures_show_the_enlarged_image(drawn: Project):
-    from promptlab.report.options import ReportOptions
     from promptlab.report.tables import PictureSource
 
     run = read_run(str(drawn.runs[0]))
@@ -88,7 +87,12 @@ def test_pages_of_two_runs_link_parents_and_descendants(drawn: Project):
 
 def test_the_page_flips_between_the_enlarged_image_and_the_one_drawn(browse, drawn: Project):
     assert drawn.run("vary", drawn.rows()[0]["image_id"], "seeds=1", "tracking=null").code == 0
-    page = browse().open(write_contact_sheet(str(drawn.runs[0])).index_html).settle().focus_grid()
+    page = (
+        browse()
+        .open(write_contact_sheet(str(drawn.runs[0]), ReportOptions(png=False)).index_html)
+        .settle()
+        .focus_grid()
+    )
     assert page.page.get_by_role("button", name="Enlarged images in the place").is_visible()
     page.keys("Enter")
     large = "document.querySelector('.lightbox .pane img').naturalWidth"

@@ -65,7 +65,7 @@ def test_cull_resumes_at_the_first_unjudged_image(browse, sheet):
 
 def test_at_the_end_of_a_cull_the_picks_are_one_key_away(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=["a fox"], num_seeds=1)
-    page = browse().open(write_contact_sheet(root).index_html)
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
     page.keys("a", "5", "2", "x")
     counts = page.page.inner_text(".cull-counts")
     assert counts == "3 images judged · 1 picked · 1 rejected · 0 skipped"
@@ -231,7 +231,7 @@ def test_the_best_of_64_is_found_in_about_nine_screens_and_survives_a_reload(bro
 
 def test_by_touch_several_may_pass_none_too_and_there_is_a_way_back(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=["a fox"], num_seeds=5)
-    page = browse(**PHONE).open(write_contact_sheet(root).index_html)
+    page = browse(**PHONE).open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
     page.page.locator(".slot").first.tap()
     page.page.tap('button:has-text("Best of 5")')
     panes = page.page.locator(".rounds .pane")
@@ -248,7 +248,7 @@ def test_by_touch_several_may_pass_none_too_and_there_is_a_way_back(browse, tmp_
 
 def test_a_favourite_that_wins_again_stays_one(browse, tmp_path):
     root = make_run(tmp_path / "run", subjects=["a fox"], num_seeds=5)
-    page = browse(**PHONE).open(write_contact_sheet(root).index_html)
+    page = browse(**PHONE).open(write_contact_sheet(root, ReportOptions(png=False)).index_html)
     for _ in range(2):
         page.page.locator(".slot").first.tap()
         page.page.tap('button:has-text("Best of 5")')
@@ -293,7 +293,9 @@ def test_a_short_press_stays_one_however_busy_the_page_is(browse, sheet, tmp_pat
     page.page.evaluate(SHORT_PRESS_OF_A_BUSY_PAGE)
     assert page.title()[1] == "openmoji"
     root = make_run(tmp_path / "run", axes={"temperature": [0.25, 1]}, num_seeds=1)
-    page = browse().open(write_contact_sheet(root).index_html).focus_grid()
+    page = (
+        browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html).focus_grid()
+    )
     page.page.evaluate(SHORT_PRESS_OF_A_BUSY_PAGE)
     assert page.page.locator(".flip-pill").is_visible()
 
@@ -316,7 +318,7 @@ def test_holding_space_shows_the_other_and_releasing_shows_this_one(browse, shee
 
 def test_holding_space_in_the_grid_flips_the_whole_page_in_place(browse, tmp_path):
     root = make_run(tmp_path / "run", axes={"temperature": [0.25, 1, 2, 3, 4]}, num_seeds=1)
-    page = browse().open(write_contact_sheet(root).index_html).settle()
+    page = browse().open(write_contact_sheet(root, ReportOptions(png=False)).index_html).settle()
     assert page.page.locator('.tab[aria-selected="true"]').inner_text() == "1"
     boxes = "() => [...document.querySelectorAll('.slot')].map((n) => n.getBoundingClientRect().x)"
     before, labels = page.page.evaluate(boxes), page.labels()
