@@ -33,8 +33,8 @@ ui: $(VENV)/base.stamp  ## open MLflow's UI on this folder's runs
 
 # Some hundred processes run the same modules: they are compiled once, whatever the environment says.
 # In the order of the folders: by default files with few tests come last, which are the longest.
-test: $(VENV)/dev.stamp  ## run the tests (4 processes: many wait)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: $(VENV)/dev.stamp  ## run the tests (3 processes)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(VENV)/dev.stamp  ## run the tests that take minutes, and those that need a GPU
 	$(BIN)/python -m pytest -m 'slow or gpu' $(PYTEST_ARGS)

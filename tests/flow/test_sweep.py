@@ -277,7 +277,9 @@ def test_a_failed_image_is_told_and_can_be_drawn_again(project: Project):
 
 def test_ctrl_c_keeps_what_is_drawn_and_says_how_to_go_on(project: Project):
     arguments = ["sweep", "model=paint", "-m", "subject=a fox,a robot", "seeds=100"]
-    process = project.start(*arguments, "model.delay_s=0.05", "tracking.log_images=false")
+    process = project.start(
+        *arguments, "model.delay_s=0.05", "store.flush_s=0.5", "tracking.log_images=false"
+    )
     deadline = time.monotonic() + 60
     while not project.runs or not list((project.runs[0] / "images").glob("*.png")):
         assert time.monotonic() < deadline
