@@ -410,6 +410,18 @@ def test_images_are_read_while_parts_are_merged_under_the_reader(paths):
     assert found == expected
 
 
+def test_images_of_a_part_that_stays_away_are_an_error_and_not_left_out(paths, monkeypatch):
+    draw_and_stop(paths, make_plan(seeds=range(3)))
+    run = read_run(paths)
+    files = [paths.join(row["path"]) for row in run.rows()]
+    assert len(dict(run.iter_images())) == len(files)
+    monkeypatch.setattr(run, "refresh", lambda: None)  # the part is listed still
+    for path in [*files, *(part.path for part in run._parts.parts)]:
+        os.unlink(path)
+    with pytest.raises(FileNotFoundError):
+        list(run.iter_images())
+
+
 def test_parts_stand_in_the_order_of_writing_however_the_disk_lists_them(paths):
     class Reversed(LocalStorage):
         def list_sizes(self, folder):

@@ -186,7 +186,7 @@ class Run:
 
     def _stored_images(self, image_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
         open_ids = set(image_ids)
-        for _ in range(_NUM_ATTEMPTS):
+        for num_left in reversed(range(_NUM_ATTEMPTS)):
             try:
                 for part in self._parts.parts:
                     if not open_ids:
@@ -199,6 +199,8 @@ class Run:
                         yield image_id, png
                 return
             except FileNotFoundError:  # compaction took the part away
+                if not num_left:
+                    raise
                 self.refresh()
 
     def _images_of_part(self, part: Part, image_ids: set[str]) -> Iterator[tuple[str, bytes]]:
