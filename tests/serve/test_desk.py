@@ -185,7 +185,7 @@ def test_a_sweep_hears_that_the_desk_is_closed(desk: Desk, pool: ThreadPoolExecu
     assert not os.path.exists(os.environ[DESK])
 
 
-def test_a_desk_whose_door_saw_first_that_all_is_over_is_closed_as_well(
+def test_a_desk_stops_although_its_accepting_thread_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(Desk, "_accept", lambda desk: None)

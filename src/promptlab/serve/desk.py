@@ -107,12 +107,12 @@ class Desk:
     # The door: connections come in, on threads of their own.
 
     def _knock(self) -> None:
-        """Have the door look up; it may have seen already that all is over, and answers nobody."""
+        """Wake the accepting thread; waits for no answer, as that thread may have ended already."""
         place: Any = self._listener.address
         family = socket.AF_UNIX if isinstance(place, str) else socket.AF_INET
-        with contextlib.suppress(OSError), socket.socket(family) as knocking:
-            knocking.settimeout(STOP_S)
-            knocking.connect(place)
+        with contextlib.suppress(OSError), socket.socket(family) as knock:
+            knock.settimeout(STOP_S)
+            knock.connect(place)
 
     def _accept(self) -> None:
         while not self._is_over:
