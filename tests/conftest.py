@@ -169,10 +169,14 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
+# The shell first: it draws the same pages without a browser around them, in less than half the time.
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """One headless Chromium for all tests; skipped where there is none."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser")
+    executable = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if executable is None:
         pytest.skip("no chromium on this machine")
     sync_api = pytest.importorskip("playwright.sync_api")

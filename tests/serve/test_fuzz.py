@@ -189,6 +189,9 @@ def send(fuzz: Fuzz) -> int:
     body = fuzz.body() if method in ("POST", "PUT", "PATCH") else b""
     connection._validate_path = lambda path: None  # type: ignore[attr-defined]
     connection._encode_request = lambda request: request.encode("utf-8")  # type: ignore[attr-defined]
+    connection.connect()
+    pieces: list[bytes] = []
+    connection.send = pieces.append  # type: ignore[method-assign, assignment]
     with contextlib.closing(connection):
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in fuzz.headers():
@@ -198,8 +201,10 @@ def send(fuzz: Fuzz) -> int:
             body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
         elif body:
             connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body or None)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
-            connection.endheaders(body or None)
+            # In one piece: a broken head is answered at once, and what still came would break it off.
+            connection.sock.sendall(b"".join(pieces))
         try:
             answer = connection.getresponse()
             is_endless = answer.headers["content-type"].startswith("text/event-stream")
