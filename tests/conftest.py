@@ -169,7 +169,7 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
-# The shell first: it draws the same pages without a browser around them, in less than half the time.
+# The shell first: it draws pages alike without a browser around them, in less than half the time.
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")
 
 

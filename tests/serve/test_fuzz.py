@@ -203,7 +203,7 @@ def send(fuzz: Fuzz) -> int:
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body or None)
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before its end
-            # In one piece: a broken head is answered at once, and what still came would break it off.
+            # In one piece: a broken head is answered at once, and more of it would cut that off.
             connection.sock.sendall(b"".join(pieces))
         try:
             answer = connection.getresponse()
