@@ -129,11 +129,18 @@ class ProjectConfigSource(FileConfigSource):
             return ConfigResult(
                 self.provider, self.full_path(), OmegaConf.create(dict(style)), {"package": None}
             )
-        file = Path(self.path, self._normalize_file_name(config_path))
-        text = read_utf8(file)
+        text = read_utf8(Path(self.path, self._normalize_file_name(config_path)))
         result = super().load_config(config_path)
         keep_texts(result.config, text)
         return result
+
+    def file_of(self, config_path: str) -> str | None:
+        """Return the file that holds nothing but this config, if there is one."""
+        from promptlab.configs.own_files import style_of
+
+        if style_of(Path(self.path), config_path) is not None:
+            return None
+        return os.path.join(self.path, self._normalize_file_name(config_path))
 
     def is_group(self, config_path: str) -> bool:
         """Tell whether the path is a folder, or a table of styles."""
@@ -180,6 +187,10 @@ class SweepsConfigSource(ProjectConfigSource):
     def load_config(self, config_path: str) -> ConfigResult:
         """Load sweeps/NAME."""
         return super().load_config(_inside_sweeps(config_path) or "")
+
+    def file_of(self, config_path: str) -> str | None:
+        """Return the file of sweeps/NAME."""
+        return super().file_of(_inside_sweeps(config_path) or "")
 
     def is_group(self, config_path: str) -> bool:
         """Tell whether the path is `sweeps` or a folder below it."""

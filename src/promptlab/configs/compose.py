@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from promptlab.configs.read_once import FilesReadOnce
 from promptlab.configs.settings import Job, with_node_inputs
 
 NO_CHOICE = "none"  # an option of this name is never part of a glob
@@ -45,17 +44,6 @@ class _Base:
     looks_at_hydra: bool
 
 
-class _Copies(CachingConfigRepository):
-    """Files read once, handed out as copies, because Hydra merges into what it is given."""
-
-    def __init__(self, files: CachingConfigRepository) -> None:
-        self.delegate = files
-
-    def load_config(self, config_path: str) -> ConfigResult | None:
-        result = self.delegate.load_config(config_path)
-        return result and replace(result, config=copy.deepcopy(result.config))
-
-
 class ComposingLoader:
     """Hydra's config loader, with a short cut for jobs and globs that see every search path."""
 
@@ -66,7 +54,7 @@ class ComposingLoader:
         self._parsed: dict[str, Override] = {}
         self._groups: dict[str, bool] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
-        self._files: CachingConfigRepository | None = None
+        self._files: FilesReadOnce | None = None
 
     def compose_job(self, number: int, overrides: Sequence[str]) -> Job:
         """Return one job's config; raises what Hydra would raise."""
@@ -125,7 +113,7 @@ class ComposingLoader:
     def _compose_without_hydra(
         self, choices: tuple[str, ...]
     ) -> tuple[DictConfig, dict[str, str | None]]:
-        """Compose as Hydra does, but for its own node, on one cache of all files.
+        """Compose as Hydra does, but for its own node.
 
         Hydra's node is three quarters of a composition's time, and none of a cell's meaning.
         """
@@ -141,18 +129,18 @@ class ComposingLoader:
             skip_missing=False,
         )
         own = [d for d in found.defaults if not (d.config_path or "").startswith("hydra/")]
-        config = stock._compose_config_from_defaults_list(own, _Copies(files))
+        config = stock._compose_config_from_defaults_list(own, files)
         with open_dict(config):
             config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config, dict(found.overrides.known_choices)
 
-    def _all_files(self) -> CachingConfigRepository:
+    def _all_files(self) -> FilesReadOnce:
         """Return the files of all search paths, those of `hydra.searchpath` included."""
         if self._files is None:
             stock = self._stock
             assert isinstance(stock, ConfigLoaderImpl)
-            files = CachingConfigRepository(stock.repository)
+            files: Any = FilesReadOnce(stock.config_search_path)
             of_hydra = [self._parse(override) for override in self._master.hydra.overrides.hydra]
             stock._process_config_searchpath(self._master.hydra.job.config_name, of_hydra, files)
             self._files = files

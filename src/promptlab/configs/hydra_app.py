@@ -113,6 +113,8 @@ def _hydra_for(
     from hydra._internal.utils import create_config_search_path, get_args_parser
     from omegaconf import OmegaConf
 
+    from promptlab.configs.read_once import read_files_once
+
     with _hydra_restored(), explained_errors():
         version.setbase(VERSION_BASE)
         parser = get_args_parser()
@@ -133,6 +135,7 @@ def _hydra_for(
             folder = f"file://{os.path.abspath(args.config_dir)}"
             search_path.prepend("command-line", folder, anchor="schema")
         hydra = Hydra.create_main_hydra2("sweep", search_path)
+        read_files_once(hydra.config_loader)
         if not args.shell_completion:
             args.overrides = open_slots(args.overrides, hydra.config_loader)
         yield hydra, args, parser

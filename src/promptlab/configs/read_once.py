@@ -1,0 +1,68 @@
+"""Config files, each parsed once in a process however many compositions ask for it.
+
+Takes Hydra's config loader and gives it a repository of files that answers as its own does. Every
+answer is a copy, because Hydra merges into what it is given; a file that has changed since is read
+again. Does not know what the configs mean.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+
+_parsed: dict[tuple[str, ...], tuple[object, bytes]] = {}  # with what the file was then
+
+
+def read_files_once(loader: ConfigLoader) -> None:
+    """Let a config loader read each file once; a loader of another Hydra is left as it is."""
+    if isinstance(loader, ConfigLoaderImpl):
+        loader.repository = FilesReadOnce(loader.config_search_path)
+
+
+class FilesReadOnce(ConfigRepository):
+    """Hydra's repository; a pickle is unpacked in a fiftieth of the time that YAML takes."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return a copy of a config, None where there is none."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        state = source and _state(source, config_path)
+        if source is None or state is None:
+            return super().load_config(config_path)
+        key = (source.scheme(), source.provider, source.path, config_path)
+        known = _parsed.get(key)
+        if known is None or known[0] != state:
+            known = _parsed[key] = state, pickle.dumps(super().load_config(config_path))
+        found: ConfigResult = pickle.loads(known[1])
+        return found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FilesReadOnce:
+        copied = copy.copy(self)
+        copied.sources = list(self.sources)  # which keep nothing themselves
+        return copied
+
+
+def _state(source: ConfigSource, config_path: str) -> object:
+    """Return what changes whenever a config's file does, None where it comes from no file."""
+    # By scheme: Hydra loads its plugins apart from the modules that can be imported here.
+    if source.scheme() == "pkg":
+        return "installed"
+    file: str | None = None
+    if hasattr(source, "file_of"):  # a source of promptlab's
+        file = source.file_of(config_path)
+    elif source.scheme() == "file":
+        file = os.path.join(source.path, source._normalize_file_name(config_path))
+    if file is None:
+        return None
+    try:
+        found = os.stat(file)
+    except OSError:  # gone in this moment: reading it says so
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
