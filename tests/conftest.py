@@ -144,7 +144,6 @@ def project(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    hydra_restore_singletons: None,
 ) -> Project:
     """Enter an empty folder that knows the model `paint`."""
     monkeypatch.chdir(tmp_path)

@@ -87,7 +87,7 @@ def _write_png(source: PictureSource, tabs: Sequence[Tab], path: Path) -> str:
     part = table_part(source, first.table, slice(num_rows), slice(num_columns), " · ".join(footer))
     picture = draw_table(part, measures)
     with replacing(str(path), is_durable=False) as aside:
-        picture.save(aside, "PNG", optimize=picture.width * picture.height < 4_000_000)
+        picture.save(aside, "PNG")
     return str(path)
 
 
