@@ -33,24 +33,29 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def files(tmp_path: Path, hydra_restore_singletons: None) -> FilesReadOnce:
     """A folder with one config, a.yaml."""
     (tmp_path / "a.yaml").write_text("defaults:\n  - _self_\nx: 1\nlist: [1, 2]\n")
-    return FilesReadOnce(create_config_search_path(str(tmp_path)))
+    return open_files(tmp_path)
+
+
+def open_files(folder: Path) -> FilesReadOnce:
+    """Return the files as the next command sees them."""
+    return FilesReadOnce(create_config_search_path(str(folder)))
 
 
 def test_a_file_is_parsed_once_for_all_that_ask(files, tmp_path, loads):
-    again = FilesReadOnce(create_config_search_path(str(tmp_path)))
-    found = [each.load_config("a").config for each in (files, files, again, copy.deepcopy(files))]
+    every = (files, files, open_files(tmp_path), copy.deepcopy(files))
+    found = [each.load_config("a").config for each in every]
     assert loads == [str(tmp_path / "a.yaml")]
     assert found == [{"x": 1, "list": [1, 2]}] * 4
 
 
-def test_what_is_done_to_a_config_is_done_to_no_other(files):
+def test_what_is_done_to_a_config_is_done_to_no_other(files, tmp_path):
     first = files.load_config("a")
     first.config.x = 2
     first.config.list.append(3)
     first.defaults_list.clear()
-    second = files.load_config("a")
-    assert second.config == {"x": 1, "list": [1, 2]}
-    assert len(second.defaults_list) == 1
+    for second in (files.load_config("a"), open_files(tmp_path).load_config("a")):
+        assert second.config == {"x": 1, "list": [1, 2]}
+        assert len(second.defaults_list) == 1
 
 
 @pytest.mark.parametrize("with_same_size", [True, False])
@@ -60,13 +65,23 @@ def test_a_file_that_has_changed_is_read_again(files, tmp_path, with_same_size):
     before = file.stat()
     file.write_text("x: 3\n" if not with_same_size else file.read_text().replace("1", "3"))
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + with_same_size))
-    assert files.load_config("a").config.x == 3
+    assert open_files(tmp_path).load_config("a").config.x == 3
     replaced = tmp_path / "b"
     replaced.write_text(file.read_text().replace("3", "4"))
     os.utime(replaced, ns=(before.st_atime_ns, file.stat().st_mtime_ns))
     replaced.rename(file)
-    assert files.load_config("a").config.x == 4
+    assert open_files(tmp_path).load_config("a").config.x == 4
     file.unlink()
+    assert open_files(tmp_path).load_config("a") is None
+
+
+def test_the_jobs_of_one_sweep_see_a_file_as_it_was_at_first(files, tmp_path):
+    assert files.load_config("a").config.x == 1
+    (tmp_path / "a.yaml").write_text("x: a text of another length\n")
+    assert copy.deepcopy(files).load_config("a").config.x == 1
+    (tmp_path / "a.yaml").unlink()
+    assert files.load_config("a").config.x == 1
+    files.initialize_sources(create_config_search_path(str(tmp_path)))
     assert files.load_config("a") is None
 
 
@@ -76,10 +91,9 @@ def test_the_first_folder_that_has_a_file_gives_it(tmp_path, hydra_restore_singl
         (tmp_path / name / "a.yaml").write_text(f"x: {name}\n")
     path = create_config_search_path(str(tmp_path / "one"))
     path.append("more", f"file://{tmp_path / 'two'}", anchor="main")
-    files = FilesReadOnce(path)
-    assert files.load_config("a").config.x == "one"
+    assert FilesReadOnce(path).load_config("a").config.x == "one"
     (tmp_path / "one/a.yaml").unlink()
-    assert files.load_config("a").config.x == "two"
+    assert FilesReadOnce(path).load_config("a").config.x == "two"
 
 
 def test_a_style_of_a_table_that_has_changed_is_the_new_one(project: Project):

@@ -1,8 +1,8 @@
 """Config files, each parsed once in a process however many compositions ask for it.
 
 Takes Hydra's config loader and gives it a repository of files that answers as its own does. Every
-answer is a copy, because Hydra merges into what it is given; a file that has changed since is read
-again. Does not know what the configs mean.
+answer is a copy, because Hydra merges into what it is given. A file that has changed is read again
+by the next command. Does not know what the configs mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 
@@ -28,19 +29,30 @@ def read_files_once(loader: ConfigLoader) -> None:
 
 
 class FilesReadOnce(ConfigRepository):
-    """Hydra's repository; a pickle is unpacked in a fiftieth of the time that YAML takes."""
+    """Hydra's repository; a pickle is unpacked in a fiftieth of the time that YAML takes.
+
+    To one repository a file is what it was when first asked for: the jobs of a sweep agree.
+    """
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        """Look for configs in the folders of a search path from now on."""
+        super().initialize_sources(config_search_path)
+        self._packed: dict[str, bytes] = {}
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         """Return a copy of a config, None where there is none."""
-        source = self._find_object_source(config_path, ObjectType.CONFIG)
-        state = source and _state(source, config_path)
-        if source is None or state is None:
-            return super().load_config(config_path)
-        key = (source.scheme(), source.provider, source.path, config_path)
-        known = _parsed.get(key)
-        if known is None or known[0] != state:
-            known = _parsed[key] = state, pickle.dumps(super().load_config(config_path))
-        found: ConfigResult = pickle.loads(known[1])
+        packed = self._packed.get(config_path)
+        if packed is None:
+            source = self._find_object_source(config_path, ObjectType.CONFIG)
+            state = source and _state(source, config_path)
+            if source is None or state is None:
+                return super().load_config(config_path)
+            key = (source.scheme(), source.provider, source.path, config_path)
+            known = _parsed.get(key)
+            if known is None or known[0] != state:
+                known = _parsed[key] = state, pickle.dumps(super().load_config(config_path))
+            packed = self._packed[config_path] = known[1]
+        found: ConfigResult = pickle.loads(packed)
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FilesReadOnce:
