@@ -253,3 +253,17 @@ def test_a_slot_used_again_while_its_pack_loads_shows_its_new_image(browse, tmp_
     for title, src in shown:
         subject, style = re.split(" · ", title)[:2]
         assert base64.b64decode(src.partition(",")[2]) == webp[row_of[subject, style]], title
+
+
+@pytest.mark.parametrize("key", ["Enter", "n", "a", "v", "t", "?"])
+def test_escape_leaves_at_once_before_the_next_key_is_read(browse, sheet, key):
+    page = browse().open(sheet).focus_grid()
+    page.keys("c", "ArrowRight", "c", "ArrowDown", key)
+    page.page.evaluate(
+        """() => {
+            const dialog = document.querySelector("dialog[open]");
+            dialog.addEventListener("cancel", () => queueMicrotask(() => {
+                window.isLeft = !document.querySelector("dialog"); })); }"""
+    )
+    page.keys(*["Escape"] * (1 + (key == "n")))
+    assert page.page.evaluate("window.isLeft")

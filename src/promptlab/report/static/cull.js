@@ -3,7 +3,7 @@
 // resumes where this one stopped.
 
 import { describeRow, hasPixels, idOf } from "./data.js";
-import { button, el, hush, say } from "./dom.js";
+import { button, el, hush, leaving, say } from "./dom.js";
 import { isJudged, isPick, liking, verdictText } from "./picks.js";
 import { makeStage } from "./stage.js";
 import { formatCount } from "./text.js";
@@ -28,11 +28,11 @@ export function openCull(app) {
   const counts = el("p", { class: "cull-counts", role: "status" });
   const verdict = el("span", { class: "cull-verdict" });
   const bar = el("div", { class: "cull-bar", role: "group", "aria-label": "Verdict" });
-  const close = button("Close (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
-  const dialog = el("dialog", { class: "lightbox cull", "aria-label": "Cull" },
-    el("header", {}, title, counts, close), progress, stage.node, el("footer", {}, verdict, bar));
+  const dialog = el("dialog", { class: "lightbox cull", "aria-label": "Cull" });
+  const leave = leaving(dialog, closed);
+  const close = button("Close (Esc)", leave, { symbol: "close", class: "quiet close" });
+  dialog.append(el("header", {}, title, counts, close), progress, stage.node, el("footer", {}, verdict, bar));
   dialog.addEventListener("keydown", onKey);
-  dialog.addEventListener("close", closed);
   fillBar();
   document.body.append(dialog);
   dialog.showModal();
@@ -101,11 +101,11 @@ export function openCull(app) {
     showVerdict();
     counts.textContent = `${formatCount(numJudged, "image")} judged · ${numPicked} picked · ${all.filter((pick) => pick?.is_reject).length} rejected · ${shown.length - numJudged} skipped`;
     const look = () => {
-      dialog.close();
+      leave();
       app.setState({ view: "picks", wall: true, sortRows: "liking" });
     };
     const nextTab = () => {
-      dialog.close();
+      leave();
       app.toolbar.stepTab(1);
       app.cull();
     };
@@ -114,7 +114,7 @@ export function openCull(app) {
       ...(app.state.tabs.length ? [button("Cull the next tab", nextTab, { text: `Next ${app.state.tabs[0]}` })] : []),
       button("Look at the picks", look, { text: `Look at the ${formatCount(numPicked, "pick")}`, class: "primary" }),
       button("Save the verdicts", () => {
-        dialog.close();
+        leave();
         app.exchange.save();
       }, { symbol: "save", text: "Save" }),
     );

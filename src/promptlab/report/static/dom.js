@@ -141,16 +141,33 @@ function showText(title, text) {
 /** Open a modal dialog with a title and a close button; it leaves the page when closed. */
 export function openDialog(title, children, kind) {
   const dialog = el("dialog", { class: `dialog ${kind || ""}`, "aria-label": short(title, 120) });
-  const close = button("Close (Esc)", () => dialog.close(), { symbol: "close", class: "quiet" });
+  const leave = leaving(dialog, () => dialog.remove());
+  const close = button("Close (Esc)", leave, { symbol: "close", class: "quiet" });
   dialog.append(
     el("header", { class: "dialog-head" }, userText("h2", short(title, 200)), close),
     el("div", { class: "dialog-body" }, ...children),
   );
-  dialog.addEventListener("close", () => dialog.remove());
   dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close(); // the backdrop
+    if (event.target === dialog) leave(); // the backdrop
   });
   document.body.append(dialog);
   dialog.showModal();
   return dialog;
+}
+
+/**
+ * Return what closes a dialog and calls `left` at once, as Escape does from now on. The browser's
+ * own event comes later: keys pressed until then would find the page as it was in the dialog.
+ */
+export function leaving(dialog, left) {
+  let isLeft = false;
+  const leave = () => {
+    if (isLeft) return;
+    isLeft = true;
+    dialog.close();
+    left();
+  };
+  dialog.addEventListener("cancel", (event) => event.target === dialog && leave());
+  dialog.addEventListener("close", leave);
+  return leave;
 }

@@ -4,7 +4,7 @@
 import { makeBlink } from "./blink.js";
 import { describeRow, hasPixels, idOf, textOf, valueText, varyingAxes } from "./data.js";
 import { makeDetails } from "./details.js";
-import { button, copyText, el, hush, userText } from "./dom.js";
+import { button, copyText, el, hush, leaving, userText } from "./dom.js";
 import { makeStage } from "./stage.js";
 import { makeStrip } from "./strip.js";
 import { short } from "./text.js";
@@ -51,14 +51,12 @@ export function makeLightbox(app) {
     });
     parts.actions = el("div", { class: "actions" });
     const panel = el("div", { class: "panel" }, parts.verdict, parts.note, blink.node, parts.actions, details.node);
-    const close = button("Close (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
-    dialog = el(
-      "dialog",
-      { class: "lightbox", "aria-label": "Image" },
+    dialog = el("dialog", { class: "lightbox", "aria-label": "Image" });
+    const close = button("Close (Esc)", leaving(dialog, closed), { symbol: "close", class: "quiet close" });
+    dialog.append(
       el("div", { class: "lightbox-main" }, el("header", {}, parts.title, parts.counter, walkButtons(), close), stage.node, strip.node),
       panel,
     );
-    dialog.addEventListener("close", closed);
     dialog.addEventListener("keydown", onKey);
     dialog.addEventListener("keyup", (event) => event.key === " " && blink.release(event));
     document.body.append(dialog);

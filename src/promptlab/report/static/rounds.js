@@ -3,7 +3,7 @@
 // state is kept until it ends, through Esc and reload.
 
 import { describeRow, differingAxes, hasPixels, idOf } from "./data.js";
-import { button, el, hush, say } from "./dom.js";
+import { button, el, hush, leaving, say } from "./dom.js";
 import { memory } from "./memory.js";
 import { makeStage } from "./stage.js";
 import { formatCount, shortHash } from "./text.js";
@@ -28,11 +28,11 @@ export function openRounds(app, rows) {
   const title = el("h2", { class: "lightbox-title" });
   const progress = el("p", { class: "cull-counts", role: "status" });
   const bar = el("div", { class: "cull-bar" });
-  const close = button("Close; the rounds resume here the next time (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
-  const dialog = el("dialog", { class: "lightbox rounds", "aria-label": "Best of" },
-    el("header", {}, title, progress, close), stage.node, el("footer", {}, bar));
+  const dialog = el("dialog", { class: "lightbox rounds", "aria-label": "Best of" });
+  const leave = leaving(dialog, closed);
+  const close = button("Close; the rounds resume here the next time (Esc)", leave, { symbol: "close", class: "quiet close" });
+  dialog.append(el("header", {}, title, progress, close), stage.node, el("footer", {}, bar));
   dialog.addEventListener("keydown", onKey);
-  dialog.addEventListener("close", closed);
   document.body.append(dialog);
   dialog.showModal();
   stage.node.tabIndex = 0;
@@ -134,7 +134,7 @@ export function openRounds(app, rows) {
     title.textContent = `Best of ${contenders.length}`;
     const now = best.length > 1 ? `${best.length} are now favourites` : "now a favourite";
     progress.textContent = best.length ? `The best of ${contenders.length}: ${now}.` : "None passed: no verdict is changed.";
-    bar.replaceChildren(button("Done", () => dialog.close(), { text: "Done", class: "primary" }));
+    bar.replaceChildren(button("Done", leave, { text: "Done", class: "primary" }));
     bar.firstChild.focus();
     state = { ...fresh(), waiting: [] };
     isDone = true;

@@ -3,7 +3,7 @@
 // what differs.
 
 import { describeRow, differingAxes, hasPixels, idOf } from "./data.js";
-import { button, el, hush, say } from "./dom.js";
+import { button, el, hush, leaving, say } from "./dom.js";
 import { verdictText } from "./picks.js";
 import { makeStage } from "./stage.js";
 import { MAX_CHOSEN } from "./state.js";
@@ -22,11 +22,11 @@ export function openSurvey(app, rows) {
   const stage = makeStage(app, { onPick: setCurrent });
   const title = el("h2", { class: "lightbox-title" });
   const bar = el("div", { class: "cull-bar", role: "group", "aria-label": "Verdict" });
-  const close = button("Close (Esc)", () => dialog.close(), { symbol: "close", class: "quiet close" });
-  const dialog = el("dialog", { class: "lightbox survey", "aria-label": "Survey" },
-    el("header", {}, title, close), stage.node, el("footer", {}, bar));
+  const dialog = el("dialog", { class: "lightbox survey", "aria-label": "Survey" });
+  const leave = leaving(dialog, closed);
+  const close = button("Close (Esc)", leave, { symbol: "close", class: "quiet close" });
+  dialog.append(el("header", {}, title, close), stage.node, el("footer", {}, bar));
   dialog.addEventListener("keydown", onKey);
-  dialog.addEventListener("close", closed);
   document.body.append(dialog);
   dialog.showModal();
   stage.node.tabIndex = 0;
@@ -112,17 +112,17 @@ export function openSurvey(app, rows) {
     if (!picks.ofRow(kept)?.is_favourite) app.judge.judge("favour", [kept]);
     const others = [...left.filter((row) => row !== kept), ...out.map(([row]) => row)].filter((row) => !picks.ofRow(row)?.is_reject);
     if (!others.length) {
-      dialog.close();
+      leave();
       return;
     }
     const reject = () => {
       app.judge.judge("reject", others);
-      dialog.close();
+      leave();
     };
     bar.replaceChildren(
       el("span", { text: "Kept." }),
       button(`Reject the other ${others.length} (Enter)`, reject, { text: `Reject the other ${others.length}`, class: "primary" }),
-      button("Leave them as they are (Esc)", () => dialog.close(), { text: "Leave them" }),
+      button("Leave them as they are (Esc)", leave, { text: "Leave them" }),
     );
     bar.querySelector(".primary").focus();
   }
