@@ -116,7 +116,7 @@ def test_a_job_is_composed_as_hydra_composes_it(loaders, overrides):
     assert fast.compose_job(3, overrides).config == compose_by_hydra(stock, master, overrides, 3)
 
 
-@pytest.mark.parametrize("overrides", OVERRIDES[::2], ids=" ".join)
+@pytest.mark.parametrize("overrides", OVERRIDES[::5], ids=" ".join)
 def test_a_hydra_without_the_functions_of_the_short_cut_composes_the_same(
     loaders, monkeypatch, overrides
 ):
