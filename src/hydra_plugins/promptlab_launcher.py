@@ -138,9 +138,9 @@ class ProjectConfigSource(FileConfigSource):
         """Return the file that holds nothing but this config, if there is one."""
         from promptlab.configs.own_files import style_of
 
-        if style_of(Path(self.path), config_path) is not None:
-            return None
-        return os.path.join(self.path, self._normalize_file_name(config_path))
+        file = os.path.join(self.path, self._normalize_file_name(config_path))
+        is_alone = os.path.isfile(file) and style_of(Path(self.path), config_path) is None
+        return file if is_alone else None
 
     def is_group(self, config_path: str) -> bool:
         """Tell whether the path is a folder, or a table of styles."""

@@ -129,3 +129,36 @@ def test_another_loader_than_hydras_is_left_as_it_is():
     other = SimpleNamespace(repository="its own")
     read_files_once(other)
     assert other.repository == "its own"
+
+
+def test_a_config_of_a_package_that_has_changed_is_read_again(
+    tmp_path, monkeypatch, loads, hydra_restore_singletons
+):
+    package = tmp_path / "package_of_configs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    for text in ("x: 1\n", "x: 2\n", "x: 3 # longer\n"):
+        (package / "a.yaml").write_text(text)
+        os.utime(package / "a.yaml", ns=(0, 0))
+        files = [FilesReadOnce(create_config_search_path("pkg://package_of_configs")) for _ in "ab"]
+        found = [each.load_config("a").config.x for each in files]
+        assert found == [int(text[3])] * 2
+    assert len(loads) == 3
+
+
+def test_a_row_of_a_table_is_looked_up_once_a_sweep(project: Project, monkeypatch):
+    from promptlab.configs import own_files
+
+    project.write("conf/style/mine.csv", "name,prompt\na,{prompt} in a\nb,{prompt} in b\n")
+    read = []
+    read_styles = own_files.read_styles
+    monkeypatch.setattr(own_files, "read_styles", lambda file: read.append(1) or read_styles(file))
+    counts = []
+    for subjects in ("a fox", "a fox,an owl,a cat,a dog"):
+        read.clear()
+        done = project.run("sweep", "-m", f"subject={subjects}", "style=mine/a,mine/b", "--plan")
+        assert done.code == 0, done.err
+        counts.append(len(read))
+    assert counts[0] == counts[1]
+    assert counts[0] < 30

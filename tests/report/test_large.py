@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from promptlab.report import ReportOptions, write_contact_sheet
+from tests.painters import PaintModel
 from tests.report.runs import make_run
+from tests.report.test_late_packs import HOLD_PACKS
 
 pytestmark = pytest.mark.browser
 
@@ -108,3 +110,68 @@ def test_undo_in_a_cull_returns_to_the_image_it_takes_back_and_the_ring_is_on_th
     assert having(page, "5 of 5") == [judged[0].split(",")[0]]
     page.keys("u")
     assert having(page, "5 of 5") == []
+
+
+def test_a_note_that_is_undone_stays_undone(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    page.keys("n")
+    page.page.keyboard.type("good ears")
+    page.keys("Escape")
+    page.wait("document.querySelector('.note').value === 'good ears'")
+    page.keys("u")
+    page.wait("document.querySelector('.note').value === ''")
+    page.keys("ArrowRight", "ArrowLeft")
+    assert page.page.input_value(".note") == ""
+
+
+def test_a_double_click_or_a_held_key_does_nothing_to_what_it_brought_up(browse, sheet):
+    page = browse(viewport={"width": 390, "height": 844}).open(sheet).focus_grid()
+    page.keys("c", "ArrowDown", "c", "v")
+    page.page.locator("text=Keep this one").dblclick()
+    assert page.page.locator("text=Reject the other").is_visible(), "which nobody answered"
+    page.keys("Escape", "v")
+    page.page.keyboard.down("Enter")
+    page.page.keyboard.down("Enter")  # held
+    assert page.page.locator(".survey").count() == 1
+    page.page.keyboard.up("Enter")
+    assert "✕" not in "".join(page.texts(".chip"))
+
+
+def test_no_picture_is_shown_for_another_image_while_its_own_is_on_its_way(browse, tmp_path):
+    root = make_run(
+        tmp_path / "run",
+        subjects=[f"subject {i:03}" for i in range(150)],
+        styles=["noto"],
+        num_seeds=1,
+        model=PaintModel(size=16),
+    )
+    index = write_contact_sheet(root, ReportOptions(single_file_mb=0, png=False)).index_html
+    page = browse()
+    page.page.add_init_script(HOLD_PACKS)
+    page.open(index)
+    page.wait("window.numHeld() > 0")
+    page.page.evaluate("window.deliver()")
+    page.focus_grid().keys("Enter")
+    picture = (
+        "[...document.querySelectorAll('.pane img')].map((i) => [i.style.visibility, i.src])[0]"
+    )
+    before = ""
+    for _ in range(149):
+        page.keys("ArrowDown")
+        visibility, source = page.page.evaluate(picture)
+        if visibility == "hidden":
+            break
+        assert source != before
+        before = source
+    assert visibility == "hidden"
+    page.page.evaluate("window.deliver()")
+    page.wait(f"(({picture})[0] === '')")
+
+
+def test_after_a_cull_the_ring_is_on_a_pick_that_is_looked_at(browse, sheet):
+    page = browse().open(sheet).focus_grid()
+    page.keys("a", "f", "x", "f", *["x"] * 21)
+    page.page.wait_for_selector("text=Look at the 2 picks")
+    page.keys("Enter")
+    page.wait("document.querySelectorAll('.slot:not([hidden])').length === 2")
+    assert page.ring() in page.labels()

@@ -226,3 +226,68 @@ def test_a_header_draws_more_of_its_line_and_varies_its_picks(browse, site, draw
     page.wait("document.querySelector('.toast').textContent.startsWith('In the queue')")
     (entry,) = (entry for entry in site.queue.entries() if entry.source == "sheet")
     assert entry.argv[0].startswith("--from-images=")
+
+
+def test_the_ring_stays_on_its_image_and_its_line_when_lines_come_before_them(browse, site, url):
+    drawing = Drawing(site.runs_dir / RUN)
+    drawing.pending.sort(key=lambda request: "fox" in request.prompt)
+    drawing.draw(18)
+    by_keys = browse().open(url, "#sortRows=name").settle().focus_grid()
+    by_mouse = browse().open(url, "#sortRows=name").settle()
+    for pixel in (20, 22):
+        head = by_mouse.page.locator(".row-head").first.bounding_box()
+        by_mouse.page.mouse.move(head["x"] + pixel, head["y"] + pixel)
+    assert by_mouse.texts(".row-head.is-cursor .label:not(.minor)") == ["a lighthouse"]
+    drawing.draw(6)
+    for page in (by_keys, by_mouse):
+        page.wait("document.getElementById('plane').getAttribute('aria-rowcount') === '5'")
+        assert page.rows()[0] == "a fox"
+    assert by_keys.ring().startswith("a lighthouse · noto · seed 0")
+    assert by_mouse.texts(".row-head.is-cursor .label:not(.minor)") == ["a lighthouse"]
+    drawing.close()
+
+
+def test_what_was_judged_stays_in_its_view_while_images_arrive(browse, drawing, url):
+    drawing.draw(12)
+    page = browse().open(url, "#view=unjudged&open=1&wall=1").settle().focus_grid()
+    first, second = page.labels()[:2]
+    page.keys("5")
+    saved(page)
+    drawing.draw(1)
+    page.wait("document.querySelectorAll('.slot:not([hidden]) img:not([hidden])').length === 13")
+    page.keys("ArrowRight")
+    assert page.labels()[0] == first.replace("not judged", "5 of 5")
+    assert page.ring() == second
+
+
+def test_others_change_no_picture_under_the_ring(browse, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle().focus_grid()
+    seen = page.ring()
+    other = {
+        row["seed"]: row["image_id"]
+        for row in read_run(drawing.root).rows()
+        if (row["subject"], row["style"]) == ("a fox", "noto")
+    }[1]
+    record_picks(drawing.root, [Pick(other, rating=5, who="friend")])
+    page.wait("document.querySelector('.chips').textContent.includes('Picks')")
+    assert page.ring() == seen
+    page.keys("x")
+    saved(page)
+    assert [pick.is_reject for pick in current_picks(drawing.root).values()].count(True) == 1
+    assert not current_picks(drawing.root)[other].is_reject
+
+
+def test_a_note_of_another_device_is_kept_by_who_only_looked(browse, drawing, url):
+    drawing.draw(24)
+    looking = browse().open(url).settle().focus_grid()
+    looking.keys("Enter")
+    writing = browse().open(url).settle().focus_grid()
+    writing.keys("n")
+    writing.page.keyboard.type("good ears")
+    writing.keys("Escape")
+    saved(writing)
+    looking.wait("document.querySelector('.note').value === 'good ears'")
+    looking.keys("ArrowRight", "5")
+    saved(looking)
+    assert sorted(pick.note for pick in current_picks(drawing.root).values()) == ["", "good ears"]

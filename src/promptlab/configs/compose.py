@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
@@ -54,7 +55,7 @@ class ComposingLoader:
         self._parsed: dict[str, Override] = {}
         self._groups: dict[str, bool] = {}
         self._bases: dict[tuple[str, ...], _Base] = {}
-        self._files: FilesReadOnce | None = None
+        self._files: CachingConfigRepository | None = None
 
     def compose_job(self, number: int, overrides: Sequence[str]) -> Job:
         """Return one job's config; raises what Hydra would raise."""
@@ -118,6 +119,7 @@ class ComposingLoader:
         Hydra's node is three quarters of a composition's time, and none of a cell's meaning.
         """
         stock, files = self._stock, self._all_files()
+        copies: Any = files.delegate  # Hydra merges into what it composes from
         assert isinstance(stock, ConfigLoaderImpl)
         hydra_overrides = list(self._master.hydra.overrides.hydra)
         parsed = [self._parse(override) for override in (*hydra_overrides, *choices)]
@@ -129,18 +131,18 @@ class ComposingLoader:
             skip_missing=False,
         )
         own = [d for d in found.defaults if not (d.config_path or "").startswith("hydra/")]
-        config = stock._compose_config_from_defaults_list(own, files)
+        config = stock._compose_config_from_defaults_list(own, copies)
         with open_dict(config):
             config.pop("hydra", None)
         OmegaConf.set_struct(config, True)
         return config, dict(found.overrides.known_choices)
 
-    def _all_files(self) -> FilesReadOnce:
+    def _all_files(self) -> CachingConfigRepository:
         """Return the files of all search paths, those of `hydra.searchpath` included."""
         if self._files is None:
             stock = self._stock
             assert isinstance(stock, ConfigLoaderImpl)
-            files: Any = FilesReadOnce(stock.config_search_path)
+            files = CachingConfigRepository(FilesReadOnce(stock.config_search_path))
             of_hydra = [self._parse(override) for override in self._master.hydra.overrides.hydra]
             stock._process_config_searchpath(self._master.hydra.job.config_name, of_hydra, files)
             self._files = files

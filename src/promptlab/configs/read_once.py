@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -44,13 +46,15 @@ class FilesReadOnce(ConfigRepository):
         packed = self._packed.get(config_path)
         if packed is None:
             source = self._find_object_source(config_path, ObjectType.CONFIG)
-            state = source and _state(source, config_path)
-            if source is None or state is None:
+            if source is None or source.scheme() == "structured":
                 return super().load_config(config_path)
             key = (source.scheme(), source.provider, source.path, config_path)
+            state = _state(source, config_path)
             known = _parsed.get(key)
-            if known is None or known[0] != state:
-                known = _parsed[key] = state, pickle.dumps(super().load_config(config_path))
+            if known is None or state is None or known[0] != state:
+                known = state, pickle.dumps(super().load_config(config_path))
+                if state is not None:
+                    _parsed[key] = known
             packed = self._packed[config_path] = known[1]
         found: ConfigResult = pickle.loads(packed)
         return found
@@ -64,17 +68,19 @@ class FilesReadOnce(ConfigRepository):
 def _state(source: ConfigSource, config_path: str) -> object:
     """Return what changes whenever a config's file does, None where it comes from no file."""
     # By scheme: Hydra loads its plugins apart from the modules that can be imported here.
-    if source.scheme() == "pkg":
-        return "installed"
-    file: str | None = None
+    file: str | Path | None = None
+    name = source._normalize_file_name(config_path)
     if hasattr(source, "file_of"):  # a source of promptlab's
         file = source.file_of(config_path)
     elif source.scheme() == "file":
-        file = os.path.join(source.path, source._normalize_file_name(config_path))
+        file = os.path.join(source.path, name)
+    elif source.scheme() == "pkg":
+        found_in_package = resources.files(source.path).joinpath(name)
+        file = found_in_package if isinstance(found_in_package, Path) else None
     if file is None:
         return None
     try:
         found = os.stat(file)
     except OSError:  # gone in this moment: reading it says so
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

@@ -101,12 +101,12 @@ export function openCull(app) {
     showVerdict();
     counts.textContent = `${formatCount(numJudged, "image")} judged · ${numPicked} picked · ${all.filter((pick) => pick?.is_reject).length} rejected · ${shown.length - numJudged} skipped`;
     const look = () => {
-      leave();
       app.setState({ view: "picks", wall: true, sortRows: "liking" });
+      leave();
     };
     const nextTab = () => {
-      leave();
       app.toolbar.stepTab(1);
+      leave();
       app.cull();
     };
     bar.replaceChildren(

@@ -51,6 +51,32 @@ export function makeCursor(app) {
     show();
   }
 
+  /** Do what may move lines: the ring stays on its image, or on its line. */
+  function stayWhile(change) {
+    const spot = () => [at?.side, at?.index, at?.place?.row, at?.place?.col, at?.place?.slot].join();
+    const before = spot();
+    const [ofLine] = at?.side ? app.heads.rowsOf(at.side, at.index) : [];
+    const wasParked = isParked;
+    isParked = true;
+    change();
+    if (at?.side) {
+      const place = ofLine === undefined ? null : grid.placeOf(ofLine);
+      at = place && { side: at.side, index: at.side === "rows" ? place.row : place.col };
+    } else if (at) {
+      const place = grid.placeOf(at.row) || grid.clampPlace(at.place);
+      const [top] = grid.stackAt(place);
+      at = top === undefined ? null : { row: top, place };
+    }
+    isParked = wasParked || spot() !== before; // moved, it is not what is under the mouse
+    show();
+  }
+
+  /** Tell whether an image is in the cell of the ring's image. */
+  function isBeside(id) {
+    const place = at?.place && grid.placeOf(sheet.rowOfImage[sheet.imageById.get(id)]);
+    return Boolean(place) && place.row === at.place.row && place.col === at.place.col;
+  }
+
   /** Take what is under the mouse, if the mouse is what moved last. */
   function readPointer() {
     if (!pointer || isParked) return;
@@ -185,6 +211,8 @@ export function makeCursor(app) {
     setRow,
     follow,
     settle,
+    stayWhile,
+    isBeside,
     mark,
     take,
     image,

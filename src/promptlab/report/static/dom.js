@@ -138,10 +138,13 @@ function showText(title, text) {
   return dialog;
 }
 
-/** Open a modal dialog with a title and a close button; it leaves the page when closed. */
-export function openDialog(title, children, kind) {
+/** Open a modal dialog with a title and a close button; it leaves the page when closed, then `left` is called. */
+export function openDialog(title, children, kind, left = () => {}) {
   const dialog = el("dialog", { class: `dialog ${kind || ""}`, "aria-label": short(title, 120) });
-  const leave = leaving(dialog, () => dialog.remove());
+  const leave = leaving(dialog, () => {
+    dialog.remove();
+    left();
+  });
   const close = button("Close (Esc)", leave, { symbol: "close", class: "quiet" });
   dialog.append(
     el("header", { class: "dialog-head" }, userText("h2", short(title, 200)), close),

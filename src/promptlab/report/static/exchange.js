@@ -24,7 +24,11 @@ export function makeExchange(app) {
     const link = el("a", { class: "button primary", download: name, href: URL.createObjectURL(new Blob([text], { type: "application/json" })), text: `Save ${name}` });
     const kept = "They are kept in this browser. To keep them with the run, save the file and import it; the command finds it among your downloads, and the run by what the file says:";
     const lost = "Picks are not saved in this view; download them before you close it, and import them:";
-    const dialog = openDialog(formatCount(picks.numNew(), "verdict"), [
+    const left = () => {
+      URL.revokeObjectURL(link.href);
+      app.grid.focus();
+    };
+    openDialog(formatCount(picks.numNew(), "verdict"), [
       el("p", { class: picks.isKept() ? "" : "warning", text: picks.isKept() ? kept : lost }),
       el("pre", { class: "command text", text: command, tabindex: 0 }),
       el("div", { class: "button-row" }, link,
@@ -34,11 +38,7 @@ export function makeExchange(app) {
       el("p", { class: "hint", text: "To copy the picked images into a folder:" }),
       el("pre", { class: "command text", text: `promptlab pick --copy picked ${quoteShell(sheet.runs[0].root)}`, tabindex: 0 }),
       area,
-    ], "small");
-    dialog.addEventListener("close", () => {
-      URL.revokeObjectURL(link.href);
-      app.grid.focus();
-    });
+    ], "small", left);
   }
 
   function load() {

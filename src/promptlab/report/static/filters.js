@@ -49,11 +49,11 @@ export function tabCode(sheet, state, name) {
   return axis.default >= 0 ? axis.default : axis.order[0];
 }
 
-/** The rows of one view. */
-export function visibleRows(sheet, picks, state) {
+/** The rows of one view, and those that are kept in it. */
+export function visibleRows(sheet, picks, state, isKept = () => false) {
   const rows = candidateRows(sheet, state);
   const view = viewsOf(sheet, picks, sheet.pick_rating).find(({ name }) => name === state.view);
-  return view && view.test ? rows.filter(view.test) : rows;
+  return view && view.test ? rows.filter((row) => view.test(row) || isKept(row)) : rows;
 }
 
 function findPrompts(sheet, words) {

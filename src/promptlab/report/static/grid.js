@@ -318,6 +318,12 @@ export function makeGrid(app) {
     }
   }
 
+  /** Every row of data that is in the grid. */
+  function allMembers() {
+    const cells = layout.rows.flatMap((_, row) => layout.cols.flatMap((_, col) => membersAt(row, col)));
+    return new Set(cells);
+  }
+
   scroller.addEventListener("scroll", schedule, { passive: true });
   new ResizeObserver(() => {
     if (!layout) return;
@@ -345,6 +351,7 @@ export function makeGrid(app) {
     membersAt,
     liveSlots,
     ...places,
+    allMembers,
     focus: () => plane.focus({ preventScroll: true }),
     numLive: () => plane.getElementsByTagName("*").length,
     layout: () => layout,

@@ -11,8 +11,8 @@ const MOST_OF_A_WALL = 0.5; // of the cells: a filtered grid with more filled on
 const WALL_SLOT_PX = 132; // at this size the candidates of a few open cells fill the width
 
 /** The layout for the state; a view that leaves most cells empty is a wall, unless the person says otherwise. */
-export function computeLayout(sheet, picks, state, widthPx) {
-  const visible = visibleRows(sheet, picks, state);
+export function computeLayout(sheet, picks, state, widthPx, isKept) {
+  const visible = visibleRows(sheet, picks, state, isKept);
   const make = (places) => layOut(sheet, picks, state, visible, places, widthPx);
   const layout = make(state.wall ? unrolledPlaces(sheet, state) : state);
   const isFiltered = state.view !== "all" || state.find !== "";

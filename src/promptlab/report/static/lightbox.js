@@ -20,6 +20,7 @@ export function makeLightbox(app) {
   let blink = null;
   let strip = null;
   let details = null;
+  let noteShown = ""; // what the note's box was filled with: what it holds besides was typed here
   const parts = {};
 
   const isHidden = () => app.blind.isHidden(idOf(sheet, row));
@@ -93,14 +94,28 @@ export function makeLightbox(app) {
   function commitNote() {
     const id = idOf(sheet, row);
     app.drafts.drop();
-    if (parts.note.value !== (picks.of(id)?.note || "")) picks.annotate(id, parts.note.value);
+    if (parts.note.value === noteShown) return;
+    noteShown = parts.note.value;
+    picks.annotate(id, noteShown);
+  }
+
+  /** Fill the note's box. */
+  function showNote() {
+    noteShown = parts.note.value = picks.ofRow(row)?.note || "";
+  }
+
+  /** Verdicts changed, here or elsewhere. */
+  function update() {
+    if (!dialog) return;
+    if (parts.note.value === noteShown && document.activeElement !== parts.note) showNote();
+    fill();
   }
 
   // ---------------------------------------------------------------- showing
 
   function refresh({ keepsZoom = false } = {}) {
     stage.show([sheet.imageOf[row]], [null], { keepsZoom });
-    parts.note.value = picks.ofRow(row)?.note || "";
+    showNote();
     app.setState({ at: idOf(sheet, row) }, { keepsLayout: true }); // fills the rest
   }
 
@@ -292,7 +307,7 @@ export function makeLightbox(app) {
   return {
     open,
     arrive,
-    update: () => dialog && fill(),
+    update,
     focusNote: () => dialog && parts.note.focus(),
     isOpen: () => dialog !== null,
     commitNote: () => dialog && commitNote(),

@@ -10,6 +10,7 @@ import { makeDrafts } from "./drafts.js";
 import { makeDrawer } from "./drawer.js";
 import { makeEquals } from "./equals.js";
 import { makeExchange } from "./exchange.js";
+import { takePressesOnce } from "./gestures.js";
 import { makeGrid } from "./grid.js";
 import { makeHeads } from "./heads.js";
 import { makeHint } from "./hint.js";
@@ -106,15 +107,19 @@ function start(source) {
 
   /** Show rows of data that were drawn just now; what is looked at stays where it is. */
   app.arrive = (rows) => {
-    const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx());
+    const shown = app.grid.allMembers(); // also what was judged since
+    const layout = computeLayout(sheet, app.picks, app.state, app.grid.roomPx(), (row) => shown.has(row));
     app.heatRange = app.state.heat ? heatRange(layout) : null;
-    app.grid.update(layout);
-    app.cursor.settle();
+    app.cursor.stayWhile(() => app.grid.update(layout));
     app.toolbar.update(layout);
-    if (!byId("drawer").contains(document.activeElement)) app.drawer.fill(); // a name may be half typed
+    fillDrawer();
     app.lightbox.arrive(rows);
     showEmptiness(layout);
   };
+
+  function fillDrawer() {
+    if (!byId("drawer").contains(document.activeElement)) app.drawer.fill(); // a name may be half typed
+  }
 
   app.relayout = () => {
     app.pageFlip.stop();
@@ -156,12 +161,12 @@ function start(source) {
     app.heatRange = app.state.heat ? heatRange(app.grid.layout()) : null;
     app.grid.recount();
     app.cursor.settle();
-    app.drawer.fill();
+    fillDrawer();
   };
 
-  app.picks.onChange((ids) => {
+  app.picks.onChange((ids, isHeard = false) => {
     app.grid.refreshVerdicts(ids);
-    app.settle(ids);
+    app.settle(isHeard ? ids.filter((id) => !app.cursor.isBeside(id)) : ids); // the ring's image stays
     app.lightbox.update();
     app.toolbar.updateVerdicts();
     app.hint.drop();
@@ -191,6 +196,7 @@ function start(source) {
     });
   }
 
+  takePressesOnce();
   listenToKeys(app);
   window.addEventListener("pagehide", () => app.lightbox.commitNote());
   window.addEventListener("hashchange", () => {

@@ -162,7 +162,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
         if (each.who === who()) revealed.add(id);
       }
     }
-    for (const listener of news.length ? listeners : []) listener(news.map((each) => each.image_id));
+    for (const listener of news.length ? listeners : []) listener(news.map((each) => each.image_id), true);
   }
 
   return {
@@ -183,7 +183,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
     isShared: () => Object.keys(sheet.said).length > 0 || [...here.keys()].some((id) => saidOf(id).length > 1),
     isKept: () => isKept,
     isRevealed: (id) => revealed.has(id),
-    /** Tell a listener which images changed; returns what ends that. */
+    /** Tell a listener which images changed, and whether the server said so; returns what ends that. */
     onChange(listener) {
       listeners.push(listener);
       return () => listeners.splice(listeners.indexOf(listener), 1);

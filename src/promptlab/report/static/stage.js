@@ -62,7 +62,9 @@ export function makeStage(app, { onSwipe, onPick, onDoubleTap } = {}) {
 
   /** Put an image into an element: its thumbnail at once, the whole of it when it is decoded. */
   function load(image, token, img, isWanted) {
+    img.style.visibility = "hidden"; // no picture rather than the one before, if it is not here yet
     packs.whenLoaded(image, token, (pack) => {
+      img.style.visibility = "";
       const whole = packs.wholeUrl(pack, image) || packs.fileUrl(image);
       img.onerror = null;
       if (!packs.isDecoded(whole)) img.src = packs.thumbUrl(pack, image);
