@@ -144,3 +144,17 @@ def test_words_of_others_are_text(phone, site):
     phone.wait("document.querySelectorAll('.entry.is-waiting').length === 1")
     assert "<img" in titles(phone)[0]
     assert phone.page.title() == "promptlab"
+
+
+def test_an_idea_that_comes_while_another_is_sent_is_sent_after_it(phone, site):
+    held = []
+    phone.page.route("**/api/queue", lambda route: held.append(route), times=1)
+    ask_for(phone, "a fox")
+    ask_for(phone, "a robot")
+    phone.wait("document.querySelectorAll('.entry.is-unsent').length === 2")
+    while not held:
+        phone.page.wait_for_timeout(20)
+    held[0].continue_()
+    phone.page.wait_for_selector(".entry.is-waiting >> nth=1", timeout=8000)
+    assert [entry.argv[0] for entry in site.queue.entries()] == ["subject=a fox", "subject=a robot"]
+    phone.wait("document.querySelectorAll('.entry.is-unsent').length === 0")
