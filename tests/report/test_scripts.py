@@ -192,6 +192,32 @@ def test_a_servers_older_verdict_leaves_the_newer_one_that_is_on_its_way(tmp_pat
     assert run_script(tmp_path, program, ids=[A, B]) == [5, 2]
 
 
+def test_a_verdict_not_sent_yet_outlives_an_answer_of_a_server_whose_clock_is_ahead(tmp_path):
+    program = (
+        PICKS_PROGRAM
+        + """
+    let minute = 0;
+    const served = makePicks(sheet, { isSent: true, save: () => true, who: () => "ann",
+      now: () => `2026-11-01T10:0${minute++}:00.000Z` });
+    const answer = (pick, isWaiting) => {
+      const known = { ...pick, picked_at: "2026-11-01T11:00:00.000Z" };
+      served.hear([{ image_id: ids[0], pick: known, said: [known] }], isWaiting);
+      const { rating, is_favourite: isFavourite, picked_at: at } = served.of(ids[0]);
+      return [rating, isFavourite, at.slice(11, 16)];
+    };
+    served.rate([ids[0]], 5);
+    const first = served.of(ids[0]);
+    served.favour([ids[0]]);
+    const second = served.of(ids[0]);
+    const all = [answer(first, (pick) => pick === second), answer(second, () => false)];
+    served.rate([ids[0]], 4);
+    give([...all, served.of(ids[0]).is_favourite]);
+    """
+    )
+    found = run_script(tmp_path, program, ids=[A, B])
+    assert found == [[5, True, "10:01"], [5, True, "11:00"], True]
+
+
 def test_a_verdict_on_many_images_is_one_undo(tmp_path):
     program = (
         PICKS_PROGRAM

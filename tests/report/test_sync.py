@@ -89,6 +89,24 @@ def test_a_verdict_changed_while_the_first_one_is_on_its_way_is_sent_too(tmp_pat
     assert (found["left"], found["heard"]) == (0, 2)
 
 
+def test_what_is_heard_while_a_newer_verdict_waits_comes_with_word_of_what_waits(tmp_path: Path):
+    program = """
+    const waitingAtHearing = [];
+    const hear = (_, isWaiting) => waitingAtHearing.push([a, b].map((id) =>
+      isWaiting({ image_id: id, who: "ann" })));
+    const sync = makeSync({ served }, { onState() {}, picks: () => ({ hear }), who: () => "ann" });
+    sync.save([], [pick(a, 5), pick(b, 2)]);
+    answers.push(fine(), fine());
+    const first = tick();
+    sync.save([], [pick(a, 4)]);
+    sync.hear({ version: 4, news: [] });
+    await first;
+    await tick();
+    give(waitingAtHearing);
+    """
+    assert play(tmp_path, program) == [[True, True], [True, False], [False, False]]
+
+
 def test_of_one_person_the_last_verdict_on_an_image_is_sent_and_of_two_people_both(tmp_path: Path):
     program = """
     const sync = open();

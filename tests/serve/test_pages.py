@@ -1,5 +1,7 @@
 """Served sheets in a real browser: images arrive, verdicts are simply there."""
 
+import time
+
 import pytest
 
 from promptlab.store import read_run
@@ -140,6 +142,18 @@ def test_verdicts_outlive_a_tab_that_is_closed_without_a_connection(browse, draw
     again.wait_for_selector(".toolbar-end button:has-text('Saved')")
     assert [pick.rating for pick in current_picks(drawing.root).values()] == [3]
     forgive_the_dead_connection(page)
+
+
+def test_a_note_is_sent_when_the_page_is_left_at_once(browse, drawing, url):
+    drawing.draw(24)
+    page = browse().open(url).settle()
+    page.focus_grid().keys("n")
+    page.page.keyboard.type("good ears")
+    page.page.goto(f"{url}newest")
+    give_up_at = time.monotonic() + 8
+    while not (said := current_picks(drawing.root)) and time.monotonic() < give_up_at:
+        time.sleep(0.05)
+    assert [pick.note for pick in said.values()] == ["good ears"]
 
 
 def test_a_server_that_begins_anew_is_found_again(browse, drawing, site, url):

@@ -144,3 +144,43 @@ def test_words_of_others_are_text(phone, site):
     phone.wait("document.querySelectorAll('.entry.is-waiting').length === 1")
     assert "<img" in titles(phone)[0]
     assert phone.page.title() == "promptlab"
+
+
+def test_an_idea_that_comes_while_another_is_sent_is_sent_after_it(phone, site):
+    held = []
+    phone.page.route("**/api/queue", lambda route: held.append(route), times=1)
+    ask_for(phone, "a fox")
+    ask_for(phone, "a robot")
+    phone.wait("document.querySelectorAll('.entry.is-unsent').length === 2")
+    while not held:
+        phone.page.wait_for_timeout(20)
+    held[0].continue_()
+    phone.page.wait_for_selector(".entry.is-waiting >> nth=1", timeout=8000)
+    assert [entry.argv[0] for entry in site.queue.entries()] == ["subject=a fox", "subject=a robot"]
+    phone.wait("document.querySelectorAll('.entry.is-unsent').length === 0")
+
+
+def test_a_double_click_on_cancel_spares_the_entry_that_moves_up(phone, site):
+    for name in ("one", "two", "three"):
+        site.queue.add([f"subject={name}"], num_images=4)
+    phone.wait("document.querySelectorAll('.entry.is-waiting').length === 3")
+    cancel = phone.page.locator(".entry.is-waiting", has_text="one").get_by_text("Cancel")
+    box = cancel.bounding_box()
+    phone.page.mouse.move(box["x"] + 5, box["y"] + 5)
+    for count in (1, 2):
+        phone.page.mouse.down(click_count=count)
+        phone.page.mouse.up(click_count=count)
+        phone.wait("document.querySelectorAll('.entry.is-cancelled').length === 1")
+    phone.page.locator(".entry.is-waiting", has_text="three").get_by_text("Cancel").click()
+    phone.page.wait_for_selector(".is-cancelled:has-text('three')", timeout=8000)
+    assert titles(phone, ".is-waiting") == ["two"]
+
+
+def test_a_double_click_on_discard_spares_the_idea_that_moves_up(phone):
+    phone.page.context.set_offline(True)
+    for text in ("one", "two", "three"):
+        ask_for(phone, text)
+    phone.wait("document.querySelectorAll('.entry.is-unsent').length === 3")
+    phone.page.get_by_text("Discard").first.dblclick()
+    assert titles(phone, ".is-unsent") == ["two", "three"]
+    forgive_the_dead_connection(phone)

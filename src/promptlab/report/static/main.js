@@ -46,6 +46,7 @@ function start(source) {
     app.relayout();
   };
   app.packs = makePacks(sheet);
+  window.addEventListener("pagehide", () => app.lightbox.commitNote()); // before what waits is sent
   app.sync = served ? makeSync(sheet, { onState: () => app.toolbar.updateVerdicts(), picks: () => app.picks, who: () => app.who() }) : null;
   app.picks = makePicks(sheet, {
     kept: app.sync ? app.sync.kept : memory.read(storageKey) || [],
@@ -198,7 +199,6 @@ function start(source) {
 
   takePressesOnce();
   listenToKeys(app);
-  window.addEventListener("pagehide", () => app.lightbox.commitNote());
   window.addEventListener("hashchange", () => {
     Object.assign(app.state, readHash(sheet, location.hash));
     app.relayout();

@@ -148,8 +148,11 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
     return ids.length;
   }
 
-  /** Take in what the run holds by now: of each image, its newest verdicts and what they make. */
-  function hear(news) {
+  /**
+   * Take in what the run holds by now: of each image, its newest verdicts and what they make. A
+   * verdict that is not sent yet (`isWaiting`) stays, whatever the clocks of device and server say.
+   */
+  function hear(news, isWaiting = () => false) {
     for (const { image_id: id, pick, said } of news) {
       if (pick) baked.set(id, pick);
       else baked.delete(id);
@@ -158,7 +161,7 @@ export function makePicks(sheet, { kept = [], save = () => false, who = () => ""
       else delete sheet.said[id];
       for (const each of said) {
         const mine = here.get(id)?.get(each.who);
-        if (mine && mine.picked_at <= each.picked_at) put(id, each.who, null);
+        if (mine && !isWaiting(mine) && mine.picked_at <= each.picked_at) put(id, each.who, null);
         if (each.who === who()) revealed.add(id);
       }
     }

@@ -60,7 +60,8 @@ export function makeSync(sheet, { onState, picks, who }) {
   /** Take in what the server told of verdicts. */
   function hear(news) {
     version = news.version;
-    picks().hear(news.news);
+    const keys = new Set(waiting().map(keyOf));
+    picks().hear(news.news, (pick) => keys.has(keyOf(pick)));
   }
 
   function stateText() {

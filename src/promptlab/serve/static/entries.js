@@ -89,7 +89,7 @@ export function makeEntries(node, app) {
       link,
       entry.status === "waiting" && place > 0 ? button("Draw it before the one above", () => app.act(entry, "move", { before: group[place - 1].entry_id }), { symbol: "up" }) : null,
       entry.status === "waiting" && place < group.length - 1 ? button("Draw it after the one below", () => app.act(group[place + 1], "move", { before: entry.entry_id }), { symbol: "down" }) : null,
-      isOpen ? button("Cancel", () => app.act(entry, "cancel"), { text: entry.is_cancelling ? "Cancelling" : "Cancel", disabled: entry.is_cancelling }) : null,
+      isOpen ? button("Cancel", once(() => app.act(entry, "cancel")), { text: entry.is_cancelling ? "Cancelling" : "Cancel", disabled: entry.is_cancelling }) : null,
       button("Put its line into the form", () => app.edit(entry.line), { text: "Edit" }),
       isOpen ? null : button("Draw it again with other seeds", () => app.act(entry, "again"), { text: "Other seeds" }),
     ].filter(Boolean);
@@ -100,7 +100,7 @@ export function makeEntries(node, app) {
     return el("article", { class: "entry is-unsent" },
       el("div", { class: "entry-head" }, userText("span", short(title, 200), { class: "entry-title" }), el("span", { class: "entry-status", text: refused ? "refused" : "not sent yet" })),
       ...(refused ? [userText("p", short(refused, 1000), { class: "entry-error" })] : []),
-      el("div", { class: "entry-actions" }, button("Discard", () => app.discard(clientId), { text: "Discard" })),
+      el("div", { class: "entry-actions" }, button("Discard", once(() => app.discard(clientId)), { text: "Discard" })),
     );
   }
 
@@ -155,6 +155,9 @@ export function makeEntries(node, app) {
   setInterval(() => cards.forEach(look), NEWEST_MS);
   return { fill };
 }
+
+/** What the first click of a double click does: by the second, another entry may be under the pointer. */
+const once = (how) => (event) => event.detail < 2 && how();
 
 const urlOfRun = (name) => `/runs/${encodeURIComponent(name)}/`;
 

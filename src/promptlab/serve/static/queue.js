@@ -42,29 +42,35 @@ function start() {
   let isSending = false;
   let source = null;
 
-  /** Send what waits, the oldest first; what the server refuses stays, with its reason. */
+  /** Send what waits, the oldest first, and what is asked for meanwhile. */
   async function flush() {
     if (isSending) return;
     isSending = true;
     try {
-      for (const item of outbox.items(QUEUE)) {
-        if (state.refused.has(item.client_id)) continue;
-        try {
-          const entry = await send(QUEUE, { wish: { ...item.wish, client_id: item.client_id } });
-          outbox.drop(QUEUE, [item]);
-          say(`Queued: ${countText(entry.num_images)}`);
-        } catch (error) {
-          if (!error.status || error.status === 429 || error.status >= 500) throw error;
-          state.refused.set(item.client_id, error.message);
-        }
-      }
-      await sendVerdicts();
+      do {
+        for (let item = nextUnsent(); item; item = nextUnsent()) await sendWish(item);
+        await sendVerdicts();
+      } while (nextUnsent());
     } catch (error) {
       if (error.status) say(error.message);
       setTimeout(flush, RETRY_MS);
     }
     isSending = false;
     entries.fill();
+  }
+
+  const nextUnsent = () => outbox.items(QUEUE).find((item) => !state.refused.has(item.client_id));
+
+  /** Send one wish; one that the server refuses stays, with its reason. */
+  async function sendWish(item) {
+    try {
+      const entry = await send(QUEUE, { wish: { ...item.wish, client_id: item.client_id } });
+      outbox.drop(QUEUE, [item]);
+      say(`Queued: ${countText(entry.num_images)}`);
+    } catch (error) {
+      if (!error.status || error.status === 429 || error.status >= 500) throw error;
+      state.refused.set(item.client_id, error.message);
+    }
   }
 
   /** Send the verdicts that sheets left behind when they were closed without a connection. */
