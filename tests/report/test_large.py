@@ -175,3 +175,10 @@ def test_after_a_cull_the_ring_is_on_a_pick_that_is_looked_at(browse, sheet):
     page.keys("Enter")
     page.wait("!document.querySelector('dialog')")
     assert page.ring() in page.labels()
+
+
+def test_a_button_that_is_made_anew_may_be_clicked_quickly(browse, sheet):
+    page = browse().open(sheet, "#open=1").focus_grid()
+    page.keys(*["c", "ArrowRight"] * 3, "v")
+    page.page.locator("text=Take out").dblclick()
+    assert page.page.locator(".survey .pane").count() == 1

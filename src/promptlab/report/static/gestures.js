@@ -5,13 +5,14 @@ const PRESSED = "button, a, summary";
 
 /** Ignore, on the whole page, the further clicks of a double click that hit another button than the first, and a held Enter. */
 export function takePressesOnce() {
-  let first = null; // what the first click of the gesture hit
+  let first = ""; // what the button says that the first click of the gesture hit; it may be made anew
   document.addEventListener(
     "click",
     (event) => {
-      const hit = event.target.closest?.(PRESSED) || null;
-      if (event.detail <= 1) first = hit;
-      else if (hit && hit !== first) refuse(event);
+      const hit = event.target.closest?.(PRESSED);
+      const says = hit ? hit.getAttribute("aria-label") || hit.textContent : "";
+      if (event.detail <= 1) first = says;
+      else if (hit && says !== first) refuse(event);
     },
     { capture: true },
   );
