@@ -164,8 +164,8 @@ def test_no_picture_is_shown_for_another_image_while_its_own_is_on_its_way(brows
         assert source != before
         before = source
     assert visibility == "hidden"
-    page.page.evaluate("window.deliver()")
-    page.wait(f"(({picture})[0] === '')")
+    page.wait(f"(window.deliver(), ({picture})[0] === '')")
+    assert page.page.evaluate(picture)[1] != before
 
 
 def test_after_a_cull_the_ring_is_on_a_pick_that_is_looked_at(browse, sheet):
