@@ -101,7 +101,8 @@ export function makeLightbox(app) {
 
   /** Fill the note's box. */
   function showNote() {
-    noteShown = parts.note.value = picks.ofRow(row)?.note || "";
+    parts.note.value = picks.ofRow(row)?.note || "";
+    noteShown = parts.note.value; // the box has its own ends of lines
   }
 
   /** Verdicts changed, here or elsewhere. */
